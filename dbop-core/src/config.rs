@@ -1,0 +1,235 @@
+//! What a runner of any adapter is configured with, and the builder methods that all share.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use crate::{
+    Batches, DefaultTimeouts, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings,
+    Start,
+};
+
+/// The configuration of a runner: policy, default timeouts and logging.
+///
+/// # Default
+///
+/// The defaults of [`RetryPolicy`], [`DefaultTimeouts`] and [`Logging`].
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    policy: RetryPolicy,
+    timeouts: DefaultTimeouts,
+    logging: Logging,
+    /// The SQL of top-level operations that ask for nothing, made once.
+    plain: [OnceLock<Batches>; Dialect::COUNT],
+}
+
+impl Config {
+    /// A configuration with this policy.
+    #[must_use]
+    pub fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the default timeouts.
+    pub fn set_timeouts(&mut self, change: impl FnOnce(&mut DefaultTimeouts)) {
+        change(&mut self.timeouts);
+        self.plain = Default::default();
+    }
+
+    /// Sets up logging.
+    pub fn set_logging(&mut self, change: impl FnOnce(&mut Logging)) {
+        change(&mut self.logging);
+    }
+
+    /// The retry policy.
+    #[must_use]
+    pub const fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// Where records go.
+    #[must_use]
+    pub const fn logging(&self) -> &Logging {
+        &self.logging
+    }
+
+    /// The SQL of an operation. `before` is what the session has, where
+    /// [`Dialect::needs_session_before`] asks for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batches::new`].
+    pub fn batches(
+        &self,
+        dialect: Dialect,
+        start: &Start,
+        settings: &Settings,
+        before: SessionBefore,
+    ) -> Result<Cow<'_, Batches>, Error> {
+        let make = |defaults| Batches::new(dialect, start.level(), settings, defaults, before);
+        if !start.is_outermost() {
+            return make(&DefaultTimeouts::NONE).map(Cow::Owned);
+        }
+        if start.level() != Level::Transaction || *settings != Settings::default() {
+            return make(&self.timeouts).map(Cow::Owned);
+        }
+        let cached = &self.plain[dialect as usize];
+        if let Some(batches) = cached.get() {
+            return Ok(Cow::Borrowed(batches));
+        }
+        let batches = make(&self.timeouts)?;
+        Ok(Cow::Borrowed(cached.get_or_init(|| batches)))
+    }
+}
+
+/// The builder methods of a `Runner` with a field `config: Config`, the same for every adapter.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __runner_methods {
+    () => {
+        /// A runner with this policy, and the defaults otherwise.
+        #[must_use]
+        pub fn new(policy: $crate::RetryPolicy) -> Self {
+            Self {
+                config: $crate::Config::new(policy),
+                ..Self::default()
+            }
+        }
+
+        /// How long a statement of an operation that asks for no `lock_timeout` of its own may
+        /// wait for a lock. Defaults to 10 s; `None`: the session's own value stays.
+        ///
+        /// It never makes a session's stricter value looser. It applies to outermost operations:
+        /// nested ones inherit what is in force. On SQLite it is not applied: there the wait is
+        /// the connection's `busy_timeout`.
+        #[must_use]
+        pub fn with_default_lock_timeout(
+            mut self,
+            timeout: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_timeouts(|timeouts| timeouts.lock_timeout = timeout.into());
+            self
+        }
+
+        /// How long a statement of an operation that asks for no `statement_timeout` of its own
+        /// may run. Defaults to `None`: the session's own value stays.
+        ///
+        /// It never makes a session's stricter value looser, and applies to outermost operations.
+        /// SQLite has no statement timeout.
+        #[must_use]
+        pub fn with_default_statement_timeout(
+            mut self,
+            timeout: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_timeouts(|timeouts| timeouts.statement_timeout = timeout.into());
+            self
+        }
+
+        /// Sends records to this logger. Defaults to the global logger of the `log` crate.
+        #[must_use]
+        pub fn with_logger(mut self, logger: ::std::sync::Arc<dyn ::log::Log>) -> Self {
+            self.config
+                .set_logging(|logging| logging.logger = Some(logger));
+            self
+        }
+
+        /// The level of each kind of record. Defaults to [`LogLevels::DEFAULT`]($crate::LogLevels).
+        #[must_use]
+        pub fn with_log_levels(mut self, levels: $crate::LogLevels) -> Self {
+            self.config.set_logging(|logging| logging.levels = levels);
+            self
+        }
+
+        /// Whether records contain the server's own message, under the key `error`. Defaults to
+        /// `false`: such a message can quote values of your rows.
+        #[must_use]
+        pub fn with_server_messages(mut self, server_messages: bool) -> Self {
+            self.config
+                .set_logging(|logging| logging.server_messages = server_messages);
+            self
+        }
+
+        /// An operation with a name, for the log, and with settings of its own.
+        pub fn operation<'a>(&'a self, name: &'a str) -> Operation<'a> {
+            Operation {
+                runner: self,
+                name,
+                settings: $crate::Settings::default(),
+                max_retries: None,
+            }
+        }
+    };
+}
+
+/// The builder methods of an `Operation` with the fields `settings: Settings` and
+/// `max_retries: Option<u32>`, the same for every adapter.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __operation_methods {
+    () => {
+        /// Refuses writes. Not set by default.
+        ///
+        /// PostgreSQL enforces it at top level and in a savepoint, MySQL and MariaDB at top level
+        /// only (in a transaction that is already open it is an error, see
+        /// [`best_effort`](Self::best_effort)), SQLite by `query_only`. On SQLite it also means
+        /// that the operation does not wait for the write lock: mark reads with it.
+        #[must_use]
+        pub const fn read_only(mut self) -> Self {
+            self.settings.read_only = true;
+            self
+        }
+
+        /// How long a statement may wait for a lock. Defaults to the runner's default.
+        ///
+        /// PostgreSQL: `lock_timeout`, in milliseconds. MySQL and MariaDB:
+        /// `innodb_lock_wait_timeout`, in whole seconds. SQLite: `busy_timeout`, in milliseconds.
+        /// Rounded up. Zero, and more than 2147483647 ms, is an error when the operation is run.
+        #[must_use]
+        pub const fn lock_timeout(mut self, timeout: ::core::time::Duration) -> Self {
+            self.settings.lock_timeout = Some(timeout);
+            self
+        }
+
+        /// How long a statement may run. Defaults to the runner's default.
+        ///
+        /// PostgreSQL: `statement_timeout`, in milliseconds. MariaDB: `max_statement_time`, in
+        /// microseconds. MySQL: `max_execution_time`, in milliseconds; it bounds `SELECT` only.
+        /// Rounded up. SQLite has none: an error when the operation is run, see
+        /// [`best_effort`](Self::best_effort). So is zero, and more than 2147483647 ms.
+        #[must_use]
+        pub const fn statement_timeout(mut self, timeout: ::core::time::Duration) -> Self {
+            self.settings.statement_timeout = Some(timeout);
+            self
+        }
+
+        /// Logs a setting that this backend or scope cannot have, instead of failing. Not set by
+        /// default.
+        #[must_use]
+        pub const fn best_effort(mut self) -> Self {
+            self.settings.best_effort = true;
+            self
+        }
+
+        /// How often the operation is tried again *after* the first attempt. Defaults to the
+        /// policy's `max_retries`. An operation nested in another one has at most as many as that
+        /// one has left.
+        #[must_use]
+        pub const fn max_retries(mut self, max_retries: u32) -> Self {
+            self.max_retries = Some(max_retries);
+            self
+        }
+
+        /// The policy of this operation.
+        const fn policy(&self) -> $crate::RetryPolicy {
+            let policy = *self.runner.config.policy();
+            match self.max_retries {
+                Some(max_retries) => policy.with_max_retries(max_retries),
+                None => policy,
+            }
+        }
+    };
+}

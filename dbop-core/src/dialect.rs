@@ -1,0 +1,248 @@
+//! The SQL of each database, as pure strings: options in, batches out.
+//!
+//! A transaction is opened with everything that belongs to it in one batch and closed with
+//! everything undone in one batch, so that an operation costs as many round trips as a bare
+//! `BEGIN` and `COMMIT`. Nothing is read back: the old value of a setting stays on the server, in
+//! a variable of ours, until it is restored.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::settings::{Applied, DefaultTimeouts, Settings, Timeout};
+use crate::{Fault, FaultClass, Setting};
+
+mod mysql;
+mod postgres;
+mod sqlite;
+
+/// A database's SQL and its rules. MySQL and MariaDB share one: what differs is said in comments
+/// that only the right one executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// PostgreSQL and what speaks its protocol.
+    Postgres,
+    /// MySQL, MariaDB and what speaks their protocol.
+    Mysql,
+    /// SQLite.
+    Sqlite,
+}
+
+impl Dialect {
+    /// How many dialects there are: for tables with one entry each, indexed by `self as usize`.
+    pub const COUNT: usize = 3;
+
+    /// The name used in log records: `postgresql`, `mysql` or `sqlite`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::Mysql => "mysql",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// Whether the old values of these settings have to be handed to [`Batches::new`], because
+    /// SQL cannot keep them. Only SQLite's pragmas are so; reading them costs no round trip.
+    #[must_use]
+    pub const fn needs_session_before(self, settings: &Settings) -> bool {
+        matches!(self, Self::Sqlite) && (settings.read_only || settings.lock_timeout.is_some())
+    }
+
+    /// What to send when the server has dropped the transaction under a savepoint, so that
+    /// nothing written from then on sticks.
+    pub(crate) const fn containment(self) -> Option<&'static str> {
+        match self {
+            Self::Postgres => None,
+            Self::Mysql => Some("SET autocommit=0"),
+            Self::Sqlite => Some("BEGIN"),
+        }
+    }
+
+    /// Whether an error to a top-level COMMIT proves that nothing was committed, given that the
+    /// connection lives and answers the ROLLBACK that follows.
+    pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {
+        match (self, fault.class()) {
+            (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
+            // Only FATAL errors are ambiguous, and they break the connection.
+            (Self::Postgres, _) => true,
+            // The file is local: an error is the last word.
+            (Self::Sqlite, _) => true,
+            // A statement follows the COMMIT in its batch, so an error that is not known to come
+            // from the COMMIT can have come after it.
+            (Self::Mysql, class) => matches!(
+                class,
+                FaultClass::Deadlock
+                    | FaultClass::SerializationFailure
+                    | FaultClass::LockTimeout
+                    | FaultClass::ReadOnlyServer
+                    | FaultClass::Constraint
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where an attempt runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// No transaction is open: the attempt is one.
+    Transaction,
+    /// A transaction of this depth is open: the attempt is a savepoint in it.
+    Savepoint(NonZeroU32),
+}
+
+impl Level {
+    /// The level for a connection with this many transactions and savepoints open.
+    #[must_use]
+    pub const fn at_depth(depth: u32) -> Self {
+        match NonZeroU32::new(depth) {
+            None => Self::Transaction,
+            Some(depth) => Self::Savepoint(depth),
+        }
+    }
+}
+
+/// The old values of settings that SQL itself cannot keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionBefore {
+    /// SQLite's `PRAGMA busy_timeout`, in milliseconds.
+    pub busy_timeout: i64,
+    /// SQLite's `PRAGMA query_only`.
+    pub query_only: bool,
+}
+
+/// The batches of one operation: made once, used by every attempt.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    dialect: Dialect,
+    level: Level,
+    applied: Applied,
+    before: SessionBefore,
+    begin: Cow<'static, str>,
+    commit: Cow<'static, str>,
+}
+
+impl Batches {
+    /// The batches for an operation with these settings.
+    ///
+    /// # Errors
+    ///
+    /// A timeout of zero or of more than `i32::MAX` milliseconds, and a setting that this dialect
+    /// or level does not have unless [`Settings::best_effort`] is set.
+    pub fn new(
+        dialect: Dialect,
+        level: Level,
+        settings: &Settings,
+        defaults: &DefaultTimeouts,
+        before: SessionBefore,
+    ) -> Result<Self, Error> {
+        let applied = Applied::resolve(dialect, level, settings, defaults)?;
+        let (begin, commit) = match dialect {
+            Dialect::Postgres => (
+                postgres::begin(level, &applied),
+                postgres::commit(level, &applied),
+            ),
+            Dialect::Mysql => (
+                mysql::begin(level, &applied),
+                mysql::commit(level, &applied),
+            ),
+            Dialect::Sqlite => (
+                sqlite::begin(level, &applied, before),
+                sqlite::commit(level, &applied, before),
+            ),
+        };
+        Ok(Self {
+            dialect,
+            level,
+            applied,
+            before,
+            begin,
+            commit,
+        })
+    }
+
+    /// The dialect.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Where the attempts run.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// A setting that was asked for with best effort and cannot be had.
+    #[must_use]
+    pub const fn skipped(&self) -> Option<Setting> {
+        self.applied.skipped
+    }
+
+    /// Opens the transaction or savepoint, with its settings.
+    #[must_use]
+    pub fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    /// Closes it for good, with the settings restored. In a transaction that the server has
+    /// aborted or dropped it fails, where a bare COMMIT would succeed.
+    #[must_use]
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// Whether an attempt that begins like this holds SQLite's write lock from the start.
+    #[must_use]
+    pub const fn begins_immediate(&self) -> bool {
+        matches!(self.dialect, Dialect::Sqlite)
+            && matches!(self.level, Level::Transaction)
+            && !self.applied.read_only
+    }
+
+    /// Undoes the attempt and restores the settings. It fails where the transaction is not there
+    /// any more, if the dialect can tell.
+    pub(crate) fn rollback(&self) -> Cow<'static, str> {
+        match self.dialect {
+            Dialect::Postgres => postgres::rollback(self.level),
+            Dialect::Mysql => mysql::rollback(self.level, &self.applied),
+            Dialect::Sqlite => sqlite::rollback(self.level, &self.applied, self.before),
+        }
+    }
+
+    /// The same without looking whether the transaction is still there, for where it is known or
+    /// likely not to be. `None` where [`rollback`](Self::rollback) does not look either.
+    pub(crate) fn blind_rollback(&self) -> Option<Cow<'static, str>> {
+        match (self.dialect, self.level) {
+            (Dialect::Mysql, Level::Transaction) => Some(mysql::blind_rollback(&self.applied)),
+            _ => None,
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up: less than one would mean "no limit" to PostgreSQL.
+fn milliseconds(duration: Duration) -> u128 {
+    duration.as_nanos().div_ceil(1_000_000)
+}
+
+/// Whole seconds, rounded up.
+fn seconds(duration: Duration) -> u128 {
+    duration.as_nanos().div_ceil(1_000_000_000)
+}
+
+const fn duration(timeout: Timeout) -> Duration {
+    let (Timeout::Exact(duration) | Timeout::AtMost(duration)) = timeout;
+    duration
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! MySQL and MariaDB.
+//!
+//! Both roll back the *whole* transaction at a deadlock, after which the session is in autocommit
+//! and every further statement sticks, one by one, while COMMIT says OK (measured). Against that,
+//! a transaction is opened with autocommit off, so that whatever comes after the loss is in a new
+//! transaction that nobody commits, and with a savepoint of ours, whose RELEASE in front of the
+//! COMMIT fails if the transaction is not the one that was opened.
+//!
+//! Session variables are not transactional: the old values stay in user variables until restored.
+//! Comments like `/*M!100100 */` are executed by MariaDB only and `/*!80000 */` by MySQL only
+//! (measured), so nobody has to ask which of the two it is.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Level, duration, milliseconds, seconds};
+use crate::settings::{Applied, Timeout};
+
+pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
+    let Level::Savepoint(depth) = level else {
+        let mut sql = String::from("SET @dbop_autocommit=@@autocommit, autocommit=0");
+        if has_timeouts(applied) {
+            sql.push_str(", ");
+            set_timeouts(&mut sql, level, applied);
+        }
+        sql.push_str("; START TRANSACTION");
+        if applied.read_only {
+            sql.push_str(" READ ONLY");
+        }
+        sql.push_str("; SAVEPOINT dbop_alive");
+        return Cow::Owned(sql);
+    };
+    let mut sql = String::new();
+    if has_timeouts(applied) {
+        sql.push_str("SET ");
+        set_timeouts(&mut sql, level, applied);
+        sql.push_str("; ");
+    }
+    _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}");
+    Cow::Owned(sql)
+}
+
+pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
+    let Level::Savepoint(depth) = level else {
+        if !has_timeouts(applied) {
+            return Cow::Borrowed(
+                "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
+            );
+        }
+        let mut sql = String::from("RELEASE SAVEPOINT dbop_alive; SET ");
+        restore_timeouts(&mut sql, level, applied);
+        // Setting autocommit commits by itself, so it has to come last.
+        sql.push_str("; COMMIT; SET autocommit=@dbop_autocommit");
+        return Cow::Owned(sql);
+    };
+    let mut sql = restoration(level, applied);
+    _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+    Cow::Owned(sql)
+}
+
+/// The settings come first: they must be restored even if the savepoint is gone.
+pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
+    let mut sql = restoration(level, applied);
+    _ = match level {
+        Level::Transaction => write!(
+            sql,
+            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit"
+        ),
+        Level::Savepoint(depth) => write!(
+            sql,
+            "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
+             RELEASE SAVEPOINT diesel_savepoint_{depth}"
+        ),
+    };
+    Cow::Owned(sql)
+}
+
+pub(super) fn blind_rollback(applied: &Applied) -> Cow<'static, str> {
+    let mut sql = String::from("ROLLBACK; ");
+    sql.push_str(&restoration(Level::Transaction, applied));
+    sql.push_str("SET autocommit=@dbop_autocommit");
+    Cow::Owned(sql)
+}
+
+const fn has_timeouts(applied: &Applied) -> bool {
+    applied.lock_timeout.is_some() || applied.statement_timeout.is_some()
+}
+
+/// Assignments that keep the old values and set the new ones.
+fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
+    let suffix = suffix(level);
+    if let Some(timeout) = applied.lock_timeout {
+        let name = "innodb_lock_wait_timeout";
+        let value = seconds(duration(timeout));
+        _ = write!(sql, "@dbop_lock{suffix}=@@SESSION.{name}, SESSION {name}=");
+        _ = match timeout {
+            Timeout::Exact(_) => write!(sql, "{value}"),
+            Timeout::AtMost(_) => write!(sql, "LEAST(@@SESSION.{name}, {value})"),
+        };
+    }
+    if let Some(timeout) = applied.statement_timeout {
+        // A comment can be the whole list of one of the two servers, never of both: each takes
+        // the first assignment, with the variable of its own.
+        let comma = if applied.lock_timeout.is_some() {
+            ", "
+        } else {
+            ""
+        };
+        let mariadb = mariadb_seconds(duration(timeout));
+        let mysql = milliseconds(duration(timeout));
+        for (version, name, value) in [
+            ("M!100100", "max_statement_time", mariadb),
+            ("!80000", "max_execution_time", mysql.to_string()),
+        ] {
+            _ = write!(
+                sql,
+                "/*{version} {comma}@dbop_statement{suffix}=@@SESSION.{name}, SESSION {name}="
+            );
+            // Zero means "no limit" to both.
+            _ = match timeout {
+                Timeout::Exact(_) => write!(sql, "{value}"),
+                Timeout::AtMost(_) => write!(
+                    sql,
+                    "IF(@@SESSION.{name} BETWEEN 0.000001 AND {value}, @@SESSION.{name}, {value})"
+                ),
+            };
+            sql.push_str(" */");
+        }
+    }
+}
+
+/// `SET ..; ` with the old values, or nothing.
+fn restoration(level: Level, applied: &Applied) -> String {
+    if !has_timeouts(applied) {
+        return String::new();
+    }
+    let mut sql = String::from("SET ");
+    restore_timeouts(&mut sql, level, applied);
+    sql.push_str("; ");
+    sql
+}
+
+fn restore_timeouts(sql: &mut String, level: Level, applied: &Applied) {
+    let suffix = suffix(level);
+    if applied.lock_timeout.is_some() {
+        _ = write!(sql, "SESSION innodb_lock_wait_timeout=@dbop_lock{suffix}");
+    }
+    if applied.statement_timeout.is_some() {
+        let comma = if applied.lock_timeout.is_some() {
+            ", "
+        } else {
+            ""
+        };
+        _ = write!(
+            sql,
+            "/*M!100100 {comma}SESSION max_statement_time=@dbop_statement{suffix} */\
+             /*!80000 {comma}SESSION max_execution_time=@dbop_statement{suffix} */"
+        );
+    }
+}
+
+/// Nested operations keep their old values under names of their own.
+fn suffix(level: Level) -> String {
+    match level {
+        Level::Transaction => String::new(),
+        Level::Savepoint(depth) => format!("_{depth}"),
+    }
+}
+
+/// MariaDB takes seconds with a fraction, of at least a microsecond.
+fn mariadb_seconds(duration: Duration) -> String {
+    let micros = duration.as_nanos().div_ceil(1000);
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}

@@ -1,0 +1,92 @@
+//! SQLite.
+//!
+//! A transaction that is going to write begins IMMEDIATE: a deferred one that reads first and
+//! writes later fails at once, without waiting, as soon as somebody else has written (measured).
+//! Pragmas are not transactional and SQL cannot keep their old values; they are read beforehand.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::{Level, SessionBefore, duration, milliseconds};
+use crate::settings::Applied;
+
+pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+    let query_only = changes_query_only(applied, before);
+    let mut sql = String::new();
+    if let Some(timeout) = applied.lock_timeout {
+        _ = write!(
+            sql,
+            "PRAGMA busy_timeout={}; ",
+            milliseconds(duration(timeout))
+        );
+    }
+    match level {
+        Level::Transaction if !applied.read_only && sql.is_empty() => {
+            return Cow::Borrowed("BEGIN IMMEDIATE");
+        }
+        Level::Transaction if !applied.read_only => sql.push_str("BEGIN IMMEDIATE"),
+        Level::Transaction => sql.push_str("BEGIN"),
+        Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}"),
+    }
+    if query_only {
+        sql.push_str("; PRAGMA query_only=1");
+    }
+    Cow::Owned(sql)
+}
+
+pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+    let query_only = query_only_off(applied, before);
+    match level {
+        // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
+        Level::Transaction if applied.lock_timeout.is_some() => Cow::Owned(format!(
+            "{query_only}COMMIT; PRAGMA busy_timeout={}",
+            before.busy_timeout
+        )),
+        Level::Transaction if query_only.is_empty() => Cow::Borrowed("COMMIT"),
+        Level::Transaction => Cow::Owned(format!("{query_only}COMMIT")),
+        Level::Savepoint(depth) => Cow::Owned(format!(
+            "{query_only}{}RELEASE SAVEPOINT diesel_savepoint_{depth}",
+            busy_timeout_back(applied, before)
+        )),
+    }
+}
+
+/// The pragmas come first: they must be restored even if the transaction is gone.
+pub(super) fn rollback(
+    level: Level,
+    applied: &Applied,
+    before: SessionBefore,
+) -> Cow<'static, str> {
+    let mut sql = String::from(query_only_off(applied, before));
+    sql.push_str(&busy_timeout_back(applied, before));
+    match level {
+        Level::Transaction => sql.push_str("ROLLBACK"),
+        Level::Savepoint(depth) => {
+            _ = write!(
+                sql,
+                "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
+                 RELEASE SAVEPOINT diesel_savepoint_{depth}"
+            );
+        }
+    }
+    Cow::Owned(sql)
+}
+
+const fn changes_query_only(applied: &Applied, before: SessionBefore) -> bool {
+    applied.read_only && !before.query_only
+}
+
+const fn query_only_off(applied: &Applied, before: SessionBefore) -> &'static str {
+    if changes_query_only(applied, before) {
+        "PRAGMA query_only=0; "
+    } else {
+        ""
+    }
+}
+
+fn busy_timeout_back(applied: &Applied, before: SessionBefore) -> String {
+    match applied.lock_timeout {
+        Some(_) => format!("PRAGMA busy_timeout={}; ", before.busy_timeout),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,219 @@
+use super::*;
+
+const TOP: Level = Level::Transaction;
+const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
+
+fn batches(dialect: Dialect, level: Level, settings: Settings) -> Batches {
+    let before = SessionBefore {
+        busy_timeout: 250,
+        query_only: false,
+    };
+    Batches::new(dialect, level, &settings, &DefaultTimeouts::NONE, before).expect("valid")
+}
+
+fn defaults(dialect: Dialect, level: Level) -> Batches {
+    let defaults = DefaultTimeouts {
+        statement_timeout: Some(Duration::from_millis(2500)),
+        ..DefaultTimeouts::default()
+    };
+    let before = SessionBefore::default();
+    Batches::new(dialect, level, &Settings::default(), &defaults, before).expect("valid")
+}
+
+fn all() -> Settings {
+    Settings {
+        read_only: true,
+        ..timeouts()
+    }
+}
+
+fn timeouts() -> Settings {
+    Settings {
+        lock_timeout: Some(Duration::from_millis(2500)),
+        statement_timeout: Some(Duration::from_nanos(1)),
+        ..Settings::default()
+    }
+}
+
+/// (begin, commit, rollback)
+fn texts(batches: &Batches) -> (&str, &str, String) {
+    (
+        batches.begin(),
+        batches.commit(),
+        batches.rollback().into_owned(),
+    )
+}
+
+#[test]
+fn postgres() {
+    let plain = batches(Dialect::Postgres, TOP, Settings::default());
+    assert_eq!(
+        texts(&plain),
+        (
+            "BEGIN",
+            "SET CONSTRAINTS ALL IMMEDIATE; COMMIT",
+            "ROLLBACK".into()
+        )
+    );
+    let set = batches(Dialect::Postgres, TOP, all());
+    assert_eq!(
+        set.begin(),
+        "BEGIN READ ONLY; SET LOCAL lock_timeout = 2500; SET LOCAL statement_timeout = 1"
+    );
+    let nested = batches(Dialect::Postgres, NESTED, all());
+    assert_eq!(
+        texts(&nested),
+        (
+            "SAVEPOINT diesel_savepoint_1; SET TRANSACTION READ ONLY; \
+             SELECT set_config('dbop.lock_timeout_1', current_setting('lock_timeout'), true), \
+             set_config('lock_timeout', '2500', true), \
+             set_config('dbop.statement_timeout_1', current_setting('statement_timeout'), true), \
+             set_config('statement_timeout', '1', true)",
+            "SELECT set_config('lock_timeout', current_setting('dbop.lock_timeout_1'), true), \
+             set_config('statement_timeout', current_setting('dbop.statement_timeout_1'), true); \
+             RELEASE SAVEPOINT diesel_savepoint_1",
+            "ROLLBACK TO SAVEPOINT diesel_savepoint_1; RELEASE SAVEPOINT diesel_savepoint_1".into()
+        )
+    );
+}
+
+#[test]
+fn mysql() {
+    let plain = batches(Dialect::Mysql, TOP, Settings::default());
+    assert_eq!(
+        texts(&plain),
+        (
+            "SET @dbop_autocommit=@@autocommit, autocommit=0; START TRANSACTION; \
+             SAVEPOINT dbop_alive",
+            "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
+            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit".into()
+        )
+    );
+    let set = batches(Dialect::Mysql, TOP, all());
+    assert_eq!(
+        texts(&set),
+        (
+            "SET @dbop_autocommit=@@autocommit, autocommit=0, \
+             @dbop_lock=@@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout=3\
+             /*M!100100 , @dbop_statement=@@SESSION.max_statement_time, \
+             SESSION max_statement_time=0.000001 */\
+             /*!80000 , @dbop_statement=@@SESSION.max_execution_time, \
+             SESSION max_execution_time=1 */; \
+             START TRANSACTION READ ONLY; SAVEPOINT dbop_alive",
+            "RELEASE SAVEPOINT dbop_alive; SET SESSION innodb_lock_wait_timeout=@dbop_lock\
+             /*M!100100 , SESSION max_statement_time=@dbop_statement */\
+             /*!80000 , SESSION max_execution_time=@dbop_statement */; \
+             COMMIT; SET autocommit=@dbop_autocommit",
+            "SET SESSION innodb_lock_wait_timeout=@dbop_lock\
+             /*M!100100 , SESSION max_statement_time=@dbop_statement */\
+             /*!80000 , SESSION max_execution_time=@dbop_statement */; \
+             ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit"
+                .into()
+        )
+    );
+    assert!(
+        set.blind_rollback()
+            .is_some_and(|sql| sql.starts_with("ROLLBACK; SET SESSION"))
+    );
+    let nested = batches(Dialect::Mysql, NESTED, timeouts());
+    assert!(nested.begin().starts_with("SET @dbop_lock_1="));
+    assert!(nested.begin().ends_with("; SAVEPOINT diesel_savepoint_1"));
+    assert!(
+        nested
+            .commit()
+            .ends_with("; RELEASE SAVEPOINT diesel_savepoint_1")
+    );
+    assert!(
+        nested
+            .rollback()
+            .starts_with("SET SESSION innodb_lock_wait_timeout=@dbop_lock_1")
+    );
+}
+
+#[test]
+fn sqlite() {
+    let plain = batches(Dialect::Sqlite, TOP, Settings::default());
+    assert_eq!(
+        texts(&plain),
+        ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK".into())
+    );
+    assert!(plain.begins_immediate());
+    let set = Settings {
+        statement_timeout: None,
+        ..all()
+    };
+    let top = batches(Dialect::Sqlite, TOP, set);
+    assert_eq!(
+        texts(&top),
+        (
+            "PRAGMA busy_timeout=2500; BEGIN; PRAGMA query_only=1",
+            "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
+            "PRAGMA query_only=0; PRAGMA busy_timeout=250; ROLLBACK".into()
+        )
+    );
+    assert!(!top.begins_immediate());
+    let nested = batches(Dialect::Sqlite, NESTED, set);
+    assert_eq!(
+        texts(&nested),
+        (
+            "PRAGMA busy_timeout=2500; SAVEPOINT diesel_savepoint_1; PRAGMA query_only=1",
+            "PRAGMA query_only=0; PRAGMA busy_timeout=250; RELEASE SAVEPOINT diesel_savepoint_1",
+            "PRAGMA query_only=0; PRAGMA busy_timeout=250; \
+             ROLLBACK TO SAVEPOINT diesel_savepoint_1; RELEASE SAVEPOINT diesel_savepoint_1"
+                .into()
+        )
+    );
+}
+
+#[test]
+fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
+    let settings = Settings {
+        read_only: true,
+        ..Settings::default()
+    };
+    let before = SessionBefore {
+        busy_timeout: 0,
+        query_only: true,
+    };
+    let batches = Batches::new(
+        Dialect::Sqlite,
+        TOP,
+        &settings,
+        &DefaultTimeouts::NONE,
+        before,
+    )
+    .expect("valid");
+    assert_eq!(texts(&batches), ("BEGIN", "COMMIT", "ROLLBACK".into()));
+}
+
+#[test]
+fn a_default_never_makes_a_stricter_value_looser() {
+    let postgres = defaults(Dialect::Postgres, TOP);
+    assert_eq!(
+        postgres.begin(),
+        "BEGIN; SELECT \
+         set_config('lock_timeout', CASE WHEN current_setting('lock_timeout')::interval \
+         BETWEEN '1 ms' AND '10000 ms' THEN current_setting('lock_timeout') \
+         ELSE '10000' END, true), \
+         set_config('statement_timeout', CASE WHEN current_setting('statement_timeout')::interval \
+         BETWEEN '1 ms' AND '2500 ms' THEN current_setting('statement_timeout') \
+         ELSE '2500' END, true)"
+    );
+    let mysql = defaults(Dialect::Mysql, TOP);
+    assert!(mysql.begin().contains(
+        "SESSION innodb_lock_wait_timeout=LEAST(@@SESSION.innodb_lock_wait_timeout, 10)"
+    ));
+    assert!(
+        mysql
+            .begin()
+            .contains("IF(@@SESSION.max_execution_time BETWEEN")
+    );
+}
+
+#[test]
+fn sub_units_are_rounded_up_never_to_no_limit() {
+    assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+    assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
+    assert_eq!(seconds(Duration::from_millis(1)), 1);
+    assert_eq!(seconds(Duration::from_millis(2001)), 3);
+}

@@ -1,0 +1,115 @@
+//! dbop's own errors: what the runner itself has to say about an operation.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::{Dialect, Setting};
+
+/// Something the runner itself has to tell, as opposed to an error of the operation or of the
+/// database, which is handed through unchanged.
+///
+/// The predicates are not exhaustive: later versions can add kinds that none of today's
+/// predicates matches, so treat "none of them" as a failure too.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("the operation swallowed a failed statement: the transaction was rolled back")]
+    RolledBack,
+    #[error("the enclosing transaction was lost on the server, rolled back as a whole")]
+    TransactionLost,
+    #[error("it is unknown whether the transaction was committed")]
+    OutcomeUnknown,
+    #[error("the operation left a transaction or savepoint of its own open: rolled back")]
+    Unbalanced,
+    #[error("{setting} is not supported on {dialect} {scope}", scope = scope_name(*.in_savepoint))]
+    UnsupportedSetting {
+        setting: Setting,
+        dialect: Dialect,
+        in_savepoint: bool,
+    },
+    #[error("{setting} must be between 1 ns and 2147483647 ms")]
+    InvalidSetting { setting: Setting },
+}
+
+const fn scope_name(in_savepoint: bool) -> &'static str {
+    if in_savepoint {
+        "inside a transaction that is already open"
+    } else {
+        "at all"
+    }
+}
+
+impl Error {
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// Attaches the error that led to this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The operation returned `Ok` although a statement in it had failed, so the database had
+    /// already refused the transaction: nothing was committed.
+    ///
+    /// PostgreSQL answers a bare `COMMIT` of such a transaction with success (measured).
+    #[must_use]
+    pub const fn is_rolled_back(&self) -> bool {
+        matches!(self.kind, Kind::RolledBack)
+    }
+
+    /// The server ended the transaction that this operation was a part of: nothing of it is or
+    /// will be committed, and the whole transaction has to start again.
+    #[must_use]
+    pub const fn is_transaction_lost(&self) -> bool {
+        matches!(self.kind, Kind::TransactionLost)
+    }
+
+    /// Nobody can say whether the transaction was committed, because the connection broke while
+    /// the commit was in flight or because the transaction ended behind our back. Running the
+    /// operation again may do its work twice.
+    #[must_use]
+    pub const fn is_outcome_unknown(&self) -> bool {
+        matches!(self.kind, Kind::OutcomeUnknown)
+    }
+
+    /// The operation returned while a transaction or savepoint that it had begun by itself was
+    /// still open. Everything was rolled back.
+    #[must_use]
+    pub const fn is_unbalanced(&self) -> bool {
+        matches!(self.kind, Kind::Unbalanced)
+    }
+
+    /// The operation asked for a setting that this backend cannot give, or not inside a
+    /// transaction that is already open. Nothing was run.
+    #[must_use]
+    pub const fn is_unsupported_setting(&self) -> bool {
+        matches!(self.kind, Kind::UnsupportedSetting { .. })
+    }
+
+    /// The operation asked for a setting with a value that cannot be meant, such as a timeout of
+    /// zero. Nothing was run.
+    #[must_use]
+    pub const fn is_invalid_setting(&self) -> bool {
+        matches!(self.kind, Kind::InvalidSetting { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

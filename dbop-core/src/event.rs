@@ -1,0 +1,304 @@
+//! What an operation tells the world: log records with fixed keys.
+//!
+//! A record's text and keys are dbop's own. The server's message can quote values (MySQL's
+//! duplicate entry, PostgreSQL's invalid input), so it is in a record only if asked for; no URL,
+//! password or bound value ever is.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::kv::{Error as KvError, Key, Source, Value, VisitSource};
+use log::{Level, Log, Metadata, Record};
+
+use crate::{Code, Dialect, Fault, Phase, Setting};
+
+/// The target of every record.
+pub const TARGET: &str = "dbop";
+
+/// What an operation is called in records: the name it was given, or where it was called.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// From `operation("name")`.
+    Given(&'a str),
+    /// The file and line of the call to `run`.
+    Call(&'static Location<'static>),
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::Call(location) => write!(f, "{}:{}", location.file(), location.line()),
+        }
+    }
+}
+
+/// Something that happened to an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub(crate) kind: EventKind,
+    pub(crate) attempt: u32,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) phase: Phase,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) rollback_fault: Option<Fault>,
+}
+
+/// What kind of event, and so which level and text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It is done.
+    Succeeded,
+    /// A failed attempt will be followed by another one.
+    Retrying,
+    /// The operation returned an error of its own: a normal answer, rolled back.
+    Returned,
+    /// A database error that ends the operation.
+    Failed,
+    /// Nobody knows whether the work was committed.
+    OutcomeUnknown,
+    /// A setting asked for with best effort cannot be had.
+    SettingSkipped(Setting),
+}
+
+impl Event {
+    /// What kind of event this is.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind {
+        self.kind
+    }
+
+    /// The number of the attempt, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The database error behind it, if there is one.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// How long it will be until the next attempt.
+    #[must_use]
+    pub const fn delay(&self) -> Option<Duration> {
+        self.delay
+    }
+
+    fn is_transient(&self) -> bool {
+        self.fault.is_some_and(|fault| fault.class().is_transient())
+    }
+}
+
+/// The level of each kind of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevels {
+    /// Success at the first attempt.
+    pub success: Level,
+    /// Success after retries.
+    pub success_after_retries: Level,
+    /// A failed attempt that is followed by another one.
+    pub retry: Level,
+    /// The operation's own errors, `RollbackTransaction` and `NotFound`.
+    pub own_error: Level,
+    /// A database error that ends the operation, and an unknown outcome.
+    pub failure: Level,
+}
+
+impl LogLevels {
+    /// DEBUG for success and the operation's own errors, INFO for success after retries, WARN for
+    /// a retry, ERROR for giving up.
+    pub const DEFAULT: Self = Self {
+        success: Level::Debug,
+        success_after_retries: Level::Info,
+        retry: Level::Warn,
+        own_error: Level::Debug,
+        failure: Level::Error,
+    };
+
+    /// INFO for everything that is done, WARN for what is retried, ERROR for every other error.
+    pub const DONE_IS_INFO: Self = Self {
+        success: Level::Info,
+        success_after_retries: Level::Info,
+        retry: Level::Warn,
+        own_error: Level::Error,
+        failure: Level::Error,
+    };
+}
+
+impl Default for LogLevels {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Where records go and what they contain.
+///
+/// # Default
+///
+/// The global logger of the `log` crate, [`LogLevels::DEFAULT`], no server messages.
+#[derive(Clone, Default)]
+pub struct Logging {
+    /// Instead of the global logger.
+    pub logger: Option<Arc<dyn Log>>,
+    /// The level of each kind of record.
+    pub levels: LogLevels,
+    /// Adds the server's message, which can quote values, under the key `error`.
+    pub server_messages: bool,
+}
+
+impl fmt::Debug for Logging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logging")
+            .field("logger", &self.logger.as_ref().map_or("global", |_| "own"))
+            .field("levels", &self.levels)
+            .field("server_messages", &self.server_messages)
+            .finish()
+    }
+}
+
+/// Who an event is about: the parts of a record that do not change during an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The operation's name.
+    pub name: Name<'a>,
+    /// The database.
+    pub dialect: Dialect,
+    /// `sync` or `async`.
+    pub mode: &'static str,
+}
+
+impl Logging {
+    /// Writes the record of an event. `message` is the server's, and is used only if
+    /// [`server_messages`](Self::server_messages) is set.
+    pub fn record(&self, subject: &Subject<'_>, event: &Event, message: Option<&dyn fmt::Display>) {
+        let level = self.level(event);
+        let logger: &dyn Log = match &self.logger {
+            Some(logger) => logger.as_ref(),
+            None if level > log::max_level() => return,
+            None => log::logger(),
+        };
+        let metadata = Metadata::builder().level(level).target(TARGET).build();
+        if !logger.enabled(&metadata) {
+            return;
+        }
+        let keys = Keys {
+            subject,
+            event,
+            message: message.filter(|_| self.server_messages),
+        };
+        logger.log(
+            &Record::builder()
+                .metadata(metadata)
+                .args(format_args!("{}: {}", subject.name, Text(event)))
+                .module_path_static(Some(module_path!()))
+                .key_values(&keys)
+                .build(),
+        );
+    }
+
+    const fn level(&self, event: &Event) -> Level {
+        match event.kind {
+            EventKind::Succeeded if event.attempt == 1 => self.levels.success,
+            EventKind::Succeeded => self.levels.success_after_retries,
+            EventKind::Retrying | EventKind::SettingSkipped(_) => self.levels.retry,
+            EventKind::Returned => self.levels.own_error,
+            EventKind::Failed | EventKind::OutcomeUnknown => self.levels.failure,
+        }
+    }
+}
+
+/// The text of a record, without the operation's name.
+struct Text<'a>(&'a Event);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = self.0;
+        if let EventKind::SettingSkipped(setting) = event.kind {
+            return write!(f, "{setting} cannot be had here and is skipped");
+        }
+        match (event.kind, event.attempt) {
+            (EventKind::Succeeded, 1) => return f.write_str("done"),
+            (EventKind::Succeeded, attempt) => return write!(f, "done in attempt {attempt}"),
+            (_, attempt) => write!(f, "attempt {attempt}: ")?,
+        }
+        match event.fault {
+            None => f.write_str("the operation returned an error")?,
+            Some(fault) => {
+                f.write_str(fault.class().as_str())?;
+                if let Some(code) = fault.code() {
+                    write!(f, " ({code})")?;
+                }
+                write!(f, " in {}", event.phase)?;
+            }
+        }
+        match (event.kind, event.delay) {
+            (EventKind::Retrying, Some(delay)) => {
+                write!(f, ", trying again in {} ms", delay.as_millis())
+            }
+            (EventKind::OutcomeUnknown, _) => {
+                f.write_str(", unknown whether it was committed, giving up")
+            }
+            (EventKind::Returned, _) => f.write_str(", rolled back"),
+            _ => f.write_str(", giving up"),
+        }
+    }
+}
+
+/// The keys of a record. `operation`, `backend`, `mode` and `attempt` are always there.
+struct Keys<'a> {
+    subject: &'a Subject<'a>,
+    event: &'a Event,
+    message: Option<&'a dyn fmt::Display>,
+}
+
+impl Source for Keys<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), KvError> {
+        let event = self.event;
+        let mut pair =
+            |key: &'static str, value: Value<'kvs>| visitor.visit_pair(Key::from_str(key), value);
+        pair("operation", Value::from_display(&self.subject.name))?;
+        pair("backend", self.subject.dialect.as_str().into())?;
+        pair("mode", self.subject.mode.into())?;
+        pair("attempt", event.attempt.into())?;
+        if let Some(fault) = &event.fault {
+            pair("class", fault.class().as_str().into())?;
+            if let Some(code) = fault.code_ref() {
+                pair("code", code_value(code))?;
+            }
+        }
+        if event.kind != EventKind::Succeeded {
+            pair("phase", event.phase.as_str().into())?;
+            pair("transient", event.is_transient().into())?;
+        }
+        if let Some(delay) = event.delay {
+            pair(
+                "delay_ms",
+                u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into(),
+            )?;
+        }
+        if let Some(fault) = &event.rollback_fault {
+            pair("rollback", fault.class().as_str().into())?;
+        }
+        if let EventKind::SettingSkipped(setting) = event.kind {
+            pair("setting", setting.as_str().into())?;
+        }
+        if let Some(message) = &self.message {
+            pair("error", Value::from_dyn_display(message))?;
+        }
+        Ok(())
+    }
+}
+
+/// A code as a value: numbers as numbers.
+fn code_value(code: &Code) -> Value<'_> {
+    match code {
+        Code::SqlState(state) => state.as_str().into(),
+        Code::Errno(errno) => (*errno).into(),
+        Code::Sqlite(code) => (*code).into(),
+    }
+}

@@ -1,0 +1,287 @@
+//! What went wrong: a database's error as a code, and the class that decides what may be done.
+//!
+//! An adapter only extracts: it hands the kind and the text of a Diesel error to
+//! [`Fault::recognize`]. Which code that is, and what the code means, is decided here, once for
+//! every adapter. Codes and texts come from the servers' manuals and from measurements on
+//! PostgreSQL 15 and 18, MariaDB 10.11 and 11.8, MySQL 9.7 and SQLite 3.40.
+
+use std::fmt;
+
+use crate::Dialect;
+
+pub use sqlstate::SqlState;
+
+mod mysql;
+mod postgres;
+mod sqlite;
+mod sqlstate;
+
+/// A database error, reduced to what decides about a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    dialect: Dialect,
+    code: Option<Code>,
+    class: FaultClass,
+}
+
+impl Fault {
+    /// The fault behind an error that a client library reported with this kind and this text.
+    ///
+    /// The kind decides where it is exact; otherwise the text is looked up in the table of the
+    /// dialect. A text nobody knows gives [`FaultClass::Unknown`] and no code.
+    #[must_use]
+    pub fn recognize(dialect: Dialect, kind: ErrorKind, message: &str) -> Self {
+        let (code, class) = match dialect {
+            Dialect::Postgres => postgres::recognize(kind, message),
+            Dialect::Mysql => mysql::recognize(kind, message),
+            Dialect::Sqlite => sqlite::recognize(kind, message),
+        };
+        Self {
+            dialect,
+            code,
+            class,
+        }
+    }
+
+    /// The fault that a code stands for.
+    #[must_use]
+    pub fn from_code(dialect: Dialect, code: Code) -> Self {
+        Self {
+            dialect,
+            code: Some(code),
+            class: code.class(),
+        }
+    }
+
+    /// A fault of a known class that came without a code, such as a broken connection that the
+    /// client library noticed by itself.
+    #[must_use]
+    pub const fn from_class(dialect: Dialect, class: FaultClass) -> Self {
+        Self {
+            dialect,
+            code: None,
+            class,
+        }
+    }
+
+    /// The database that reported it.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The error code, if one is known.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        self.code
+    }
+
+    /// The same, for values that borrow from it.
+    pub(crate) const fn code_ref(&self) -> Option<&Code> {
+        self.code.as_ref()
+    }
+
+    /// The class that decides what may be done.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        self.class
+    }
+
+    /// Whether an error like this one can have ended the whole transaction on the server, so that
+    /// a transaction found gone afterwards was rolled back, not committed.
+    ///
+    /// MySQL and MariaDB roll back the whole transaction at a deadlock (1213), at "record has
+    /// changed" (1020) and, with `innodb_rollback_on_timeout=ON`, at a lock wait timeout (1205);
+    /// SQLite does at a full disk, an I/O error, out of memory, an interrupted write and
+    /// `ON CONFLICT ROLLBACK` (measured). PostgreSQL never does: it keeps the transaction open,
+    /// aborted.
+    #[must_use]
+    pub fn may_end_transaction(&self) -> bool {
+        match self.dialect {
+            Dialect::Postgres => false,
+            Dialect::Mysql => mysql::may_end_transaction(self.code, self.class),
+            Dialect::Sqlite => sqlite::may_end_transaction(self.code, self.class),
+        }
+    }
+}
+
+/// What the client library already knows about an error: Diesel's `DatabaseErrorKind`, without
+/// Diesel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A unique or primary key constraint was violated.
+    UniqueViolation,
+    /// A foreign key constraint was violated.
+    ForeignKeyViolation,
+    /// A `RESTRICT` constraint was violated.
+    RestrictViolation,
+    /// A `NOT NULL` constraint was violated.
+    NotNullViolation,
+    /// A `CHECK` constraint was violated.
+    CheckViolation,
+    /// An exclusion constraint was violated.
+    ExclusionViolation,
+    /// Diesel calls PostgreSQL's 40001 and, on MySQL's prepared path, 1213 so.
+    SerializationFailure,
+    /// The statement would write, the transaction may not.
+    ReadOnlyTransaction,
+    /// The connection was found closed.
+    ClosedConnection,
+    /// The client library could not send or encode the command, or lost the connection.
+    UnableToSendCommand,
+    /// Nothing is known but the text.
+    Unknown,
+}
+
+/// An error code as its database writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Code {
+    /// PostgreSQL: five characters.
+    SqlState(SqlState),
+    /// MySQL, MariaDB and their client libraries: a number.
+    Errno(u16),
+    /// SQLite: an extended result code.
+    Sqlite(i32),
+}
+
+impl Code {
+    /// The class this code belongs to.
+    #[must_use]
+    pub fn class(self) -> FaultClass {
+        match self {
+            Self::SqlState(state) => postgres::class(state),
+            Self::Errno(errno) => mysql::class(errno),
+            Self::Sqlite(code) => sqlite::class(code),
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SqlState(state) => fmt::Display::fmt(state, f),
+            Self::Errno(errno) => fmt::Display::fmt(errno, f),
+            Self::Sqlite(code) => fmt::Display::fmt(code, f),
+        }
+    }
+}
+
+/// The taxonomy: what kind of trouble an error is, and so what may be done about it.
+///
+/// Each class says whether the statement's work can have happened, because that, not the name,
+/// decides whether a retry is safe. Which class may be retried in which scope is
+/// [`retry::verdict`](crate::retry)'s business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultClass {
+    /// The server broke a cycle of lock waits by failing this transaction. Its work is undone: on
+    /// PostgreSQL back to the savepoint, on MySQL and MariaDB the *whole* transaction.
+    Deadlock,
+    /// The transaction's snapshot and what others committed cannot both hold. A retry needs a new
+    /// snapshot, that is a new transaction. MariaDB's 1020, TiDB's write conflicts and a conflict
+    /// found by a replica or cluster at commit are here too.
+    SerializationFailure,
+    /// A lock was not had in time, or at once (`NOWAIT`). Only the statement is undone, unless
+    /// MySQL or MariaDB runs with `innodb_rollback_on_timeout`.
+    LockTimeout,
+    /// SQLite's "database is locked": somebody else writes, or has written since we read. Diesel
+    /// shows one text for both.
+    Busy,
+    /// The connection broke. What was in flight may or may not have happened; an open transaction
+    /// is rolled back by the server.
+    ConnectionLost,
+    /// No connection could be made. Nothing was sent.
+    NotConnected,
+    /// The server answers, but not now: it starts, shuts down, has too many connections, or a
+    /// cluster node is not ready. Nothing was executed.
+    ServerUnavailable,
+    /// The server takes no writes although the operation did not ask for read-only: a standby, or
+    /// a former primary after a failover. Nothing was written.
+    ReadOnlyServer,
+    /// A cached plan no longer fits the schema. The statement was not executed.
+    StalePlan,
+    /// The statement ran longer than its statement timeout and is undone.
+    StatementTimeout,
+    /// Somebody cancelled the statement; it is undone.
+    Canceled,
+    /// Disk full, I/O error, out of memory, lock table full. The statement is undone; SQLite may
+    /// have rolled back the whole transaction.
+    ResourceExhausted,
+    /// An earlier statement failed and its error was swallowed: PostgreSQL refuses everything
+    /// until the rollback (25P02). Never the root cause.
+    TransactionAborted,
+    /// The savepoint or the transaction is not there any more: rolled back by the server, or
+    /// committed implicitly by DDL. The code alone does not say which.
+    TransactionLost,
+    /// The server itself does not know whether the commit happened.
+    OutcomeUnknown,
+    /// A constraint was violated: a normal answer of the database.
+    Constraint,
+    /// Syntax, permission, data, configuration: it fails again every time.
+    Permanent,
+    /// Not recognised. Treated as permanent, and as unknown where a commit was in flight.
+    Unknown,
+}
+
+impl FaultClass {
+    /// The name used in log records, for example `serialization_failure`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadlock => "deadlock",
+            Self::SerializationFailure => "serialization_failure",
+            Self::LockTimeout => "lock_timeout",
+            Self::Busy => "busy",
+            Self::ConnectionLost => "connection_lost",
+            Self::NotConnected => "not_connected",
+            Self::ServerUnavailable => "server_unavailable",
+            Self::ReadOnlyServer => "read_only_server",
+            Self::StalePlan => "stale_plan",
+            Self::StatementTimeout => "statement_timeout",
+            Self::Canceled => "canceled",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::TransactionAborted => "transaction_aborted",
+            Self::TransactionLost => "transaction_lost",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Constraint => "constraint",
+            Self::Permanent => "permanent",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the same work may succeed when it is done again later, somewhere: the `transient`
+    /// of a log record. It says nothing about whether it may be retried *here*.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Deadlock
+                | Self::SerializationFailure
+                | Self::LockTimeout
+                | Self::Busy
+                | Self::ConnectionLost
+                | Self::NotConnected
+                | Self::ServerUnavailable
+                | Self::ReadOnlyServer
+                | Self::StalePlan
+        )
+    }
+
+    /// Whether the connection can be used after it. `false` means that nothing more is sent on it
+    /// and that pools must throw it away.
+    #[must_use]
+    pub const fn leaves_connection_usable(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectionLost | Self::NotConnected | Self::ServerUnavailable
+        )
+    }
+}
+
+impl fmt::Display for FaultClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,398 @@
+//! MySQL and MariaDB, and what speaks their protocol: Galera, TiDB, Vitess.
+//!
+//! What a number means is taken from the manuals and from what the servers did. Diesel 2.3 shows
+//! no number: a kind for a few of them on sync Diesel's prepared path, fewer on diesel-async, none
+//! in a batch. The rest is known by text. Those texts are the servers' and client libraries' own
+//! formats (MariaDB 10.11 and 11.8, MySQL 9.7, libmariadb 3.3, libmysqlclient 9.7, mysql_async
+//! 0.36), the ones that matter measured; TiDB's and Vitess's are from their source. In another
+//! language the adapter can ask the server for the number (`GET DIAGNOSTICS`).
+
+use super::FaultClass::{self, *};
+use super::sqlite::made_from;
+use super::{Code, ErrorKind};
+
+/// The class of an error number of a server (from 1000) or a client library (2000 to 2999).
+///
+/// A number of MySQL or MariaDB that is not listed is a definite answer of the server and so
+/// [`FaultClass::Permanent`].
+pub(super) fn class(errno: u16) -> FaultClass {
+    match errno {
+        // LOCK_DEADLOCK, XA_RBDEADLOCK, InnoDB's own number, and USER_LOCK_DEADLOCK (GET_LOCK).
+        1213 | 1614 | 149 | 3058 => Deadlock,
+        // CHECKREAD; Group Replication's rollback during COMMIT.
+        1020 | 3101 => SerializationFailure,
+        // TiDB: write conflicts, a schema changed meanwhile, a snapshot outlived by the garbage
+        // collector. The transaction is rolled back.
+        8002 | 8005 | 8022 | 8028 | 9006 | 9007 => SerializationFailure,
+        // LOCK_WAIT_TIMEOUT, also MariaDB's NOWAIT; XA_RBTIMEOUT; MySQL's LOCK_NOWAIT.
+        1205 | 1613 | 3572 => LockTimeout,
+        // Gone, cut, killed, shut down, idle too long, out of step, or TLS broke.
+        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 => ConnectionLost,
+        2006 | 2013 | 2014 | 2026 | 2027 | 2045 | 2048 | 2055 => ConnectionLost,
+        // TiDB lost its storage nodes or waited too long for them: before the COMMIT another try
+        // can do it, during the COMMIT nobody knows, which is the same as losing the connection.
+        9001..=9005 | 9008 | 9010..=9013 => ConnectionLost,
+        2002 | 2003 | 2005 => NotConnected,
+        // Too many connections; a Galera node without its cluster; offline mode; TiDB's schema is
+        // out of date.
+        1040 | 1047 | 1203 | 1226 | 3032 | 8027 => ServerUnavailable,
+        // OPTION_PREVENTS_STATEMENT is mostly --read-only (the text tells), READ_ONLY_TRANSACTION,
+        // READ_ONLY_MODE, SCHEMA_READ_ONLY.
+        1290 | 1792 | 1836 | 3989 => ReadOnlyServer,
+        // TABLE_DEF_CHANGED, NEED_REPREPARE.
+        1412 | 1615 => StalePlan,
+        // FILSORT_ABORT, MariaDB's max_statement_time, MySQL's max_execution_time.
+        1028 | 1969 | 3024 => StatementTimeout,
+        // QUERY_INTERRUPTED.
+        1317 => Canceled,
+        // Disk full, out of memory, file full, lock table full.
+        1021 | 1037 | 1038 | 1041 | 1114 | 1206 => ResourceExhausted,
+        // SP_DOES_NOT_EXIST is a savepoint unless the text says otherwise; ROLLBACK_ONLY; TiDB's
+        // transaction outlived its time to live.
+        1305 | 4060 | 8229 => TransactionLost,
+        // ERROR_DURING_COMMIT.
+        1180 => OutcomeUnknown,
+        1022 | 1062 | 1169 | 1586 | 1859 => Constraint,
+        1216 | 1217 | 1451 | 1452 | 1761 | 1762 | 1830 | 1834 => Constraint,
+        1048 | 1364 | 3819 | 4025 => Constraint,
+        // GET_ERRNO and UNKNOWN_ERROR: only the text tells.
+        1030 | 1105 => Unknown,
+        1000..=1999 | 3000..=5999 => Permanent,
+        _ => Unknown,
+    }
+}
+
+/// The code and class of an error as Diesel reports it.
+pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultClass) {
+    let found = TEXTS
+        .iter()
+        .find(|(format, ..)| made_from(format, message))
+        .map(|&(_, errno, class)| (errno.map(Code::Errno), class));
+    match kind {
+        // Several numbers share each of these kinds.
+        ErrorKind::UniqueViolation
+        | ErrorKind::ForeignKeyViolation
+        | ErrorKind::RestrictViolation
+        | ErrorKind::NotNullViolation
+        | ErrorKind::CheckViolation
+        | ErrorKind::ExclusionViolation => match found {
+            Some((code, Constraint)) => (code, Constraint),
+            _ => (None, Constraint),
+        },
+        ErrorKind::SerializationFailure => exactly(1213),
+        ErrorKind::ReadOnlyTransaction => exactly(1792),
+        ErrorKind::ClosedConnection => match found {
+            Some((code, class)) if class.leaves_connection_usable() => (code, ConnectionLost),
+            Some(found) => found,
+            None => (None, ConnectionLost),
+        },
+        ErrorKind::UnableToSendCommand | ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+    }
+}
+
+/// Whether the server may have rolled back the whole transaction together with this error.
+///
+/// A GET_LOCK deadlock (3058; on MariaDB it is a 1213 like any other) and MySQL's NOWAIT (3572) do
+/// not; 1205 does with `innodb_rollback_on_timeout`, at COMMIT, and on MariaDB for NOWAIT as well
+/// under that setting; 1290 does when it answers a COMMIT (all measured). 1047 leaves the
+/// transaction open, and after 1180 nobody knows.
+pub(super) fn may_end_transaction(code: Option<Code>, class: FaultClass) -> bool {
+    match code {
+        Some(Code::Errno(3058 | 3572)) => false,
+        Some(Code::Errno(1206 | 1290 | 4060)) => true,
+        _ => matches!(class, Deadlock | SerializationFailure | LockTimeout),
+    }
+}
+
+fn exactly(errno: u16) -> (Option<Code>, FaultClass) {
+    (Some(Code::Errno(errno)), class(errno))
+}
+
+/// A text with `*` for any text, its number if it has one, and its class. The first row that fits
+/// counts.
+type Row = (&'static str, Option<u16>, FaultClass);
+
+#[rustfmt::skip] // One row, one line.
+const TEXTS: &[Row] = &[
+    ("Deadlock found when trying to get lock; try restarting transaction", Some(1213), Deadlock),
+    ("WSREP detected deadlock/conflict and aborted the transaction*", Some(1213), Deadlock),
+    ("Deadlock found when trying to get user-level lock; *", Some(3058), Deadlock),
+    ("XA_RBDEADLOCK: *", Some(1614), Deadlock),
+    ("Got error 149 *from storage engine*", Some(1030), Deadlock),
+    // MariaDB goes on with "; try restarting transaction".
+    ("Record has changed since last read in table '*'*", Some(1020), SerializationFailure),
+    ("Plugin instructed the server to rollback the current *", Some(3101), SerializationFailure),
+    ("Lock wait timeout exceeded; try restarting transaction", Some(1205), LockTimeout),
+    ("Statement aborted because lock(s) could not be acquired *", Some(3572), LockTimeout),
+    ("XA_RBTIMEOUT: *", Some(1613), LockTimeout),
+    ("SAVEPOINT * does not exist", Some(1305), TransactionLost),
+    ("FUNCTION * does not exist", Some(1305), Permanent),
+    ("PROCEDURE * does not exist", Some(1305), Permanent),
+    ("This transaction was rolled back and cannot be committed. *", Some(4060), TransactionLost),
+    ("Got error * during COMMIT", Some(1180), OutcomeUnknown),
+    ("Error while appending streaming replication fragment*", Some(1180), OutcomeUnknown),
+    // MySQL ends this one with a period.
+    ("Cannot execute statement in a READ ONLY transaction", Some(1792), ReadOnlyServer),
+    ("Cannot execute statement in a READ ONLY transaction.", Some(1792), ReadOnlyServer),
+    ("The * server is running with the --read-only option so it *", Some(1290), ReadOnlyServer),
+    ("The * server is running with the --super-read-only option so *", Some(1290), ReadOnlyServer),
+    ("The * server is running with the * option so it cannot execute *", Some(1290), Permanent),
+    ("Running in read-only mode", Some(1836), ReadOnlyServer),
+    ("Schema '*' is in read only mode.", Some(3989), ReadOnlyServer),
+    ("Query execution was interrupted, maximum statement *", Some(3024), StatementTimeout),
+    ("Query execution was interrupted (max_statement_time exceeded)", Some(1969), StatementTimeout),
+    ("Sort aborted*", Some(1028), StatementTimeout),
+    ("Query execution was interrupted", Some(1317), Canceled),
+    ("Table definition has changed, please retry transaction", Some(1412), StalePlan),
+    ("Prepared statement needs to be re-prepared", Some(1615), StalePlan),
+    ("Server shutdown in progress", Some(1053), ConnectionLost),
+    ("Connection was killed", Some(1927), ConnectionLost),
+    ("The client was disconnected by the server because of *", Some(4031), ConnectionLost),
+    ("Too many connections", Some(1040), ServerUnavailable),
+    ("User * already has more than 'max_user_connections' *", Some(1203), ServerUnavailable),
+    ("User '*' has exceeded the '*' resource (current value: *)", Some(1226), ServerUnavailable),
+    ("WSREP has not yet prepared node for application use", Some(1047), ServerUnavailable),
+    ("Unknown command", Some(1047), Permanent),
+    ("The server is currently in offline mode", Some(3032), ServerUnavailable),
+    ("The total number of locks exceeds the lock table size", Some(1206), ResourceExhausted),
+    ("The table '*' is full", Some(1114), ResourceExhausted),
+    ("Disk full (*", Some(1021), ResourceExhausted),
+    ("Got error 28 *from storage engine*", Some(1030), ResourceExhausted),
+    ("Duplicate entry '*' for key '*'", Some(1062), Constraint),
+    ("Duplicate entry for key '*'", Some(1859), Constraint),
+    ("Cannot add or update a child row: a foreign key constraint fails", Some(1216), Constraint),
+    ("Cannot add or update a child row: a foreign key *", Some(1452), Constraint),
+    ("Cannot delete or update a parent row: a foreign key constraint fails", Some(1217), Constraint),
+    ("Cannot delete or update a parent row: a foreign key *", Some(1451), Constraint),
+    ("Column '*' cannot be null", Some(1048), Constraint),
+    ("Field '*' doesn't have a default value", Some(1364), Constraint),
+    ("Check constraint '*' is violated.", Some(3819), Constraint),
+    ("CONSTRAINT `*` failed for `*`", Some(4025), Constraint),
+    ("Access denied for user '*' to database '*'", Some(1044), Permanent),
+    ("Access denied for user '*' (using password: *)", Some(1045), Permanent),
+    ("Unknown database '*'", Some(1049), Permanent),
+    ("You have an error in your SQL syntax; *", Some(1064), Permanent),
+    ("Table '*' doesn't exist", Some(1146), Permanent),
+    // German, where it differs. MariaDB has 1213 in English.
+    ("Beim Versuch, eine Sperre anzufordern, ist ein Deadlock aufgetreten. *", Some(1213), Deadlock),
+    ("Beim Warten auf eine Sperre wurde die zulässige Wartezeit *", Some(1205), LockTimeout),
+    ("Datensatz hat sich seit dem letzten Zugriff auf *", Some(1020), SerializationFailure),
+    ("SAVEPOINT * existiert nicht", Some(1305), TransactionLost),
+    // libmariadb and libmysqlclient; pymysql and proxies append a reason.
+    ("Lost connection to server during query*", Some(2013), ConnectionLost),
+    ("Lost connection to MySQL server during query*", Some(2013), ConnectionLost),
+    ("Lost connection to * at '*', system error: *", Some(2013), ConnectionLost),
+    ("Server has gone away", Some(2006), ConnectionLost),
+    ("MySQL server has gone away", Some(2006), ConnectionLost),
+    ("Commands out of sync; you can't run this command now", Some(2014), ConnectionLost),
+    ("TLS/SSL error: *", Some(2026), ConnectionLost),
+    ("SSL connection error: *", Some(2026), ConnectionLost),
+    ("Malformed packet", Some(2027), ConnectionLost),
+    ("Received malformed packet", Some(2027), ConnectionLost),
+    ("Can't connect to local *server through socket '*' (*)", Some(2002), NotConnected),
+    ("Can't connect to server on '*' (*)", Some(2002), NotConnected),
+    ("Can't connect to MySQL server on '*' (*)", Some(2003), NotConnected),
+    ("Unknown server host '*' (*)", Some(2005), NotConnected),
+    ("Unknown MySQL server host '*' (*)", Some(2005), NotConnected),
+    // mysql_async. Connecting and name look-up happen before anything is sent.
+    ("Input/output error: *Connection refused*", None, NotConnected),
+    ("Input/output error: *failed to lookup address information*", None, NotConnected),
+    ("Input/output error: *packet too large", None, Permanent),
+    ("Input/output error: *", None, ConnectionLost),
+    ("Driver error: `Connection to the server is closed.'", None, ConnectionLost),
+    ("Driver error: `Pool was disconnected.'", None, ConnectionLost),
+    ("Driver error: `Packet out of order.'", None, ConnectionLost),
+    ("Driver error: `Unexpected packet.'", None, ConnectionLost),
+    ("Driver error: `Bad compressed packet header.'", None, ConnectionLost),
+    ("Driver error: `*'", None, Permanent),
+    ("URL error: `*'", None, Permanent),
+    // TiDB.
+    ("Write conflict, txnStartTS=*", Some(9007), SerializationFailure),
+    ("Write conflict, txnStartTS * is stale*", Some(8005), SerializationFailure),
+    ("[*] can not retry select for update statement*", Some(8002), SerializationFailure),
+    ("Error: KV error safe to retry *", Some(8022), SerializationFailure),
+    ("Information schema is changed during the execution *", Some(8028), SerializationFailure),
+    ("Information schema is out of date: *", Some(8027), ServerUnavailable),
+    ("TTL manager has timed out, pessimistic locks may expire, *", Some(8229), TransactionLost),
+    ("PD server timeout*", Some(9001), ConnectionLost),
+    ("TiKV server timeout*", Some(9002), ConnectionLost),
+    ("TiKV server is busy*", Some(9003), ConnectionLost),
+    ("Resolve lock timeout*", Some(9004), ConnectionLost),
+    ("Region is unavailable*", Some(9005), ConnectionLost),
+    ("GC life time is shorter than transaction duration*", Some(9006), SerializationFailure),
+    // Vitess wraps the error of a shard, under 1105 or another number; Aurora has 1105 as well.
+    ("target: *(errno 1213) (sqlstate 40001)*", Some(1213), Deadlock),
+    ("target: *(errno 1205) (sqlstate HY000)*", Some(1205), LockTimeout),
+    ("target: *vttablet: rpc error: code = Aborted desc = *", None, SerializationFailure),
+    ("vttablet: rpc error: code = Aborted desc = *", None, SerializationFailure),
+    ("target: *: primary is not serving, there may be a reparent *", None, ServerUnavailable),
+    ("target: *: current keyspace is being resharded*", None, ServerUnavailable),
+    ("target: *: no healthy tablet available *", None, ServerUnavailable),
+    ("target: *transaction pool connection limit exceeded*", None, ServerUnavailable),
+    ("target: *code = FailedPrecondition desc = disallowed due to rule: *", None, ServerUnavailable),
+    ("vtgate connection error: no healthy endpoints*", None, ServerUnavailable),
+    ("The last transaction was aborted due to Seamless *", Some(1105), SerializationFailure),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ErrorKind as Kind;
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn codes_have_classes() {
+        for (codes, expected) in [
+            (&[149, 1213, 1614, 3058][..], Deadlock),
+            (&[1020, 3101, 8002, 8005, 8022, 8028, 9006, 9007], SerializationFailure),
+            (&[1205, 1613, 3572], LockTimeout),
+            (&[1053, 1927, 2006, 2013, 2014, 2026, 2045, 2048, 2055, 4031], ConnectionLost),
+            (&[9001, 9002, 9003, 9004, 9005, 9008, 9010, 9012, 9013], ConnectionLost),
+            (&[2002, 2003, 2005], NotConnected),
+            (&[1040, 1047, 1203, 1226, 8027], ServerUnavailable),
+            (&[1290, 1792, 1836, 3989], ReadOnlyServer),
+            (&[1412, 1615], StalePlan),
+            (&[1028, 1969, 3024], StatementTimeout),
+            (&[1317], Canceled),
+            (&[1021, 1114, 1206], ResourceExhausted),
+            (&[1305, 4060, 8229], TransactionLost),
+            (&[1180], OutcomeUnknown),
+            (&[1048, 1062, 1216, 1217, 1364, 1451, 1452, 1586, 1859, 3819, 4025], Constraint),
+            (&[1044, 1045, 1049, 1064, 1146, 1193, 1366, 1568, 4078], Permanent),
+            (&[0, 148, 1030, 1105, 2000, 2059, 8001, 9014, 65535], Unknown),
+        ] {
+            for &code in codes {
+                assert_eq!(class(code), expected, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn measured_texts() {
+        for (text, code, class) in [
+            ("Record has changed since last read in table 't'; try restarting transaction", 1020,
+             SerializationFailure),
+            ("SAVEPOINT diesel_savepoint_1 does not exist", 1305, TransactionLost),
+            ("FUNCTION lab.f does not exist", 1305, Permanent),
+            ("The MariaDB server is running with the --read-only option so it cannot execute this \
+              statement", 1290, ReadOnlyServer),
+            ("The MySQL server is running with the --super-read-only option so it cannot execute \
+              this statement", 1290, ReadOnlyServer),
+            ("The MySQL server is running with the --secure-file-priv option so it cannot execute \
+              this statement", 1290, Permanent),
+            ("Got error 149 \"Lock deadlock; Retry transaction\" during COMMIT", 1180,
+             OutcomeUnknown),
+            ("Got error 149 - 'Lock deadlock; Retry transaction' from storage engine", 1030,
+             Deadlock),
+            ("Error while appending streaming replication fragment(provider status: Not connected \
+              to Primary Component)", 1180, OutcomeUnknown),
+            ("Lost connection to server during query (timed out)", 2013, ConnectionLost),
+            ("TLS/SSL error: unexpected eof while reading", 2026, ConnectionLost),
+            ("Can't connect to server on '127.0.0.1' (115)", 2002, NotConnected),
+            ("Can't connect to MySQL server on '127.0.0.1:1' (111)", 2003, NotConnected),
+            ("Duplicate entry 'Deadlock found' for key 'u.PRIMARY'", 1062, Constraint),
+            ("SAVEPOINT q existiert nicht", 1305, TransactionLost),
+        ] {
+            check(Kind::Unknown, text, Some(code), class);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn texts_without_a_number() {
+        for (text, class) in [
+            ("Input/output error: Input/output error: Broken pipe (os error 32)", ConnectionLost),
+            ("Input/output error: Input/output error: connection closed", ConnectionLost),
+            ("Input/output error: Connection refused (os error 111)", NotConnected),
+            ("Input/output error: Input/output error: packet too large", Permanent),
+            ("Driver error: `Connection to the server is closed.'", ConnectionLost),
+            ("Driver error: `Statement takes 1 parameters but 2 was supplied.'", Permanent),
+            ("target: ks.-80.primary: vttablet: rpc error: code = Aborted desc = transaction 7: \
+              not found (CallerID: )", SerializationFailure),
+            ("target: ks.-.primary: primary is not serving, there may be a reparent operation in \
+              progress", ServerUnavailable),
+        ] {
+            check(Kind::Unknown, text, None, class);
+        }
+    }
+
+    #[test]
+    fn other_texts_are_unknown() {
+        for text in [
+            "",
+            "order 7: Deadlock found when trying to get lock; try restarting transaction",
+            "Deadlock found when trying to get lock; try restarting transaction (order 7)",
+            "Too many connections between these two stations",
+            "the server has gone away",
+            "Lock wait timeout exceeded",
+            "primary is not serving, there may be a reparent operation in progress",
+            "Data too long for column 'name' at row 1",
+        ] {
+            check(Kind::Unknown, text, None, Unknown);
+        }
+    }
+
+    #[test]
+    fn kinds_decide_where_they_are_exact() {
+        let german = "in einer anderen Sprache";
+        check(Kind::SerializationFailure, german, Some(1213), Deadlock);
+        check(
+            Kind::ReadOnlyTransaction,
+            german,
+            Some(1792),
+            ReadOnlyServer,
+        );
+        check(Kind::UniqueViolation, german, None, Constraint);
+        check(Kind::ClosedConnection, german, None, ConnectionLost);
+        check(Kind::UnableToSendCommand, german, None, Unknown);
+
+        let duplicate = "Duplicate entry '1' for key 'PRIMARY'";
+        check(Kind::UniqueViolation, duplicate, Some(1062), Constraint);
+        let parent = "Cannot delete or update a parent row: a foreign key constraint fails (`a`)";
+        check(Kind::ForeignKeyViolation, parent, Some(1451), Constraint);
+        // A constraint whose text is a deadlock's is still a constraint.
+        check(Kind::CheckViolation, TEXTS[0].0, None, Constraint);
+        check(
+            Kind::ClosedConnection,
+            TEXTS[0].0,
+            Some(1213),
+            ConnectionLost,
+        );
+    }
+
+    #[test]
+    fn every_row_is_reached_and_agrees_with_its_number() {
+        for &(format, errno, expected) in TEXTS {
+            check(Kind::Unknown, &format.replace('*', "x"), errno, expected);
+            // Here the text says more than the number.
+            if let Some(errno) = errno
+                && ![1030, 1047, 1105, 1290, 1305].contains(&errno)
+            {
+                assert_eq!(class(errno), expected, "{format}");
+            }
+        }
+    }
+
+    #[test]
+    fn some_errors_may_end_the_transaction() {
+        let ends = |errno| may_end_transaction(Some(Code::Errno(errno)), class(errno));
+        for errno in [1213, 1020, 1205, 1206, 1290, 1613, 1614, 3101, 4060, 9007] {
+            assert!(ends(errno), "{errno}");
+        }
+        for errno in [
+            1047, 1062, 1180, 1305, 1317, 1792, 1969, 2013, 3024, 3058, 3572,
+        ] {
+            assert!(!ends(errno), "{errno}");
+        }
+        assert!(may_end_transaction(Some(Code::Errno(1030)), Deadlock));
+        assert!(may_end_transaction(None, LockTimeout));
+        assert!(!may_end_transaction(None, ConnectionLost));
+        assert!(!may_end_transaction(None, Unknown));
+    }
+
+    fn check(kind: Kind, text: &str, errno: Option<u16>, class: FaultClass) {
+        let expected = (errno.map(Code::Errno), class);
+        assert_eq!(recognize(kind, text), expected, "{kind:?}: {text}");
+    }
+}

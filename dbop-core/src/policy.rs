@@ -1,0 +1,201 @@
+//! How often, how soon and for which faults an operation is tried again.
+
+use std::time::Duration;
+
+use crate::{Backoff, FaultClass, Jitter};
+
+/// When and how often a failed operation is tried again.
+///
+/// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on
+/// the class of the fault and on whether the operation has a transaction of its own; a policy
+/// only limits it, and [opts in](Self::with_retry_on) to classes that are left alone otherwise.
+///
+/// ```
+/// use std::time::Duration;
+/// use dbop_core::{FaultClass, RetryPolicy};
+///
+/// const REPORTS: RetryPolicy = RetryPolicy::new()
+///     .with_max_retries(2)
+///     .with_max_delay(Duration::from_secs(10))
+///     .with_retry_on(FaultClass::StatementTimeout);
+/// assert_eq!(REPORTS.max_retries(), 2);
+/// ```
+///
+/// # Default
+///
+/// - `max_retries`: 5, so at most 6 attempts
+/// - `initial_delay`: 100 ms
+/// - `max_delay`: 1 s
+/// - `jitter`: [`Jitter::Full`]
+/// - no seed: the delays differ from run to run
+/// - no class opted in
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    max_retries: u32,
+    initial_delay: Duration,
+    max_delay: Duration,
+    jitter: Jitter,
+    seed: Option<u64>,
+    retry_on: u32,
+}
+
+impl RetryPolicy {
+    /// The default policy.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            max_retries: 5,
+            initial_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(1),
+            jitter: Jitter::Full,
+            seed: None,
+            retry_on: 0,
+        }
+    }
+
+    /// A policy that never tries again. Transactions, savepoints and settings work all the same.
+    #[must_use]
+    pub const fn no_retries() -> Self {
+        Self::new().with_max_retries(0)
+    }
+
+    /// How often an operation is tried again *after* the first attempt: 5 means at most 6
+    /// attempts. Defaults to 5. Retries of operations nested in this one count too.
+    #[must_use]
+    pub const fn with_max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = max_retries;
+        self
+    }
+
+    /// The longest possible delay before the first retry; it doubles with every further one.
+    /// Defaults to 100 ms. Zero means that no retry ever waits.
+    #[must_use]
+    pub const fn with_initial_delay(mut self, initial_delay: Duration) -> Self {
+        self.initial_delay = initial_delay;
+        self
+    }
+
+    /// The longest possible delay before any retry. Defaults to 1 s.
+    #[must_use]
+    pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
+        self.max_delay = max_delay;
+        self
+    }
+
+    /// How the delay is drawn below its ceiling. Defaults to [`Jitter::Full`].
+    #[must_use]
+    pub const fn with_jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Makes the delays reproducible: every operation draws the same sequence. Not set by
+    /// default. For tests only: clients with the same seed come back together.
+    #[must_use]
+    pub const fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Also retries faults of this class, which are given up at once otherwise. None by default.
+    ///
+    /// It is meant for [`StatementTimeout`](FaultClass::StatementTimeout),
+    /// [`Canceled`](FaultClass::Canceled), [`ResourceExhausted`](FaultClass::ResourceExhausted)
+    /// and, for upserts written by hand, [`Constraint`](FaultClass::Constraint). It cannot make
+    /// anything be retried that is not certainly undone, nor in a scope where it cannot succeed.
+    #[must_use]
+    pub const fn with_retry_on(mut self, class: FaultClass) -> Self {
+        self.retry_on |= 1 << class as u32;
+        self
+    }
+
+    /// How often an operation is tried again after the first attempt.
+    #[must_use]
+    pub const fn max_retries(&self) -> u32 {
+        self.max_retries
+    }
+
+    /// The delay arithmetic of this policy.
+    #[must_use]
+    pub const fn backoff(&self) -> Backoff {
+        Backoff::new(self.initial_delay, self.max_delay, self.jitter)
+    }
+
+    /// Whether this class was opted in with [`with_retry_on`](Self::with_retry_on).
+    #[must_use]
+    pub const fn retries_on(&self, class: FaultClass) -> bool {
+        self.retry_on & (1 << class as u32) != 0
+    }
+
+    /// The delays of one operation, in order: what an operation that fails for ever would wait.
+    ///
+    /// ```
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::new().with_seed(42);
+    /// let once: Vec<_> = policy.delays().take(10).collect();
+    /// let again: Vec<_> = policy.delays().take(10).collect();
+    /// assert_eq!(once, again);
+    /// ```
+    #[must_use]
+    pub fn delays(&self) -> Delays {
+        Delays {
+            backoff: self.backoff(),
+            rng: self
+                .seed
+                .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            retry: 0,
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The endless sequence of delays of one operation, from [`RetryPolicy::delays`].
+#[derive(Clone, Debug)]
+pub struct Delays {
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    retry: u32,
+}
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay = self.backoff.delay(self.retry, self.rng.u64(..));
+        self.retry = self.retry.saturating_add(1);
+        Some(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_seed_two_operations_differ() {
+        let policy = RetryPolicy::new();
+        let one: Vec<_> = policy.delays().take(20).collect();
+        let other: Vec<_> = policy.delays().take(20).collect();
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn different_seeds_differ() {
+        let one: Vec<_> = RetryPolicy::new().with_seed(1).delays().take(20).collect();
+        let other: Vec<_> = RetryPolicy::new().with_seed(2).delays().take(20).collect();
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_class_is_opted_in_alone() {
+        let policy = RetryPolicy::new().with_retry_on(FaultClass::StatementTimeout);
+        assert!(policy.retries_on(FaultClass::StatementTimeout));
+        assert!(!policy.retries_on(FaultClass::Canceled));
+    }
+}

@@ -1,0 +1,242 @@
+//! After this fault, in this scope: what now?
+//!
+//! The answer comes from the class of the fault and from whether the failed attempt was a
+//! transaction or only a savepoint in one, never from a bare "transient" flag. It is reached
+//! before any sleep. Limits (how many retries are left) are applied afterwards, by the
+//! [machine](crate::Machine).
+
+use crate::{Dialect, Fault, FaultClass, RetryPolicy};
+
+/// What the operation itself says about its error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Nothing: the class of the database fault inside decides.
+    #[default]
+    Judge,
+    /// Try again, also where the class alone would not be. It cannot make anything be retried
+    /// that cannot succeed in its scope or whose outcome is unknown.
+    Retry,
+    /// Give up, whatever the class.
+    Never,
+}
+
+/// Where the failed attempt ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// It was a transaction of its own.
+    Transaction,
+    /// It was a savepoint.
+    Savepoint {
+        /// The transaction around it was begun by us with SQLite's BEGIN IMMEDIATE.
+        immediate: bool,
+    },
+}
+
+/// What to do about a failed attempt that is certainly undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Try again after a delay, as often as the policy allows.
+    Retry,
+    /// Try again after a delay, but only once.
+    RetryOnce,
+    /// Try again once, with the statement cache cleared.
+    RetryReplanned,
+    /// Not here: only a whole new transaction can succeed. Up to the outermost operation.
+    Escalate,
+    /// Only a new connection can succeed.
+    NeedsConnection,
+    /// Another attempt would fail the same way.
+    GiveUp,
+}
+
+/// The verdict on an attempt that failed with this fault, or with an error of the operation's own
+/// (`None`), and is certainly undone.
+#[must_use]
+pub fn verdict(
+    fault: Option<Fault>,
+    advice: Advice,
+    scope: Scope,
+    read_only: bool,
+    policy: &RetryPolicy,
+) -> Verdict {
+    let judged = fault.map_or(Verdict::GiveUp, |fault| by_class(fault, scope, read_only));
+    match advice {
+        Advice::Never => Verdict::GiveUp,
+        Advice::Retry if judged == Verdict::GiveUp => Verdict::Retry,
+        Advice::Retry => judged,
+        Advice::Judge => match fault {
+            Some(fault) if judged == Verdict::GiveUp && policy.retries_on(fault.class()) => {
+                Verdict::Retry
+            }
+            _ => judged,
+        },
+    }
+}
+
+fn by_class(fault: Fault, scope: Scope, read_only: bool) -> Verdict {
+    use FaultClass as C;
+
+    let class = fault.class();
+    // An operation that asked for read-only is told that it may not write: that is no failover.
+    if class == C::ReadOnlyServer && read_only {
+        return Verdict::GiveUp;
+    }
+    match (class, scope) {
+        (C::Deadlock | C::SerializationFailure | C::LockTimeout | C::Busy, Scope::Transaction) => {
+            Verdict::Retry
+        }
+        (C::StalePlan, Scope::Transaction) => Verdict::RetryReplanned,
+        (
+            C::ConnectionLost | C::NotConnected | C::ServerUnavailable | C::ReadOnlyServer,
+            Scope::Transaction,
+        ) => Verdict::NeedsConnection,
+
+        // PostgreSQL undoes a deadlock's victim back to the savepoint, which frees the locks taken
+        // since. If the cycle runs through a lock of the transaction around it, it recurs
+        // (measured), so once. MySQL and MariaDB have rolled back the whole transaction.
+        (C::Deadlock, Scope::Savepoint { .. }) => match fault.dialect() {
+            Dialect::Postgres => Verdict::RetryOnce,
+            _ => Verdict::Escalate,
+        },
+        (C::LockTimeout, Scope::Savepoint { .. }) => Verdict::RetryOnce,
+        // In a deferred transaction "locked" can mean that our snapshot is stale, which no retry
+        // inside it can cure, and Diesel shows one text for both.
+        (C::Busy, Scope::Savepoint { immediate: true }) => Verdict::Retry,
+        // The snapshot, the connection and the plan belong to the transaction around it.
+        (
+            C::Busy
+            | C::SerializationFailure
+            | C::StalePlan
+            | C::ConnectionLost
+            | C::NotConnected
+            | C::ServerUnavailable
+            | C::ReadOnlyServer,
+            Scope::Savepoint { .. },
+        ) => Verdict::Escalate,
+
+        (
+            C::StatementTimeout
+            | C::Canceled
+            | C::ResourceExhausted
+            | C::TransactionAborted
+            | C::TransactionLost
+            | C::OutcomeUnknown
+            | C::Constraint
+            | C::Permanent
+            | C::Unknown,
+            _,
+        ) => Verdict::GiveUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOP: Scope = Scope::Transaction;
+    const SAVEPOINT: Scope = Scope::Savepoint { immediate: false };
+    const IN_IMMEDIATE: Scope = Scope::Savepoint { immediate: true };
+
+    fn judge(dialect: Dialect, class: FaultClass, scope: Scope) -> Verdict {
+        let fault = Fault::from_class(dialect, class);
+        verdict(
+            Some(fault),
+            Advice::Judge,
+            scope,
+            false,
+            &RetryPolicy::new(),
+        )
+    }
+
+    #[test]
+    fn the_table_of_classes_and_scopes() {
+        use Dialect::{Mysql, Postgres, Sqlite};
+        use FaultClass as C;
+        use Verdict as V;
+
+        for (dialect, class, top, savepoint) in [
+            (Postgres, C::Deadlock, V::Retry, V::RetryOnce),
+            (Mysql, C::Deadlock, V::Retry, V::Escalate),
+            (Postgres, C::SerializationFailure, V::Retry, V::Escalate),
+            (Mysql, C::SerializationFailure, V::Retry, V::Escalate),
+            (Postgres, C::LockTimeout, V::Retry, V::RetryOnce),
+            (Mysql, C::LockTimeout, V::Retry, V::RetryOnce),
+            (Sqlite, C::Busy, V::Retry, V::Escalate),
+            (Postgres, C::ConnectionLost, V::NeedsConnection, V::Escalate),
+            (Postgres, C::NotConnected, V::NeedsConnection, V::Escalate),
+            (
+                Postgres,
+                C::ServerUnavailable,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            (Postgres, C::ReadOnlyServer, V::NeedsConnection, V::Escalate),
+            (Postgres, C::StalePlan, V::RetryReplanned, V::Escalate),
+            (Postgres, C::StatementTimeout, V::GiveUp, V::GiveUp),
+            (Mysql, C::Canceled, V::GiveUp, V::GiveUp),
+            (Sqlite, C::ResourceExhausted, V::GiveUp, V::GiveUp),
+            (Postgres, C::TransactionAborted, V::GiveUp, V::GiveUp),
+            (Mysql, C::TransactionLost, V::GiveUp, V::GiveUp),
+            (Mysql, C::OutcomeUnknown, V::GiveUp, V::GiveUp),
+            (Postgres, C::Constraint, V::GiveUp, V::GiveUp),
+            (Postgres, C::Permanent, V::GiveUp, V::GiveUp),
+            (Postgres, C::Unknown, V::GiveUp, V::GiveUp),
+        ] {
+            assert_eq!(
+                judge(dialect, class, TOP),
+                top,
+                "{dialect} {class} at top level"
+            );
+            assert_eq!(
+                judge(dialect, class, SAVEPOINT),
+                savepoint,
+                "{dialect} {class} in a savepoint"
+            );
+        }
+        assert_eq!(judge(Sqlite, C::Busy, IN_IMMEDIATE), V::Retry);
+    }
+
+    #[test]
+    fn a_write_in_a_read_only_operation_is_no_failover() {
+        let fault = Fault::from_class(Dialect::Postgres, FaultClass::ReadOnlyServer);
+        let verdict = verdict(Some(fault), Advice::Judge, TOP, true, &RetryPolicy::new());
+        assert_eq!(verdict, Verdict::GiveUp);
+    }
+
+    #[test]
+    fn opting_in_lifts_what_is_given_up_and_nothing_else() {
+        let policy = RetryPolicy::new()
+            .with_retry_on(FaultClass::StatementTimeout)
+            .with_retry_on(FaultClass::SerializationFailure);
+        let judge = |class, scope| {
+            let fault = Fault::from_class(Dialect::Postgres, class);
+            verdict(Some(fault), Advice::Judge, scope, false, &policy)
+        };
+        assert_eq!(judge(FaultClass::StatementTimeout, TOP), Verdict::Retry);
+        assert_eq!(
+            judge(FaultClass::StatementTimeout, SAVEPOINT),
+            Verdict::Retry
+        );
+        assert_eq!(judge(FaultClass::Canceled, TOP), Verdict::GiveUp);
+        assert_eq!(
+            judge(FaultClass::SerializationFailure, SAVEPOINT),
+            Verdict::Escalate
+        );
+    }
+
+    #[test]
+    fn the_operation_s_advice_counts_where_it_can_help() {
+        let policy = RetryPolicy::new();
+        let fault = |class| Some(Fault::from_class(Dialect::Mysql, class));
+        let judge = |fault, advice, scope| verdict(fault, advice, scope, false, &policy);
+        assert_eq!(judge(None, Advice::Judge, TOP), Verdict::GiveUp);
+        assert_eq!(judge(None, Advice::Retry, TOP), Verdict::Retry);
+        let deadlock = fault(FaultClass::Deadlock);
+        assert_eq!(judge(deadlock, Advice::Never, TOP), Verdict::GiveUp);
+        assert_eq!(judge(deadlock, Advice::Retry, SAVEPOINT), Verdict::Escalate);
+        let lost = fault(FaultClass::ConnectionLost);
+        assert_eq!(judge(lost, Advice::Retry, TOP), Verdict::NeedsConnection);
+    }
+}

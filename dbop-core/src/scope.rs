@@ -1,0 +1,179 @@
+//! Which connections have an operation running on them, for operations nested in it.
+//!
+//! What an outermost operation hands down to those nested in it (retries left, "the transaction
+//! is lost") is keyed by the connection, never by thread or task: an operation on connection B
+//! inside one on connection A is not nested in it, and a nested one stays nested when it is polled
+//! on another thread. The key is the address of the connection's transaction status. It is stable,
+//! because the outermost operation holds the connection borrowed for as long as it runs.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use crate::Fault;
+
+/// What all operations on one connection share while the outermost one runs.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    /// The depth at which the outermost operation started. 0: it began the transaction itself.
+    depth: u32,
+    retries_left: u32,
+    immediate: bool,
+    lost: Option<Lost>,
+}
+
+/// The server dropped the transaction around a savepoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// The fault in whose wake that was found.
+    pub(crate) fault: Option<Fault>,
+    /// It was rolled back. Otherwise it can have been committed behind our back, by DDL.
+    pub(crate) undone: bool,
+}
+
+/// One operation's membership in the table. Leaving is dropping it.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    key: usize,
+    outermost: bool,
+}
+
+impl Membership {
+    /// Joins the operation that is running on the connection with this key, or becomes its
+    /// outermost one. `depth` is the number of transactions and savepoints that are open on it.
+    pub(crate) fn join(key: usize, depth: u32, max_retries: u32) -> Self {
+        let mut table = table();
+        // An entry that does not lie below us is a leftover of an operation that was leaked.
+        let outermost = table.get(&key).is_none_or(|shared| shared.depth >= depth);
+        if outermost {
+            table.insert(
+                key,
+                Shared {
+                    depth,
+                    retries_left: max_retries,
+                    immediate: false,
+                    lost: None,
+                },
+            );
+        }
+        Self { key, outermost }
+    }
+
+    /// Whether no other operation runs around this one on the same connection.
+    pub(crate) const fn is_outermost(&self) -> bool {
+        self.outermost
+    }
+
+    /// Whether the transaction was begun by an operation, not by the caller.
+    pub(crate) fn owns_transaction(&self) -> bool {
+        self.read(|shared| shared.depth == 0)
+    }
+
+    pub(crate) fn set_immediate(&self) {
+        self.write(|shared| shared.immediate = true);
+    }
+
+    pub(crate) fn is_immediate(&self) -> bool {
+        self.read(|shared| shared.immediate)
+    }
+
+    /// Takes one of the retries that the outermost operation has for itself and everything nested
+    /// in it.
+    pub(crate) fn take_retry(&self) -> bool {
+        self.write(|shared| match shared.retries_left.checked_sub(1) {
+            Some(left) => {
+                shared.retries_left = left;
+                true
+            }
+            None => false,
+        })
+    }
+
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.read(|shared| shared.lost)
+    }
+
+    /// The first loss is the one that is kept.
+    pub(crate) fn set_lost(&self, lost: Lost) {
+        self.write(|shared| shared.lost = shared.lost.or(Some(lost)));
+    }
+
+    /// A new transaction is about to begin.
+    pub(crate) fn clear_lost(&self) {
+        self.write(|shared| shared.lost = None);
+    }
+
+    fn read<R: Default>(&self, f: impl FnOnce(&Shared) -> R) -> R {
+        table().get(&self.key).map(f).unwrap_or_default()
+    }
+
+    fn write<R: Default>(&self, f: impl FnOnce(&mut Shared) -> R) -> R {
+        table().get_mut(&self.key).map(f).unwrap_or_default()
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if self.outermost {
+            table().remove(&self.key);
+        }
+    }
+}
+
+/// The table keeps its room when entries leave, so that joining does not allocate in the long run.
+static TABLE: LazyLock<Mutex<HashMap<usize, Shared>>> = LazyLock::new(Mutex::default);
+
+fn table() -> MutexGuard<'static, HashMap<usize, Shared>> {
+    // Nothing in here can leave an entry half changed.
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Keys that no connection can have, one for each test: they run in parallel.
+    const LOST: Lost = Lost {
+        fault: None,
+        undone: true,
+    };
+
+    #[test]
+    fn the_same_connection_is_nested_another_is_not() {
+        let outer = Membership::join(1, 0, 5);
+        assert!(outer.is_outermost());
+        assert!(!Membership::join(1, 1, 5).is_outermost());
+        assert!(Membership::join(2, 0, 5).is_outermost());
+        assert!(Membership::join(2, 1, 5).is_outermost());
+        drop(outer);
+        assert!(Membership::join(1, 1, 5).is_outermost());
+    }
+
+    #[test]
+    fn retries_are_shared_with_the_outermost() {
+        let outer = Membership::join(3, 0, 2);
+        let inner = Membership::join(3, 1, 100);
+        assert!(inner.take_retry());
+        assert!(outer.take_retry());
+        assert!(!inner.take_retry());
+        assert!(!outer.take_retry());
+    }
+
+    #[test]
+    fn a_loss_is_seen_by_all_and_gone_with_the_outermost() {
+        let outer = Membership::join(4, 1, 2);
+        Membership::join(4, 2, 2).set_lost(LOST);
+        assert_eq!(outer.lost(), Some(LOST));
+        assert!(!outer.owns_transaction());
+        drop(outer);
+        assert_eq!(Membership::join(4, 1, 2).lost(), None);
+    }
+
+    #[test]
+    fn a_leftover_is_replaced() {
+        std::mem::forget(Membership::join(5, 1, 2));
+        Membership::join(5, 3, 2).set_lost(LOST);
+        let fresh = Membership::join(5, 1, 7);
+        assert!(fresh.is_outermost());
+        assert_eq!(fresh.lost(), None);
+    }
+}

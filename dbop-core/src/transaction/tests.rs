@@ -1,0 +1,510 @@
+//! The machine against scripts: no database, no clock, no sleep.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::{Code, DefaultTimeouts, Dialect, SessionBefore, Settings};
+
+/// An operation on a connection of its own, with the steps it was told to take.
+struct Script {
+    key: usize,
+    batches: Batches,
+    policy: RetryPolicy,
+    depth: u32,
+    steps: Vec<String>,
+}
+
+impl Script {
+    fn new(dialect: Dialect) -> Self {
+        Self::at(dialect, new_key(), 0)
+    }
+
+    fn at(dialect: Dialect, key: usize, depth: u32) -> Self {
+        let batches = Batches::new(
+            dialect,
+            Level::at_depth(depth),
+            &Settings::default(),
+            &DefaultTimeouts::NONE,
+            SessionBefore::default(),
+        )
+        .expect("valid settings");
+        Self {
+            key,
+            batches,
+            policy: RetryPolicy::new(),
+            depth,
+            steps: Vec::new(),
+        }
+    }
+
+    fn with_policy(mut self, policy: RetryPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Runs the machine. Each batch is answered by the next entry of `answers` (`Ok` when they
+    /// run out), each body by `body`, which is told the number of the attempt.
+    fn run(
+        &mut self,
+        answers: &[Result<(), Fault>],
+        mut body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
+    ) -> Done {
+        let start = Start::join(self.key, self.depth, &self.policy);
+        let batches = self.batches.clone();
+        let mut machine = Machine::new(start, &batches, self.policy, false);
+        let mut answers = answers.iter();
+        let mut attempt = 0;
+        loop {
+            match machine.step() {
+                Step::Batch(batch) => {
+                    self.steps.push(format!("{:?}", batch.purpose));
+                    machine.batch_done(answers.next().copied().unwrap_or(Ok(())));
+                }
+                Step::Body => {
+                    attempt += 1;
+                    self.steps.push(format!("body {attempt}"));
+                    let (end, depth) = body(attempt);
+                    machine.body_done(end, depth);
+                }
+                Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
+                Step::Pause { .. } => self.steps.push("pause".into()),
+                Step::Done(done) => return done,
+            }
+        }
+    }
+}
+
+fn new_key() -> usize {
+    // Far from the keys of the other tests of this crate, which share the table.
+    static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn fault(dialect: Dialect, class: FaultClass) -> Fault {
+    Fault::from_class(dialect, class)
+}
+
+fn errno(errno: u16) -> Fault {
+    Fault::from_code(Dialect::Mysql, Code::Errno(errno))
+}
+
+fn failed(fault: Fault, depth: u32) -> (BodyEnd, Option<u32>) {
+    let end = BodyEnd::Failed {
+        fault: Some(fault),
+        advice: Advice::Judge,
+    };
+    (end, Some(depth))
+}
+
+fn own_error(depth: u32) -> (BodyEnd, Option<u32>) {
+    let end = BodyEnd::Failed {
+        fault: None,
+        advice: Advice::Judge,
+    };
+    (end, Some(depth))
+}
+
+const OK: Result<(), Fault> = Ok(());
+
+#[test]
+fn success_is_begin_body_commit() {
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(script.steps, ["Begin", "body 1", "Commit", "Succeeded"]);
+    assert_eq!(
+        (done.outcome, done.stop, done.attempts),
+        (Outcome::Committed, StopReason::Succeeded, 1)
+    );
+}
+
+#[test]
+fn rolled_back_before_the_pause_and_begun_again() {
+    let mut script = Script::new(Dialect::Postgres);
+    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+    let done = script.run(&[], |attempt| match attempt {
+        1 => failed(deadlock, 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    });
+    assert_eq!(
+        script.steps,
+        [
+            "Begin",
+            "body 1",
+            "Rollback",
+            "Retrying",
+            "pause",
+            "Begin",
+            "body 2",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!(done.attempts, 2);
+}
+
+#[test]
+fn max_retries_counts_what_comes_after_the_first() {
+    for max_retries in [0, 1, 5] {
+        let mut script = Script::new(Dialect::Postgres)
+            .with_policy(RetryPolicy::new().with_max_retries(max_retries));
+        let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+        let mut bodies = 0;
+        let done = script.run(&[], |_| {
+            bodies += 1;
+            failed(deadlock, 1)
+        });
+        assert_eq!(bodies, max_retries + 1);
+        assert_eq!(done.attempts, max_retries + 1);
+        assert_eq!(done.stop, StopReason::RetriesExhausted);
+        assert_eq!(done.outcome, Outcome::Undone);
+        assert!(matches!(done.answer, Answer::FirstError));
+    }
+}
+
+#[test]
+fn an_own_error_is_rolled_back_and_returned_at_once() {
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[], |_| own_error(1));
+    assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Returned"]);
+    assert_eq!(done.stop, StopReason::OwnError);
+    assert!(done.fallback_allowed);
+}
+
+#[test]
+fn a_failed_begin_is_rolled_back_too() {
+    let mut script = Script::new(Dialect::Sqlite);
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
+    let done = script.run(&[Err(busy), Err(gone)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.steps,
+        [
+            "Begin",
+            "Rollback",
+            "Retrying",
+            "pause",
+            "Begin",
+            "body 1",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!(done.attempts, 2);
+}
+
+#[test]
+fn a_connection_lost_in_commit_is_unknown_and_nothing_more_is_sent() {
+    let mut script = Script::new(Dialect::Postgres);
+    let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+    let done = script.run(&[OK, Err(lost)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.steps,
+        ["Begin", "body 1", "Commit", "OutcomeUnknown"]
+    );
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(done.connection_broken && !done.fallback_allowed);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+}
+
+#[test]
+fn a_commit_error_whose_rollback_meets_a_dead_connection_is_unknown() {
+    let mut script = Script::new(Dialect::Postgres);
+    let unknown = fault(Dialect::Postgres, FaultClass::Unknown);
+    let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+    let done = script.run(&[OK, Err(unknown), Err(lost)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(done.connection_broken);
+}
+
+#[test]
+fn a_connection_lost_in_the_body_is_undone_and_needs_a_new_one() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let mut script = Script::new(dialect);
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        // Diesel notices it on PostgreSQL, where nothing more is sent, and not on MySQL.
+        let depth = (dialect == Dialect::Mysql).then_some(1);
+        let done = script.run(&[OK, Err(lost)], |_| (failed(lost, 0).0, depth));
+        assert_eq!(done.outcome, Outcome::Undone, "{dialect}");
+        assert_eq!(done.stop, StopReason::NeedsConnection, "{dialect}");
+        assert!(
+            done.connection_broken && !done.fallback_allowed,
+            "{dialect}"
+        );
+    }
+}
+
+#[test]
+fn an_ok_over_a_dead_connection_is_an_error() {
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], |_| (BodyEnd::Ok, None));
+    assert_eq!(script.steps, ["Begin", "body 1", "Failed"]);
+    assert!(done.connection_broken);
+    assert!(matches!(done.answer, Answer::FirstError));
+}
+
+#[test]
+fn a_swallowed_failure_is_an_error_of_its_own() {
+    let mut script = Script::new(Dialect::Postgres);
+    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
+    let done = script.run(&[OK, Err(aborted)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.steps,
+        ["Begin", "body 1", "Commit", "Rollback", "Failed"]
+    );
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_rolled_back()));
+}
+
+#[test]
+fn what_the_body_left_open_is_rolled_back() {
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], |_| (BodyEnd::Ok, Some(2)));
+    assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Failed"]);
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_unbalanced()));
+}
+
+#[test]
+fn what_the_body_ended_by_itself_is_unknown() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
+        for end in [BodyEnd::Ok, own_error(0).0] {
+            let mut script = Script::new(dialect);
+            let done = script.run(&[], |_| (end, Some(0)));
+            assert_eq!(done.outcome, Outcome::Unknown, "{dialect}");
+            assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+        }
+    }
+}
+
+#[test]
+fn a_panic_is_rolled_back_first() {
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], |_| (BodyEnd::Panicked, Some(3)));
+    assert_eq!(script.steps, ["Begin", "body 1", "Rollback"]);
+    assert!(matches!(done.answer, Answer::Panic));
+    assert!(!done.fallback_allowed);
+}
+
+#[test]
+fn a_rollback_that_fails_never_replaces_the_first_error() {
+    let mut script = Script::new(Dialect::Postgres);
+    let syntax = fault(Dialect::Postgres, FaultClass::Permanent);
+    let unknown = fault(Dialect::Postgres, FaultClass::Unknown);
+    let done = script.run(&[OK, Err(unknown)], |_| failed(syntax, 1));
+    assert!(matches!(done.answer, Answer::FirstError));
+    assert!(done.connection_broken, "the transaction may still be open");
+}
+
+#[test]
+fn mysql_checks_that_the_transaction_is_still_there() {
+    let gone = Err(errno(1305));
+    // A deadlock has taken it along: undone.
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, gone], |attempt| match attempt {
+        1 => failed(errno(1213), 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    });
+    assert_eq!(
+        script.steps[..5],
+        ["Begin", "body 1", "Rollback", "RollbackAgain", "Retrying"]
+    );
+    assert_eq!(done.outcome, Outcome::Committed);
+    // So may a lock timeout have, with innodb_rollback_on_timeout.
+    let done = Script::new(Dialect::Mysql).run(&[OK, gone], |attempt| match attempt {
+        1 => failed(errno(1205), 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    });
+    assert_eq!(done.outcome, Outcome::Committed);
+    // NOWAIT never does: DDL has committed it.
+    let done = Script::new(Dialect::Mysql).run(&[OK, gone], |_| failed(errno(3572), 1));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+#[test]
+fn mysql_1305_at_commit_does_not_say_which() {
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, Err(errno(1305))], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert_eq!(done.attempts, 1);
+}
+
+#[test]
+fn mysql_errors_at_commit_are_definite_only_where_known() {
+    for (errno_at_commit, outcome) in [
+        (1213, Outcome::Committed),
+        (1205, Outcome::Committed),
+        (1180, Outcome::Unknown),
+        (1317, Outcome::Unknown),
+        (9999, Outcome::Unknown),
+    ] {
+        let mut script = Script::new(Dialect::Mysql);
+        let done = script.run(&[OK, Err(errno(errno_at_commit))], |_| {
+            (BodyEnd::Ok, Some(1))
+        });
+        assert_eq!(done.outcome, outcome, "{errno_at_commit}");
+    }
+}
+
+#[test]
+fn a_stale_plan_is_tried_once_more_without_the_cache() {
+    let mut script = Script::new(Dialect::Postgres);
+    let stale = fault(Dialect::Postgres, FaultClass::StalePlan);
+    let done = script.run(&[], |_| failed(stale, 1));
+    assert_eq!(done.attempts, 2);
+}
+
+/// An outermost operation whose body runs `nested`, on the same connection.
+fn enclosing(
+    dialect: Dialect,
+    depth: u32,
+    mut nested: impl FnMut(usize, u32) -> (BodyEnd, Option<u32>),
+) -> (Done, Vec<String>) {
+    let key = new_key();
+    let mut outer = Script::at(dialect, key, depth);
+    let done = outer.run(&[], |attempt| nested(key, attempt));
+    (done, outer.steps)
+}
+
+#[test]
+fn a_savepoint_retries_a_postgres_deadlock_once_then_escalates() {
+    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+    let mut bodies = 0;
+    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
+        let mut inner = Script::at(Dialect::Postgres, key, 1);
+        let done = inner.run(&[], |_| {
+            bodies += 1;
+            failed(deadlock, 2)
+        });
+        assert_eq!(done.stop, StopReason::EnclosingTransaction);
+        failed(deadlock, 1)
+    });
+    // 5 retries for the two of them together: 2 bodies in each of the first attempts of the
+    // outer one, until nothing is left.
+    assert_eq!(bodies, 6);
+    assert_eq!(done.attempts, 3);
+    assert_eq!(done.stop, StopReason::RetriesExhausted);
+}
+
+#[test]
+fn mysql_deadlock_in_a_savepoint_restarts_the_outermost() {
+    let (done, steps) = enclosing(Dialect::Mysql, 0, |key, attempt| {
+        let mut inner = Script::at(Dialect::Mysql, key, 1);
+        if attempt > 1 {
+            inner.run(&[], |_| (BodyEnd::Ok, Some(2)));
+            return (BodyEnd::Ok, Some(1));
+        }
+        // The ROLLBACK TO answers 1305: the savepoint went with the transaction.
+        let done = inner.run(&[OK, Err(errno(1305))], |_| failed(errno(1213), 2));
+        assert_eq!(
+            inner.steps,
+            ["Begin", "body 1", "Rollback", "Contain", "Failed"]
+        );
+        assert_eq!(done.stop, StopReason::EnclosingTransaction);
+        assert!(!done.fallback_allowed && !done.connection_broken);
+        // Another operation after it, in the same lost transaction, is refused.
+        let mut next = Script::at(Dialect::Mysql, key, 1);
+        let done = next.run(&[], |_| panic!("must not run"));
+        assert_eq!(next.steps, ["Failed"]);
+        assert_eq!(done.attempts, 0);
+        assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
+        // The body swallows it all.
+        (BodyEnd::Ok, Some(1))
+    });
+    assert_eq!(
+        steps,
+        [
+            "Begin",
+            "body 1",
+            "Rollback",
+            "Retrying",
+            "pause",
+            "Begin",
+            "body 2",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!(done.outcome, Outcome::Committed);
+}
+
+#[test]
+fn in_the_callers_transaction_a_loss_breaks_the_connection() {
+    let key = new_key();
+    let mut script = Script::at(Dialect::Mysql, key, 1);
+    let done = script.run(&[OK, Err(errno(1305))], |_| failed(errno(1213), 2));
+    assert_eq!(
+        script.steps,
+        ["Begin", "body 1", "Rollback", "Contain", "Failed"]
+    );
+    assert!(done.connection_broken && !done.fallback_allowed);
+    assert_eq!(done.outcome, Outcome::Undone);
+}
+
+#[test]
+fn implicitly_committed_in_a_savepoint_is_unknown_for_the_outermost() {
+    let (done, _) = enclosing(Dialect::Mysql, 0, |key, _| {
+        let mut inner = Script::at(Dialect::Mysql, key, 1);
+        // RELEASE answers 1305, and so does the ROLLBACK TO; nobody has seen a deadlock.
+        let done = inner.run(&[OK, Err(errno(1305)), Err(errno(1305))], |_| {
+            (BodyEnd::Ok, Some(2))
+        });
+        assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
+        own_error(1)
+    });
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+#[test]
+fn a_serialization_failure_goes_up() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let serialization = fault(dialect, FaultClass::SerializationFailure);
+        let mut script = Script::at(dialect, new_key(), 1);
+        let done = script.run(&[], |_| failed(serialization, 2));
+        assert_eq!(done.attempts, 1);
+        assert_eq!(done.stop, StopReason::EnclosingTransaction);
+    }
+}
+
+#[test]
+fn a_savepoint_whose_transaction_was_aborted_before_leaves_it_alone() {
+    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
+    let mut script = Script::at(Dialect::Postgres, new_key(), 1);
+    let done = script.run(&[Err(aborted), Err(aborted)], |_| panic!("must not run"));
+    assert!(!done.connection_broken, "the caller still has to roll back");
+    assert!(
+        !done.fallback_allowed,
+        "nothing in it can be committed any more"
+    );
+}
+
+#[test]
+fn sqlite_busy_in_a_savepoint_is_retried_only_under_begin_immediate() {
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    let mut script = Script::at(Dialect::Sqlite, new_key(), 1);
+    let done = script.run(&[], |_| failed(busy, 2));
+    assert_eq!(done.stop, StopReason::EnclosingTransaction);
+    enclosing(Dialect::Sqlite, 0, |key, _| {
+        let mut inner = Script::at(Dialect::Sqlite, key, 1);
+        let done = inner.run(&[], |attempt| match attempt {
+            1 => failed(busy, 2),
+            _ => (BodyEnd::Ok, Some(2)),
+        });
+        assert_eq!(done.attempts, 2);
+        (BodyEnd::Ok, Some(1))
+    });
+}
+
+#[test]
+fn a_nested_operation_that_lost_the_connection_ends_the_outermost() {
+    let lost = fault(Dialect::Mysql, FaultClass::ConnectionLost);
+    let (done, steps) = enclosing(Dialect::Mysql, 0, |key, _| {
+        let mut inner = Script::at(Dialect::Mysql, key, 1);
+        let done = inner.run(&[OK, Err(lost)], |_| failed(lost, 2));
+        assert!(done.connection_broken);
+        // Its driver has put the transaction manager into its error state.
+        (BodyEnd::Ok, None)
+    });
+    assert_eq!(steps, ["Begin", "body 1", "Failed"]);
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert_eq!(done.stop, StopReason::NeedsConnection);
+}

@@ -1,0 +1,100 @@
+//! The databases that dbop knows.
+
+use dbop_core::{Dialect, SessionBefore};
+use diesel::QueryResult;
+use diesel::connection::LoadConnection;
+
+/// A Diesel backend that dbop knows the SQL of: `Pg`, `Mysql` and `Sqlite`, each with the feature
+/// of its name.
+#[diagnostic::on_unimplemented(
+    message = "dbop does not know the backend `{Self}`",
+    label = "not a backend of dbop",
+    note = "enable the feature `postgres`, `mysql` or `sqlite` of dbop-diesel",
+    note = "an enum with `#[derive(MultiConnection)]` is not supported: match on it and run the \
+            operation on the connection inside"
+)]
+pub trait SupportedBackend: diesel::backend::Backend + Sealed {
+    /// Its SQL and its rules.
+    const DIALECT: Dialect;
+
+    /// Reads those values of the session that the dialect's SQL cannot keep by itself.
+    #[doc(hidden)]
+    fn session_before<C>(_conn: &mut C) -> QueryResult<SessionBefore>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        Ok(SessionBefore::default())
+    }
+}
+
+#[doc(hidden)]
+#[allow(
+    unnameable_types,
+    reason = "nobody else can implement `SupportedBackend`"
+)]
+pub trait Sealed {}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use diesel::pg::Pg;
+
+    use super::{Dialect, Sealed, SupportedBackend};
+
+    impl Sealed for Pg {}
+
+    impl SupportedBackend for Pg {
+        const DIALECT: Dialect = Dialect::Postgres;
+    }
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use diesel::mysql::Mysql;
+
+    use super::{Dialect, Sealed, SupportedBackend};
+
+    impl Sealed for Mysql {}
+
+    impl SupportedBackend for Mysql {
+        const DIALECT: Dialect = Dialect::Mysql;
+    }
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use dbop_core::SessionBefore;
+    use diesel::connection::LoadConnection;
+    use diesel::sql_types::BigInt;
+    use diesel::sqlite::Sqlite;
+    use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
+
+    use super::{Dialect, Sealed, SupportedBackend};
+
+    impl Sealed for Sqlite {}
+
+    impl SupportedBackend for Sqlite {
+        const DIALECT: Dialect = Dialect::Sqlite;
+
+        fn session_before<C>(conn: &mut C) -> QueryResult<SessionBefore>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let row: Pragmas = sql_query(SESSION_BEFORE).get_result(conn)?;
+            Ok(SessionBefore {
+                busy_timeout: row.busy_timeout,
+                query_only: row.query_only != 0,
+            })
+        }
+    }
+
+    #[derive(QueryableByName)]
+    struct Pragmas {
+        #[diesel(sql_type = BigInt)]
+        busy_timeout: i64,
+        #[diesel(sql_type = BigInt)]
+        query_only: i64,
+    }
+
+    const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
+                                  (SELECT query_only FROM pragma_query_only) AS query_only";
+}

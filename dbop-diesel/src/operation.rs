@@ -1,0 +1,174 @@
+//! One operation's name, settings and fallback value.
+
+use dbop_core::{Name, Settings};
+
+use crate::driver::{Call, drive};
+use crate::{Connection, OperationError, Report, Runner};
+
+/// An operation with a name and settings of its own, from [`Runner::operation`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use diesel::prelude::*;
+/// # use dbop_diesel::Runner;
+/// # diesel::table! { users { id -> Integer } }
+/// # let mut conn = SqliteConnection::establish(":memory:")?;
+/// # diesel::sql_query("CREATE TABLE users (id INTEGER PRIMARY KEY)").execute(&mut conn)?;
+/// # let runner = Runner::default();
+/// let ids = runner
+///     .operation("list-users")
+///     .read_only()
+///     .lock_timeout(Duration::from_secs(3))
+///     .run(&mut conn, |conn| users::table.select(users::id).load::<i32>(conn))?;
+/// # assert!(ids.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Default
+///
+/// No settings of its own, the runner's policy and default timeouts.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an operation does nothing until it is given a connection with `run`"]
+pub struct Operation<'a> {
+    pub(crate) runner: &'a Runner,
+    pub(crate) name: &'a str,
+    pub(crate) settings: Settings,
+    pub(crate) max_retries: Option<u32>,
+}
+
+impl<'a> Operation<'a> {
+    dbop_core::__operation_methods!();
+
+    /// A value to return instead of an error, of the database as of the operation itself.
+    ///
+    /// It never hides that something may be wrong with what went before: an error stays an error
+    /// where the failed attempt is not certainly undone, where the enclosing transaction is lost,
+    /// and where the connection is broken. A panic stays a panic.
+    #[doc(alias = "default")]
+    #[doc(alias = "raises")]
+    pub const fn fallback<T>(self, value: T) -> FallbackOperation<'a, T> {
+        FallbackOperation {
+            operation: self,
+            value,
+        }
+    }
+
+    /// Runs the operation; see [`Runner::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run`], and if a setting is not valid or not supported here.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run<C, T, E, F>(&self, conn: &mut C, operation: F) -> Result<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        drive(&self.call(), conn, operation, None, None).0
+    }
+
+    /// Runs the operation like [`run`](Self::run) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_report<C, T, E, F>(&self, conn: &mut C, operation: F) -> Report<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        self.call().report(conn, operation, None)
+    }
+
+    fn call(&self) -> Call<'a> {
+        Call {
+            config: &self.runner.config,
+            clock: &*self.runner.clock,
+            name: Name::Given(self.name),
+            settings: self.settings,
+            policy: self.policy(),
+        }
+    }
+}
+
+/// An operation with a value to fall back on, from [`Operation::fallback`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an operation does nothing until it is given a connection with `run`"]
+pub struct FallbackOperation<'a, T> {
+    operation: Operation<'a>,
+    value: T,
+}
+
+impl<T> FallbackOperation<'_, T> {
+    /// Runs the operation; see [`Operation::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those that a fallback value cannot replace; see [`Operation::fallback`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run<C, E, F>(self, conn: &mut C, operation: F) -> Result<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        drive(
+            &self.operation.call(),
+            conn,
+            operation,
+            Some(self.value),
+            None,
+        )
+        .0
+    }
+
+    /// Runs the operation like [`run`](Self::run) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_report<C, E, F>(self, conn: &mut C, operation: F) -> Report<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        self.operation
+            .call()
+            .report(conn, operation, Some(self.value))
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn report<C, T, E, F>(
+        &self,
+        conn: &mut C,
+        operation: F,
+        fallback: Option<T>,
+    ) -> Report<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        let started = self.clock.now();
+        let mut failures = Vec::new();
+        let (result, summary) = drive(self, conn, operation, fallback, Some(&mut failures));
+        Report {
+            result,
+            failures,
+            attempts: summary.attempts,
+            stop: summary.stop,
+            outcome: summary.outcome,
+            elapsed: self.clock.now().saturating_duration_since(started),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The runner: what applications hold on to.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use dbop_core::{Config, Name, Settings};
+
+use crate::driver::{Call, drive};
+use crate::{Clock, Connection, Operation, OperationError, Report, SystemClock};
+
+/// Runs database operations safely: in a transaction or savepoint of their own, with retries where
+/// a retry can succeed, and with settings that are gone afterwards.
+///
+/// A runner is cheap to keep and is meant to be shared, for example in a `static` or an
+/// application's state. It holds no connection.
+///
+/// ```
+/// # use diesel::prelude::*;
+/// # use diesel::connection::SimpleConnection;
+/// use dbop_diesel::{RetryPolicy, Runner};
+///
+/// # diesel::table! { accounts { id -> Integer, balance -> BigInt } }
+/// # let mut conn = SqliteConnection::establish(":memory:")?;
+/// # conn.batch_execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL);
+/// #                     INSERT INTO accounts VALUES (1, 100), (2, 0)")?;
+/// let runner = Runner::new(RetryPolicy::new().with_max_retries(3));
+///
+/// runner.run(&mut conn, |conn| {
+///     diesel::update(accounts::table.find(1))
+///         .set(accounts::balance.eq(accounts::balance - 10))
+///         .execute(conn)?;
+///     diesel::update(accounts::table.find(2))
+///         .set(accounts::balance.eq(accounts::balance + 10))
+///         .execute(conn)
+/// })?;
+/// # assert_eq!(accounts::table.find(2).select(accounts::balance).first::<i64>(&mut conn)?, 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Default
+///
+/// The default [`RetryPolicy`](crate::RetryPolicy), a default lock timeout of 10 s, no default
+/// statement timeout, the global logger.
+#[derive(Clone)]
+pub struct Runner {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Runner {
+    dbop_core::__runner_methods!();
+
+    /// Takes the time from, and waits with, this clock. Defaults to [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Runs an operation.
+    ///
+    /// Without an open transaction the operation gets one of its own, committed here. Inside an
+    /// open one, the caller's or an enclosing operation's, it gets a savepoint, and whoever opened
+    /// the transaction decides about it. The operation is cloned for each attempt, so every
+    /// attempt starts from the same state.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
+    /// into `E`; or an error of dbop's own, which [`OperationError::dbop_error`] finds again.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run<C, T, E, F>(&self, conn: &mut C, operation: F) -> Result<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        drive(&self.call(Location::caller()), conn, operation, None, None).0
+    }
+
+    /// Runs an operation like [`run`](Self::run) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_report<C, T, E, F>(&self, conn: &mut C, operation: F) -> Report<T, E>
+    where
+        C: Connection,
+        E: OperationError,
+        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        self.call(Location::caller()).report(conn, operation, None)
+    }
+
+    fn call(&self, location: &'static Location<'static>) -> Call<'_> {
+        Call {
+            config: &self.config,
+            clock: &*self.clock,
+            name: Name::Call(location),
+            settings: Settings::default(),
+            policy: *self.config.policy(),
+        }
+    }
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,12 @@
+//! dbop on postgres.
+
+/// The scenarios, on the sync adapter.
+#[path = "../scenarios"]
+mod sync {
+    use dbop_diesel::Runner;
+    use dbop_tests::postgres::{Bed, Conn};
+    use dbop_tests_macros::sync_scenario as scenario;
+    use diesel::RunQueryDsl;
+
+    mod basics;
+}

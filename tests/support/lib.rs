@@ -1,0 +1,93 @@
+//! What the tests share: test beds on real servers, opponents that hold locks, a logger that
+//! remembers, a clock that does not wait.
+
+pub use capture::{Capture, Captured};
+pub use clock::InstantClock;
+pub use opponent::Opponent;
+
+mod capture;
+mod clock;
+mod opponent;
+
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+diesel::table! {
+    /// The table of every test bed: three accounts with a balance of 100 each.
+    accounts (id) {
+        /// The key.
+        id -> Integer,
+        /// The balance.
+        balance -> BigInt,
+    }
+}
+
+/// Creates and fills `accounts`.
+pub const ACCOUNTS: &str = "
+    CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL);
+    INSERT INTO accounts (id, balance) VALUES (1, 100), (2, 100), (3, 100)";
+
+/// One number, for `sql_query`. Its column is called `n`.
+#[derive(Clone, Copy, Debug, diesel::QueryableByName)]
+pub struct Number {
+    /// The number.
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    pub n: i64,
+}
+
+/// One text, for `sql_query`. Its column is called `s`.
+#[derive(Clone, Debug, diesel::QueryableByName)]
+pub struct Word {
+    /// The text.
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    pub s: String,
+}
+
+/// Asks until the answer is yes. For what a server says about its sessions, which has no way to
+/// wait for it.
+///
+/// # Panics
+///
+/// If that takes more than ten seconds.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !is_so() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "never happened: {what}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The URL of the server under test.
+///
+/// # Panics
+///
+/// If there is none: a test that needs a server never passes without one.
+#[must_use]
+pub fn server_url() -> String {
+    std::env::var("DBOP_TEST_URL")
+        .expect("DBOP_TEST_URL names no server: start the tests with tests/run.sh")
+}
+
+/// The name of the server under test, as `tests/run.sh` gives it: `MariaDB 10.11.19
+/// innodb_snapshot_isolation=ON`.
+#[must_use]
+pub fn server_label() -> String {
+    std::env::var("DBOP_TEST_SERVER").unwrap_or_default()
+}
+
+/// A name for a schema or database that no other test has.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn unique_name() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("t{}_{number}", std::process::id())
+}
