@@ -15,6 +15,7 @@ mod mysql;
 mod postgres;
 mod sqlite;
 mod sqlstate;
+mod text;
 
 /// A database error, reduced to what decides about a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

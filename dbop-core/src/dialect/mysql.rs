@@ -96,7 +96,10 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
         _ = write!(sql, "@dbop_lock{suffix}=@@SESSION.{name}, SESSION {name}=");
         _ = match timeout {
             Timeout::Exact(_) => write!(sql, "{value}"),
-            Timeout::AtMost(_) => write!(sql, "LEAST(@@SESSION.{name}, {value})"),
+            // MySQL makes a decimal of the LEAST of two integers, and refuses it (measured).
+            Timeout::AtMost(_) => {
+                write!(sql, "CAST(LEAST(@@SESSION.{name}, {value}) AS UNSIGNED)")
+            }
         };
     }
     if let Some(timeout) = applied.statement_timeout {
@@ -109,9 +112,21 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
         };
         let mariadb = mariadb_seconds(duration(timeout));
         let mysql = milliseconds(duration(timeout));
-        for (version, name, value) in [
-            ("M!100100", "max_statement_time", mariadb),
-            ("!80000", "max_execution_time", mysql.to_string()),
+        for (version, name, value, least, kind) in [
+            (
+                "M!100100",
+                "max_statement_time",
+                mariadb,
+                "0.000001",
+                "DECIMAL(20,6)",
+            ),
+            (
+                "!80000",
+                "max_execution_time",
+                mysql.to_string(),
+                "1",
+                "UNSIGNED",
+            ),
         ] {
             _ = write!(
                 sql,
@@ -122,7 +137,8 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
                 Timeout::Exact(_) => write!(sql, "{value}"),
                 Timeout::AtMost(_) => write!(
                     sql,
-                    "IF(@@SESSION.{name} BETWEEN 0.000001 AND {value}, @@SESSION.{name}, {value})"
+                    "CAST(IF(@@SESSION.{name} BETWEEN {least} AND {value}, @@SESSION.{name}, \
+                     {value}) AS {kind})"
                 ),
             };
             sql.push_str(" */");

@@ -200,14 +200,16 @@ fn a_default_never_makes_a_stricter_value_looser() {
          ELSE '2500' END, true)"
     );
     let mysql = defaults(Dialect::Mysql, TOP);
-    assert!(mysql.begin().contains(
-        "SESSION innodb_lock_wait_timeout=LEAST(@@SESSION.innodb_lock_wait_timeout, 10)"
-    ));
-    assert!(
-        mysql
-            .begin()
-            .contains("IF(@@SESSION.max_execution_time BETWEEN")
-    );
+    for part in [
+        "SESSION innodb_lock_wait_timeout=\
+         CAST(LEAST(@@SESSION.innodb_lock_wait_timeout, 10) AS UNSIGNED)",
+        "SESSION max_execution_time=CAST(IF(@@SESSION.max_execution_time BETWEEN 1 AND 2500, \
+         @@SESSION.max_execution_time, 2500) AS UNSIGNED)",
+        "SESSION max_statement_time=CAST(IF(@@SESSION.max_statement_time BETWEEN 0.000001 AND \
+         2.500000, @@SESSION.max_statement_time, 2.500000) AS DECIMAL(20,6))",
+    ] {
+        assert!(mysql.begin().contains(part), "{part} in {}", mysql.begin());
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! language the adapter can ask the server for the number (`GET DIAGNOSTICS`).
 
 use super::FaultClass::{self, *};
-use super::sqlite::made_from;
+use super::text::made_from;
 use super::{Code, ErrorKind};
 
 /// The class of an error number of a server (from 1000) or a client library (2000 to 2999).

@@ -7,7 +7,7 @@
 //! known here, in any other language an error without a kind is [`FaultClass::Unknown`].
 
 use super::FaultClass::{self, *};
-use super::sqlite::made_from;
+use super::text::made_from;
 use super::{Code, ErrorKind, SqlState};
 
 /// The class of a code.
