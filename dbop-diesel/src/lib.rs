@@ -12,6 +12,8 @@ pub use operation::{FallbackOperation, Operation};
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
 
+#[doc(hidden)]
+pub mod adapter;
 mod backend;
 mod clock;
 mod connection;

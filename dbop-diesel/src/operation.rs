@@ -2,8 +2,9 @@
 
 use dbop_core::{Name, Settings};
 
-use crate::driver::{Call, drive};
-use crate::{Connection, OperationError, Report, Runner};
+use crate::adapter::Call;
+use crate::driver::{drive, report};
+use crate::{Clock, Connection, OperationError, Report, Runner};
 
 /// An operation with a name and settings of its own, from [`Runner::operation`].
 ///
@@ -68,7 +69,7 @@ impl<'a> Operation<'a> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        drive(&self.call(), conn, operation, None, None).0
+        drive(&self.call(), self.clock(), conn, operation, None, None).0
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -82,16 +83,20 @@ impl<'a> Operation<'a> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        self.call().report(conn, operation, None)
+        report(&self.call(), self.clock(), conn, operation, None)
     }
 
-    fn call(&self) -> Call<'a> {
+    fn clock(&self) -> &'a dyn Clock {
+        &*self.runner.clock
+    }
+
+    const fn call(&self) -> Call<'a> {
         Call {
             config: &self.runner.config,
-            clock: &*self.runner.clock,
             name: Name::Given(self.name),
             settings: self.settings,
             policy: self.policy(),
+            mode: "sync",
         }
     }
 }
@@ -120,11 +125,16 @@ impl<T> FallbackOperation<'_, T> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
+        let Self {
+            operation: settings,
+            value,
+        } = self;
         drive(
-            &self.operation.call(),
+            &settings.call(),
+            settings.clock(),
             conn,
             operation,
-            Some(self.value),
+            Some(value),
             None,
         )
         .0
@@ -141,34 +151,16 @@ impl<T> FallbackOperation<'_, T> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        self.operation
-            .call()
-            .report(conn, operation, Some(self.value))
-    }
-}
-
-impl Call<'_> {
-    pub(crate) fn report<C, T, E, F>(
-        &self,
-        conn: &mut C,
-        operation: F,
-        fallback: Option<T>,
-    ) -> Report<T, E>
-    where
-        C: Connection,
-        E: OperationError,
-        F: FnOnce(&mut C) -> Result<T, E> + Clone,
-    {
-        let started = self.clock.now();
-        let mut failures = Vec::new();
-        let (result, summary) = drive(self, conn, operation, fallback, Some(&mut failures));
-        Report {
-            result,
-            failures,
-            attempts: summary.attempts,
-            stop: summary.stop,
-            outcome: summary.outcome,
-            elapsed: self.clock.now().saturating_duration_since(started),
-        }
+        let Self {
+            operation: settings,
+            value,
+        } = self;
+        report(
+            &settings.call(),
+            settings.clock(),
+            conn,
+            operation,
+            Some(value),
+        )
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use dbop_core::{Config, Name, Settings};
 
-use crate::driver::{Call, drive};
+use crate::adapter::Call;
+use crate::driver::{drive, report};
 use crate::{Clock, Connection, Operation, OperationError, Report, SystemClock};
 
 /// Runs database operations safely: in a transaction or savepoint of their own, with retries where
@@ -80,7 +81,8 @@ impl Runner {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        drive(&self.call(Location::caller()), conn, operation, None, None).0
+        let call = self.call(Location::caller());
+        drive(&call, &*self.clock, conn, operation, None, None).0
     }
 
     /// Runs an operation like [`run`](Self::run) and tells the whole story.
@@ -95,16 +97,17 @@ impl Runner {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        self.call(Location::caller()).report(conn, operation, None)
+        let call = self.call(Location::caller());
+        report(&call, &*self.clock, conn, operation, None)
     }
 
     fn call(&self, location: &'static Location<'static>) -> Call<'_> {
         Call {
             config: &self.config,
-            clock: &*self.clock,
             name: Name::Call(location),
             settings: Settings::default(),
             policy: *self.config.policy(),
+            mode: "sync",
         }
     }
 }

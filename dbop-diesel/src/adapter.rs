@@ -1,0 +1,270 @@
+//! What the sync and the async adapter share. For dbop-diesel-async, not for applications: it can
+//! change in every release.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::num::NonZeroU32;
+
+use dbop_core::{
+    Answer, Batches, BodyEnd, Config, Dialect, Done, Event, Fault, FaultClass, Name, Outcome,
+    Purpose, RetryPolicy, SessionBefore, Settings, Start, StopReason, Subject,
+};
+use diesel::QueryResult;
+use diesel::connection::{InstrumentationEvent, TransactionDepthChange, TransactionManagerStatus};
+use diesel::result::Error as DieselError;
+
+use crate::{FailedAttempt, OperationError, fault_of};
+
+/// Everything about a run but the connection, the operation and the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The runner's configuration.
+    pub config: &'a Config,
+    /// What the operation is called.
+    pub name: Name<'a>,
+    /// What it asks for.
+    pub settings: Settings,
+    /// How often it may be tried.
+    pub policy: RetryPolicy,
+    /// `sync` or `async`.
+    pub mode: &'static str,
+}
+
+impl<'a> Call<'a> {
+    /// The SQL of the operation.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is not valid or not supported.
+    pub fn batches<E: OperationError>(
+        &self,
+        dialect: Dialect,
+        start: &Start,
+        before: SessionBefore,
+    ) -> Result<Cow<'a, Batches>, E> {
+        self.config
+            .batches(dialect, start, &self.settings, before)
+            .map_err(E::from_dbop)
+    }
+
+    /// Writes the record of an event.
+    pub fn record<E: OperationError>(&self, dialect: Dialect, event: &Event, failed: &Failed<E>) {
+        let subject = Subject {
+            name: self.name,
+            dialect,
+            mode: self.mode,
+        };
+        self.config
+            .logging()
+            .record(&subject, event, failed.message());
+    }
+}
+
+/// How a run ended, but for its result.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// How many attempts were begun.
+    pub attempts: u32,
+    /// Why there was no further one.
+    pub stop: StopReason,
+    /// What became of the work.
+    pub outcome: Outcome,
+}
+
+/// The answer to a run that cannot even begin.
+pub fn refused<T, E>(error: E) -> (Result<T, E>, Summary) {
+    let summary = Summary {
+        attempts: 0,
+        stop: StopReason::NotRetryable,
+        outcome: Outcome::Undone,
+    };
+    (Err(error), summary)
+}
+
+/// The answer to a run that is done, unless it panicked.
+pub fn answer<T, E: OperationError>(
+    done: Done,
+    value: Option<T>,
+    fallback: Option<T>,
+    mut failed: Failed<E>,
+    story: Option<&mut Vec<FailedAttempt<E>>>,
+) -> (Result<T, E>, Summary) {
+    let summary = Summary {
+        attempts: done.attempts,
+        stop: done.stop,
+        outcome: done.outcome,
+    };
+    let error = match (done.answer, value) {
+        (Answer::Value, Some(value)) => return (Ok(value), summary),
+        (Answer::Own(error), _) => E::from_dbop(match failed.take_batch_error() {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }),
+        _ => failed.take_error(),
+    };
+    let result = match fallback.filter(|_| done.fallback_allowed) {
+        Some(fallback) => {
+            failed.first = Some(First::Operation(error));
+            Ok(fallback)
+        }
+        None => Err(error),
+    };
+    failed.tell(story);
+    (result, summary)
+}
+
+/// What went wrong in the current attempt.
+#[derive(Debug)]
+pub struct Failed<E> {
+    first: Option<First<E>>,
+    fault: Option<Fault>,
+    rollback_error: Option<DieselError>,
+}
+
+/// The first error of an attempt: the one that is reported.
+#[derive(Debug)]
+enum First<E> {
+    Operation(E),
+    Batch(DieselError),
+}
+
+impl<E> Default for Failed<E> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            fault: None,
+            rollback_error: None,
+        }
+    }
+}
+
+impl<E: OperationError> Failed<E> {
+    /// Keeps the error of a batch, unless it only follows from an earlier one.
+    pub fn in_batch(&mut self, dialect: Dialect, purpose: Purpose, error: DieselError) -> Fault {
+        let fault = fault_of(dialect, &error)
+            .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown));
+        match purpose {
+            Purpose::Begin | Purpose::Commit => {
+                self.fault = Some(fault);
+                self.first = Some(First::Batch(error));
+            }
+            _ => _ = self.rollback_error.get_or_insert(error),
+        }
+        fault
+    }
+
+    /// Keeps the error of the operation.
+    pub fn in_body(&mut self, dialect: Dialect, error: E) -> BodyEnd {
+        self.fault = error
+            .diesel_error()
+            .and_then(|error| fault_of(dialect, error));
+        let end = BodyEnd::Failed {
+            fault: self.fault,
+            advice: error.advice(),
+        };
+        self.first = Some(First::Operation(error));
+        end
+    }
+
+    /// Ends the attempt: into the story, if there is one.
+    pub fn tell(&mut self, story: Option<&mut Vec<FailedAttempt<E>>>) {
+        let failed = std::mem::take(self);
+        if let Some(story) = story {
+            story.push(FailedAttempt {
+                error: failed.first.map(|first| match first {
+                    First::Operation(error) => error,
+                    First::Batch(error) => error.into(),
+                }),
+                fault: failed.fault,
+                rollback_error: failed.rollback_error,
+            });
+        }
+    }
+
+    /// The server's message.
+    fn message(&self) -> Option<&dyn Display> {
+        let error = match self.first.as_ref()? {
+            First::Operation(error) => error.diesel_error()?,
+            First::Batch(error) => error,
+        };
+        Some(error)
+    }
+
+    fn take_batch_error(&mut self) -> Option<DieselError> {
+        match self.first.take()? {
+            First::Batch(error) => Some(error),
+            operation @ First::Operation(_) => {
+                self.first = Some(operation);
+                None
+            }
+        }
+    }
+
+    fn take_error(&mut self) -> E {
+        match self.first.take() {
+            Some(First::Operation(error)) => error,
+            Some(First::Batch(error)) => error.into(),
+            // The connection broke and the operation said Ok.
+            None => DieselError::BrokenTransactionManager.into(),
+        }
+    }
+}
+
+/// How many transactions and savepoints are open; `None` if the transaction manager is broken.
+pub fn depth(status: &TransactionManagerStatus) -> Option<u32> {
+    let depth = status.transaction_depth().ok()?;
+    Some(depth.map_or(0, NonZeroU32::get))
+}
+
+/// What Diesel's instrumentation is told about a batch of an operation that began at `base` open
+/// transactions and savepoints: what it would be told about Diesel's own.
+#[must_use]
+pub fn instrumentation_event(purpose: Purpose, base: u32) -> Option<InstrumentationEvent<'static>> {
+    let level = NonZeroU32::MIN.saturating_add(base);
+    match purpose {
+        Purpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
+        Purpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
+        Purpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
+        Purpose::RollbackAgain | Purpose::Contain => None,
+    }
+}
+
+/// Puts the status of the transaction manager back after a batch, and changes its depth.
+///
+/// While a batch is under way, the status is `InError` in its place, so that a connection on which
+/// the answer was never awaited refuses every further transaction, and pools throw it away.
+///
+/// # Errors
+///
+/// The error of the batch.
+pub fn settle(
+    status: &mut TransactionManagerStatus,
+    saved: TransactionManagerStatus,
+    purpose: Purpose,
+    base: u32,
+    result: QueryResult<()>,
+) -> QueryResult<()> {
+    // Whatever the connection made of the batch by itself: what counts is what we know.
+    *status = saved;
+    let TransactionManagerStatus::Valid(valid) = status else {
+        return result;
+    };
+    match (purpose, &result) {
+        (Purpose::Begin, Ok(())) => {
+            valid.change_transaction_depth(TransactionDepthChange::IncreaseDepth)?;
+        }
+        // Whatever the body left open goes with it; and a failed ROLLBACK leaves nothing that a
+        // second one could roll back better.
+        (Purpose::Commit, Ok(())) | (Purpose::Rollback, _) => {
+            while valid.transaction_depth().map_or(0, NonZeroU32::get) > base {
+                valid.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
+            }
+            // A statement that failed in there is undone, so Diesel need not fear for the rest.
+            if result.is_ok() {
+                status.set_requires_rollback_maybe_up_to_top_level(false);
+            }
+        }
+        _ => {}
+    }
+    result
+}
