@@ -23,13 +23,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with this policy.
-    #[must_use]
-    pub fn new(policy: RetryPolicy) -> Self {
-        Self {
-            policy,
-            ..Self::default()
-        }
+    /// Sets the retry policy.
+    pub const fn set_policy(&mut self, policy: RetryPolicy) {
+        self.policy = policy;
     }
 
     /// Sets the default timeouts.
@@ -92,10 +88,9 @@ macro_rules! __runner_methods {
         /// A runner with this policy, and the defaults otherwise.
         #[must_use]
         pub fn new(policy: $crate::RetryPolicy) -> Self {
-            Self {
-                config: $crate::Config::new(policy),
-                ..Self::default()
-            }
+            let mut runner = Self::default();
+            runner.config.set_policy(policy);
+            runner
         }
 
         /// How long a statement of an operation that asks for no `lock_timeout` of its own may

@@ -268,3 +268,28 @@ pub fn settle(
     }
     result
 }
+
+/// SQLite's answer to [`SESSION_BEFORE`].
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Copy, Debug, diesel::QueryableByName)]
+pub struct Pragmas {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    busy_timeout: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    query_only: i64,
+}
+
+#[cfg(feature = "sqlite")]
+impl From<Pragmas> for SessionBefore {
+    fn from(pragmas: Pragmas) -> Self {
+        Self {
+            busy_timeout: pragmas.busy_timeout,
+            query_only: pragmas.query_only != 0,
+        }
+    }
+}
+
+/// Reads those pragmas of SQLite that a read-only operation or one with a lock timeout changes.
+#[cfg(feature = "sqlite")]
+pub const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
+                                  (SELECT query_only FROM pragma_query_only) AS query_only";

@@ -64,9 +64,10 @@ mod mysql {
 mod sqlite {
     use dbop_core::SessionBefore;
     use diesel::connection::LoadConnection;
-    use diesel::sql_types::BigInt;
     use diesel::sqlite::Sqlite;
-    use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
+    use diesel::{QueryResult, RunQueryDsl, sql_query};
+
+    use crate::adapter::{Pragmas, SESSION_BEFORE};
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -80,21 +81,7 @@ mod sqlite {
             C: LoadConnection<Backend = Self>,
         {
             let row: Pragmas = sql_query(SESSION_BEFORE).get_result(conn)?;
-            Ok(SessionBefore {
-                busy_timeout: row.busy_timeout,
-                query_only: row.query_only != 0,
-            })
+            Ok(row.into())
         }
     }
-
-    #[derive(QueryableByName)]
-    struct Pragmas {
-        #[diesel(sql_type = BigInt)]
-        busy_timeout: i64,
-        #[diesel(sql_type = BigInt)]
-        query_only: i64,
-    }
-
-    const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
-                                  (SELECT query_only FROM pragma_query_only) AS query_only";
 }

@@ -3,11 +3,19 @@
 
 pub use capture::{Capture, Captured};
 pub use clock::InstantClock;
+pub use meanwhile::Meanwhile;
 pub use opponent::Opponent;
+pub use pooled::Pooled;
+pub use recorder::Recorder;
+pub use watch::{caught, depth, global_records, is_test_transaction};
 
 mod capture;
 mod clock;
+mod meanwhile;
 mod opponent;
+mod pooled;
+mod recorder;
+mod watch;
 
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -15,6 +23,12 @@ pub mod mysql;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+/// The examples in the README are compiled and run.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
 
 diesel::table! {
     /// The table of every test bed: three accounts with a balance of 100 each.

@@ -1,0 +1,45 @@
+//! The databases that dbop knows.
+
+use std::future::Future;
+
+use dbop_core::SessionBefore;
+use diesel::QueryResult;
+use diesel_async::AsyncConnection;
+
+/// A backend that dbop knows the SQL of, for async connections: `Pg`, `Mysql` and `Sqlite`, each
+/// with the feature of its name.
+#[diagnostic::on_unimplemented(
+    message = "dbop does not know the backend `{Self}`",
+    label = "not a backend of dbop",
+    note = "enable the feature `postgres`, `mysql` or `sqlite` of dbop-diesel-async"
+)]
+pub trait SupportedBackend: dbop_diesel::SupportedBackend {
+    /// Reads those values of the session that the dialect's SQL cannot keep by itself.
+    #[doc(hidden)]
+    fn session_before<C>(_conn: &mut C) -> impl Future<Output = QueryResult<SessionBefore>> + Send
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        std::future::ready(Ok(SessionBefore::default()))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl SupportedBackend for diesel::pg::Pg {}
+
+#[cfg(feature = "mysql")]
+impl SupportedBackend for diesel::mysql::Mysql {}
+
+#[cfg(feature = "sqlite")]
+impl SupportedBackend for diesel::sqlite::Sqlite {
+    async fn session_before<C>(conn: &mut C) -> QueryResult<SessionBefore>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::{Pragmas, SESSION_BEFORE};
+        use diesel_async::RunQueryDsl as _;
+
+        let row: Pragmas = diesel::sql_query(SESSION_BEFORE).get_result(conn).await?;
+        Ok(row.into())
+    }
+}

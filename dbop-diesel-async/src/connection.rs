@@ -1,0 +1,72 @@
+//! The one primitive that opens and closes transactions and savepoints.
+
+use dbop_core::Batch;
+use diesel::QueryResult;
+use diesel::connection::{CacheSize, TransactionManagerStatus};
+use diesel_async::{AsyncConnection, TransactionManager};
+
+use dbop_diesel::adapter::{instrumentation_event, settle};
+
+use crate::SupportedBackend;
+
+/// A connection that operations can run on: `AsyncPgConnection`, `AsyncMysqlConnection`,
+/// `SyncConnectionWrapper<SqliteConnection>`, and what the pools of diesel-async hand out.
+/// Implemented for everything that fits; use it as a bound in generic code.
+pub trait Connection: AsyncConnection<Backend: SupportedBackend> {}
+
+impl<C> Connection for C where C: AsyncConnection<Backend: SupportedBackend> {}
+
+/// The transaction manager's status of a connection, the raw one inside a pooled one.
+pub(crate) fn status<C: AsyncConnection>(conn: &mut C) -> &mut TransactionManagerStatus {
+    C::TransactionManager::transaction_manager_status_mut(conn)
+}
+
+/// Sends a batch of an operation that began at `base` open transactions and savepoints.
+pub(crate) async fn execute<C: AsyncConnection>(
+    conn: &mut C,
+    batch: Batch<'_>,
+    base: u32,
+) -> QueryResult<()> {
+    if let Some(event) = instrumentation_event(batch.purpose, base) {
+        conn.instrumentation().on_connection_event(event);
+    }
+    let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
+    let result = conn.batch_execute(batch.sql).await;
+    settle(status(conn), saved, batch.purpose, base, result)
+}
+
+/// Forgets the prepared statements, whose plans no longer fit the schema.
+pub(crate) fn clear_statement_cache<C: AsyncConnection>(conn: &mut C) {
+    // A connection without a cache has no stale plans, so the cache was on.
+    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+    conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
+}
+
+/// Holds the connection while an operation runs on it. Dropped before it is disarmed, that is
+/// when the operation's future is dropped half-way, it makes the connection refuse every further
+/// transaction, so that pools throw it away.
+#[derive(Debug)]
+pub(crate) struct Guard<'c, C: AsyncConnection> {
+    pub(crate) conn: &'c mut C,
+    armed: bool,
+}
+
+impl<'c, C: AsyncConnection> Guard<'c, C> {
+    pub(crate) const fn new(conn: &'c mut C) -> Self {
+        Self { conn, armed: true }
+    }
+
+    pub(crate) const fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl<C: AsyncConnection> Drop for Guard<'_, C> {
+    fn drop(&mut self) {
+        // While panicking it must not touch the connection: diesel-async's wrapper of sync
+        // connections panics if a statement was cancelled under it, and a second panic aborts.
+        if self.armed && !std::thread::panicking() {
+            status(self.conn).set_in_error();
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The runner: what applications hold on to.
+
+use std::future::Future;
+use std::panic::Location;
+
+use dbop_core::{Config, Name, Settings};
+use dbop_diesel::adapter::Call;
+
+use crate::driver::{drive, report};
+use crate::{Body, Connection, Operation, OperationError, Report};
+
+/// Runs database operations safely: in a transaction or savepoint of their own, with retries where
+/// a retry can succeed, and with settings that are gone afterwards.
+///
+/// A runner is cheap to keep and is meant to be shared, for example in a `static` or an
+/// application's state. It holds no connection. Between attempts it sleeps on tokio's timer.
+///
+/// ```
+/// # use diesel::prelude::*;
+/// use dbop_diesel_async::{RetryPolicy, Runner};
+/// use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+/// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+///
+/// # diesel::table! { accounts { id -> Integer, balance -> BigInt } }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+/// # conn.batch_execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL);
+/// #                     INSERT INTO accounts VALUES (1, 100), (2, 0)").await?;
+/// let runner = Runner::new(RetryPolicy::new().with_max_retries(3));
+///
+/// runner.run(&mut conn, async |conn| {
+///     diesel::update(accounts::table.find(1))
+///         .set(accounts::balance.eq(accounts::balance - 10))
+///         .execute(conn).await?;
+///     diesel::update(accounts::table.find(2))
+///         .set(accounts::balance.eq(accounts::balance + 10))
+///         .execute(conn).await
+/// }).await?;
+/// # let balance: i64 = accounts::table.find(2).select(accounts::balance).first(&mut conn).await?;
+/// # assert_eq!(balance, 10);
+/// # Ok(()) }
+/// ```
+///
+/// # Default
+///
+/// The default [`RetryPolicy`](crate::RetryPolicy), a default lock timeout of 10 s, no default
+/// statement timeout, the global logger.
+///
+/// # Cancellation
+///
+/// When the future of a run is dropped before it is done, the connection refuses every further
+/// transaction, and pools throw it away. Dropped before the COMMIT was sent, nothing of the
+/// operation is kept; dropped while it was under way, all or nothing.
+///
+/// diesel-async's wrapper of sync connections, which SQLite needs, can be cancelled on a
+/// multi-thread runtime only: on a current-thread one diesel-async itself panics.
+#[derive(Clone, Debug, Default)]
+pub struct Runner {
+    pub(crate) config: Config,
+}
+
+impl Runner {
+    dbop_core::__runner_methods!();
+
+    /// Runs an operation.
+    ///
+    /// Without an open transaction the operation gets one of its own, committed here. Inside an
+    /// open one, the caller's or an enclosing operation's, it gets a savepoint, and whoever opened
+    /// the transaction decides about it. The operation is cloned for each attempt, so every
+    /// attempt starts from the same state.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
+    /// into `E`; or an error of dbop's own, which [`OperationError::dbop_error`] finds again.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run<'a, C, T, E, F>(
+        &'a self,
+        conn: &'a mut C,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, C, T, E, F>
+    where
+        C: Connection,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut C, Result<T, E>>,
+    {
+        let call = self.call(Location::caller());
+        async move { drive(call, conn, operation, None, None).await.0 }
+    }
+
+    /// Runs an operation like [`run`](Self::run) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_report<'a, C, T, E, F>(
+        &'a self,
+        conn: &'a mut C,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, C, T, E, F>
+    where
+        C: Connection,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut C, Result<T, E>>,
+    {
+        let call = self.call(Location::caller());
+        async move { report(call, conn, operation, None).await }
+    }
+
+    fn call(&self, location: &'static Location<'static>) -> Call<'_> {
+        Call {
+            config: &self.config,
+            name: Name::Call(location),
+            settings: Settings::default(),
+            policy: *self.config.policy(),
+            mode: "async",
+        }
+    }
+}
