@@ -172,8 +172,8 @@ impl fmt::Display for Code {
 /// The taxonomy: what kind of trouble an error is, and so what may be done about it.
 ///
 /// Each class says whether the statement's work can have happened, because that, not the name,
-/// decides whether a retry is safe. Which class may be retried in which scope is
-/// [`retry::verdict`](crate::retry)'s business.
+/// decides whether a retry is safe. Which class may be retried in which scope is decided by
+/// [`verdict`](crate::verdict).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultClass {

@@ -274,6 +274,13 @@ struct Failure {
     answer: FailureAnswer,
 }
 
+impl Failure {
+    /// The operation returned an error that the database has nothing to do with.
+    fn is_own_error(&self) -> bool {
+        self.fault.is_none() && self.answer == FailureAnswer::FirstError
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FailureAnswer {
     /// The operation's or the batch's error, as it is.
@@ -673,9 +680,10 @@ impl<'a> Machine<'a> {
             }
             Err(stop) => stop,
         };
-        let kind = match failure.answer {
-            FailureAnswer::FirstError if failure.fault.is_none() => EventKind::Returned,
-            _ => EventKind::Failed,
+        let kind = if failure.is_own_error() {
+            EventKind::Returned
+        } else {
+            EventKind::Failed
         };
         self.event = Some(self.event(kind, Some(&failure)));
         let answer = match failure.answer {
@@ -711,7 +719,7 @@ impl<'a> Machine<'a> {
             self.read_only,
             &self.policy,
         ) {
-            Verdict::GiveUp if failure.fault.is_none() => return Err(StopReason::OwnError),
+            Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
             Verdict::GiveUp => return Err(StopReason::NotRetryable),
             Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
             Verdict::NeedsConnection => return Err(StopReason::NeedsConnection),

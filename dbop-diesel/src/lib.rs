@@ -1,4 +1,64 @@
-//! Run Diesel operations safely: retries with backoff, savepoints, per-operation timeouts.
+//! Run [Diesel](https://diesel.rs) operations safely: retries with backoff, savepoints,
+//! per-operation timeouts.
+//!
+//! ```
+//! # use diesel::prelude::*;
+//! # use diesel::connection::SimpleConnection;
+//! use dbop_diesel::Runner;
+//!
+//! # diesel::table! { users { id -> Integer, name -> Text } }
+//! # let mut conn = SqliteConnection::establish(":memory:")?;
+//! # conn.batch_execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+//! #                     INSERT INTO users VALUES (1, 'Ada')")?;
+//! let runner = Runner::default();
+//! let name = String::from("Grace");
+//!
+//! let updated = runner.run(&mut conn, |conn| {
+//!     diesel::update(users::table.find(1)).set(users::name.eq(&name)).execute(conn)
+//! })?;
+//! assert_eq!(updated, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What a run promises
+//!
+//! - Without an open transaction the operation is a transaction, committed when it returns `Ok`.
+//!   Inside one it is a savepoint; the runner never commits or rolls back what it did not open.
+//! - A fault is retried where another attempt can succeed: see [`verdict`](dbop_core::verdict) for
+//!   the table. What cannot succeed in a savepoint goes up to the outermost operation, which
+//!   starts again as a whole. Attempts of nested operations do not multiply.
+//! - A failed attempt is rolled back before any wait. Its first error is the one that is reported,
+//!   whatever goes wrong afterwards.
+//! - `Ok` means committed (or, in a savepoint, part of the enclosing transaction). A transaction
+//!   that the server has rolled back or dropped behind the operation's back is an error.
+//! - A commit whose outcome is unknown is an error of its own, and never retried.
+//! - Settings belong to the operation and cost no round trip.
+//! - A panic is rolled back and goes on.
+//!
+//! # What must not be in an operation
+//!
+//! An operation can run several times. What the database cannot undo (an HTTP call, a mail, a
+//! message to a queue) would happen several times too. Return what is needed for it, and do it
+//! after the run.
+//!
+//! # Features
+//!
+//! `postgres`, `mysql` and `sqlite` turn on a backend; the client libraries come with the features
+//! of the same names of diesel itself. `anyhow` implements [`OperationError`] for
+//! `anyhow::Error`. r2d2's pooled connections need no feature. None is on by default.
+//!
+//! # Limits
+//!
+//! Diesel 2.3 does not show error codes, so a fault that has no `DatabaseErrorKind` of its own is
+//! recognised by its text: in English and, for PostgreSQL and the most important errors of MySQL
+//! and MariaDB, in German. In another language such an error counts as unknown and is not retried.
+//!
+//! In a transaction of the *caller* on MySQL or MariaDB, a deadlock that the operation swallows by
+//! itself cannot be noticed; let errors out of operations.
+
+#[doc(hidden)]
+pub mod adapter;
+
 pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::Connection;
@@ -12,8 +72,6 @@ pub use operation::{FallbackOperation, Operation};
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
 
-#[doc(hidden)]
-pub mod adapter;
 mod backend;
 mod clock;
 mod connection;

@@ -1,1 +1,5 @@
 //! Checks of the project itself, which need no server.
+
+mod compile_fail;
+mod compose;
+mod public_types;

@@ -1,14 +1,21 @@
 //! One source for the tests of both adapters: scenarios are written in async form, and their sync
 //! form is the same tokens without `async` and `.await`.
 
-use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro::{Delimiter, Group, Ident, Punct, Spacing, Span, TokenStream, TokenTree};
 
 /// A scenario for the sync adapter: a `#[test]` without `async` and `.await`.
 #[proc_macro_attribute]
 pub fn sync_scenario(_: TokenStream, item: TokenStream) -> TokenStream {
-    let mut test: TokenStream = "#[test]".parse().expect("an attribute");
-    test.extend(strip(item));
-    test
+    let test: TokenStream = [
+        TokenTree::Punct(Punct::new('#', Spacing::Alone)),
+        TokenTree::Group(Group::new(
+            Delimiter::Bracket,
+            TokenTree::Ident(Ident::new("test", Span::call_site())).into(),
+        )),
+    ]
+    .into_iter()
+    .collect();
+    [test, strip(item)].into_iter().collect()
 }
 
 /// A helper of sync scenarios: the function without `async` and `.await`.

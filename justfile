@@ -1,0 +1,91 @@
+# List the recipes.
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# Test everything that needs no server: unit tests, doctests, SQLite.
+test *args:
+    tests/run.sh sqlite -- {{ args }}
+
+# Measure which lines the tests without a server reach; the report is target/llvm-cov/html.
+cov:
+    @cargo llvm-cov --version >/dev/null 2>&1 || { echo "cov needs a tool: cargo install cargo-llvm-cov" >&2; exit 1; }
+    cargo llvm-cov --no-report --workspace --exclude dbop-tests --features dbop-diesel/sqlite,dbop-diesel/anyhow
+    cargo llvm-cov --no-report -p dbop-tests --features sqlite --lib --test sqlite
+    cargo llvm-cov report --html
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# Lint the code; warnings are errors.
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Build the documentation; warnings are errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Run everything that CI runs.
+ci:
+    .ci/run
+
+# Install what the tests of all backends need.
+install-all:
+    tests/run.sh prepare all
+
+# Test on PostgreSQL and keep its servers up.
+integration-pg: integration-up integration-test-pg
+
+# Test on MySQL and keep its servers up.
+integration-mysql: integration-up-mysql integration-test-mysql
+
+# Test on MariaDB and keep its servers up.
+integration-mariadb: integration-up-mariadb integration-test-mariadb
+
+# Test on PostgreSQL, MariaDB and MySQL, one after the other, on servers that live no longer.
+integration-all:
+    tests/run.sh postgres mariadb mysql
+
+# Start the PostgreSQL servers.
+integration-up:
+    tests/run.sh up postgres
+
+# Start the MySQL servers.
+integration-up-mysql:
+    tests/run.sh up mysql
+
+# Start the MariaDB servers.
+integration-up-mariadb:
+    tests/run.sh up mariadb
+
+# Test on the PostgreSQL servers that are up.
+integration-test-pg *args:
+    tests/run.sh test postgres -- {{ args }}
+
+# Test on the MySQL servers that are up.
+integration-test-mysql *args:
+    tests/run.sh test mysql -- {{ args }}
+
+# Test on the MariaDB servers that are up.
+integration-test-mariadb *args:
+    tests/run.sh test mariadb -- {{ args }}
+
+# Stop all servers that are up and remove their data.
+integration-down:
+    tests/run.sh down
+
+# Show the last lines of the logs of all servers that are up.
+integration-logs:
+    tests/run.sh logs
+
+# Follow the logs of the PostgreSQL servers.
+integration-logs-pg:
+    tests/run.sh logs -f postgres
+
+# Follow the logs of the MySQL servers.
+integration-logs-mysql:
+    tests/run.sh logs -f mysql
+
+# Follow the logs of the MariaDB servers.
+integration-logs-mariadb:
+    tests/run.sh logs -f mariadb

@@ -1,0 +1,402 @@
+#!/usr/bin/env bash
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Runs the tests against real servers, which it installs, starts and stops.
+
+usage: tests/run.sh [BACKEND...] [-- ARGUMENT...]
+       tests/run.sh COMMAND [BACKEND...] [-- ARGUMENT...]
+
+BACKEND is sqlite, postgres, mariadb, mysql or all (the default). `sqlite` includes everything that
+needs no server. What follows `--` goes to the test programs, for example the name of a test:
+
+       tests/run.sh postgres -- deadlock
+
+The servers listen on free ports of 127.0.0.1 and keep their data in a temporary folder; nothing of
+them is left at the end. tests/servers/versions lists them. Written for Debian 12: root installs
+what is missing, others are told what to install.
+
+COMMAND is for servers that stay:
+
+  prepare   only install what is missing
+  up        start servers and print their addresses
+  test      run the tests against the servers that are up
+  status    list the servers that are up
+  logs      print the last lines of their logs (with -f: and what follows)
+  down      stop them and remove their data
+
+DBOP_CACHE is the folder for downloads and for the servers that are up (/var/cache/dbop-tests for
+root, ~/.cache/dbop-tests for others), TMPDIR the one in which the temporary folder is made. The log
+of a server that failed is kept in `server-logs` in cargo's target folder.
+TEXT
+}
+
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$tests/servers/lib.sh"
+source "$tests/servers/packages.sh"
+source "$tests/servers/fetch.sh"
+source "$tests/servers/postgres.sh"
+source "$tests/servers/mariadb.sh"
+source "$tests/servers/mysql.sh"
+
+results=()      # the lines to end with
+failed=0        # the status to end with
+child=          # the test program that is running
+current=        # the folder of the server that has to be stopped
+temporary=      # the folder with all of them
+follow=         # whether `logs` goes on
+time_limit=900  # seconds for the tests of one server, which need a small part of it
+
+main() {
+  local command=run backend backends=()
+  local -A asked=()
+  case ${1-} in
+    prepare | up | test | status | logs | down)
+      command=$1
+      shift
+      ;;
+  esac
+  while (($#)); do
+    case $1 in
+      sqlite | postgres | mariadb | mysql | all) asked[$1]=yes ;;
+      -f)
+        [[ $command == logs ]] || wrong_usage "-f is for logs"
+        follow=-F
+        ;;
+      -h | --help)
+        usage
+        exit
+        ;;
+      --)
+        [[ $command == run || $command == test ]] || wrong_usage "$command runs no tests"
+        shift
+        break
+        ;;
+      *) wrong_usage "unknown argument: $1" ;;
+    esac
+    shift
+  done
+  test_arguments=("$@")
+  ((${#asked[@]})) || asked[all]=yes
+  for backend in sqlite postgres mariadb mysql; do
+    [[ -z ${asked[$backend]-${asked[all]-}} ]] || backends+=("$backend")
+  done
+
+  umask 022 # the servers' account reads what root makes
+  cache=$(realpath -m "$(cache_folder)")
+  cd "$tests/.."
+  logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")
+  unset DBOP_TEST_URL DBOP_TEST_SERVER # each test gets the ones of its own server
+  trap cleanup EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  "${command}_backends" "${backends[@]}"
+}
+
+wrong_usage() {
+  warn "error: $1"
+  usage >&2
+  exit 2
+}
+
+# What each command does with the backends.
+
+run_backends() {
+  local backend
+  install_packages "$@"
+  make_cache
+  temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
+  chmod 711 "$temporary" # the servers' account passes through
+  reachable "$temporary" TMPDIR
+  for backend; do
+    case $backend in
+      sqlite) test_without_server ;;
+      *) test_with_own_servers "$backend" ;;
+    esac
+  done
+  summary
+}
+
+prepare_backends() { install_packages "$@"; }
+
+up_backends() {
+  local backend row rows dir
+  install_packages "$@"
+  make_cache
+  mkdir -p "$cache/up"
+  for backend; do
+    mapfile -t rows < <(servers_of "$backend")
+    for row in "${rows[@]}"; do
+      dir=$cache/up/$(id_of "$row")
+      if ! alive "$dir"; then
+        rm -rf "$dir"
+        current=$dir
+        start "$dir" "$row" || { stop; continue; }
+        current= # it stays
+      fi
+      print_address "$dir"
+    done
+  done
+  ((${#results[@]} == 0)) || summary
+}
+
+test_backends() {
+  local backend dir found
+  for backend; do
+    if [[ $backend == sqlite ]]; then
+      test_without_server
+      continue
+    fi
+    choose_target "$backend"
+    build "$backend" "${target[@]}" || continue
+    found=
+    for dir in "$cache/up/$backend"-*; do
+      alive "$dir" || continue
+      found=yes
+      test_server "$dir" || true
+    done
+    [[ -n $found ]] || failure FAILED "$backend: no server is up (see tests/run.sh --help)"
+  done
+  summary
+}
+
+status_backends() {
+  local backend dir
+  for backend; do
+    for dir in "$cache/up/$backend"-*; do
+      if alive "$dir"; then
+        print_address "$dir"
+      elif [[ -e $dir ]]; then
+        say "# $(basename "$dir") has ended"
+      fi
+    done
+  done
+}
+
+logs_backends() {
+  local backend log files=()
+  for backend; do
+    for log in "$cache/up/$backend"-*/log; do
+      [[ ! -e $log ]] || files+=("$log")
+    done
+  done
+  ((${#files[@]})) || die "no server is up"
+  tail -v -n 200 ${follow:+"$follow"} "${files[@]}"
+}
+
+down_backends() {
+  local backend dir
+  for backend; do
+    for dir in "$cache/up/$backend"-*; do
+      [[ -e $dir ]] || continue
+      current=$dir
+      stop
+      say "$(basename "$dir") is down"
+    done
+  done
+}
+
+# The servers.
+
+# servers_of BACKEND: one server a line: kind, version, where its programs come from ("host", as
+# packages of this machine, or "sid", see fetch.sh), and an option it is started with, if any.
+servers_of() {
+  local version
+  version=$(versions "$1")
+  case $1 in
+    postgres) say "postgres $version host" ;;
+    mariadb)
+      say "mariadb $version host"
+      say "mariadb $version host innodb_snapshot_isolation=ON"
+      say "mariadb $version host innodb_rollback_on_timeout=ON"
+      ;;
+    mysql)
+      say "mysql $version sid"
+      say "mysql $version sid innodb_rollback_on_timeout=ON"
+      ;;
+  esac
+  while read -r version; do
+    say "$1 $version sid"
+  done < <(versions "$1" optional)
+}
+
+# id_of ROW: a name for the server of this line, fit for a file.
+id_of() {
+  local kind version _ option
+  read -r kind version _ option <<<"$1"
+  say "$kind-$version${option:+-${option%=*}}"
+}
+
+name_of() {
+  case $1 in
+    postgres) say PostgreSQL ;;
+    mariadb) say MariaDB ;;
+    mysql) say MySQL ;;
+  esac
+}
+
+make_cache() {
+  mkdir -p "$cache"
+  reachable "$cache" DBOP_CACHE
+}
+
+# start DIR ROW: start the server of this line in the folder, or note why not.
+start() {
+  local dir=$1 kind wanted source option root='' reason='' version label
+  read -r kind wanted source option <<<"$2"
+  label="$(name_of "$kind") $wanted${option:+ $option}"
+  rm -f "$logs/$(basename "$dir").log"
+  # Debian's development branch is a moving target: that it lacks something is nobody's failure.
+  if [[ $source == sid ]] && ! fetch "$kind" "$wanted" "$cache"; then
+    result "NOT AVAILABLE" "$label: $reason"
+    return 1
+  fi
+  if ! start_server "$dir" "$kind" "$root" "$wanted" "$option"; then
+    keep_log "$dir"
+    failure "COULD NOT START" "$label"
+    return 1
+  fi
+  label="$(name_of "$kind") $version${option:+ $option}"
+  if [[ $version != "$wanted" && $version != "$wanted".* ]]; then
+    if [[ $source == host ]]; then
+      failure "WRONG VERSION" "$label: tests/servers/versions says $wanted"
+      return 1
+    fi
+    label+=" (instead of $wanted)"
+  fi
+  say "$label" >"$dir/label"
+}
+
+# stop: stop the current server and remove what it left.
+stop() {
+  local dir=$current
+  stop_server "$dir"
+  rm -rf "$dir"
+  current=
+}
+
+print_address() {
+  say "DBOP_TEST_URL='$(<"$1/url")' DBOP_TEST_SERVER='$(<"$1/label")'"
+}
+
+# keep_log DIR: save the log of a server about to be removed, and show its end.
+keep_log() {
+  local log
+  log=$logs/$(basename "$1").log
+  mkdir -p "$logs"
+  cp "$1/log" "$log"
+  say "---- the end of $log"
+  tail -n 30 "$log"
+  say "----"
+}
+
+# The tests.
+
+test_without_server() {
+  local arguments
+  arguments=(--workspace --exclude dbop-tests
+    --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
+  build_and_test "unit tests and doctests" "${arguments[@]}"
+  run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
+  arguments=(-p dbop-tests --features sqlite --lib --test project)
+  build_and_test "checks of the project" "${arguments[@]}"
+  choose_target sqlite
+  DBOP_TEST_SERVER=SQLite build_and_test SQLite "${target[@]}"
+}
+
+test_with_own_servers() {
+  local row rows
+  choose_target "$1"
+  build "$1" "${target[@]}" || return 0
+  mapfile -t rows < <(servers_of "$1")
+  for row in "${rows[@]}"; do
+    current=$temporary/$(id_of "$row")
+    if start "$current" "$row"; then
+      test_server "$current" || keep_log "$current"
+    fi
+    stop
+  done
+}
+
+test_server() {
+  local label
+  label=$(<"$1/label")
+  DBOP_TEST_URL=$(<"$1/url") DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}"
+}
+
+# choose_target BACKEND: set `target` to what makes cargo test this backend.
+choose_target() {
+  local name=$1
+  [[ $name != mariadb ]] || name=mysql # the same tests
+  target=(-p dbop-tests --features "$name" --test "$name")
+}
+
+build_and_test() {
+  ! build "$@" || run_tests "$@" || true
+}
+
+# build LABEL CARGO_ARGUMENT...: on its own, so that no server waits for the compiler.
+build() {
+  say "==== building: $1"
+  in_session cargo test "${@:2}" --no-run || {
+    failure FAILED "$1: the tests do not build"
+    return 1
+  }
+}
+
+# run_tests LABEL CARGO_ARGUMENT...
+run_tests() {
+  local label=$1 begin=$SECONDS status=0
+  shift
+  say "==== testing: $label"
+  in_session timeout --kill-after=10 "$time_limit" \
+    cargo test "$@" -- "${test_arguments[@]}" || status=$?
+  case $status in
+    0) result PASSED "$label  ($((SECONDS - begin)) s)" ;;
+    124) failure FAILED "$label: no end after $time_limit seconds" ;;
+    *) failure FAILED "$label  ($((SECONDS - begin)) s)" ;;
+  esac
+  return "$status"
+}
+
+# in_session COMMAND...: wait for it in such a way that a signal ends the waiting. A session of its
+# own makes it possible to end the command with everything that it started.
+in_session() {
+  local status=0
+  setsid "$@" </dev/null &
+  child=$!
+  wait "$child" || status=$?
+  child=
+  return "$status"
+}
+
+# The end.
+
+result() { results+=("$1  $2"); }
+
+failure() {
+  result "$@"
+  failed=1
+}
+
+summary() {
+  say ""
+  printf '%s\n' "${results[@]}"
+  exit "$failed"
+}
+
+cleanup() {
+  trap '' HUP INT TERM # impatience must not leave anything behind
+  if [[ -n $child ]]; then
+    kill -TERM -- "-$child" 2>/dev/null || true
+    wait "$child" || true
+  fi
+  [[ -z $current ]] || stop
+  [[ -z $temporary ]] || rm -rf "$temporary"
+  allow_services
+}
+
+main "$@"
