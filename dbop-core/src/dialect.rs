@@ -229,6 +229,19 @@ impl Batches {
     }
 }
 
+/// Room for the SQL of an operation: it is made in one allocation, as Diesel makes its own.
+fn sql_with_room_for(applied: &Applied) -> String {
+    let plain = matches!(
+        applied,
+        Applied {
+            lock_timeout: None,
+            statement_timeout: None,
+            ..
+        }
+    );
+    String::with_capacity(if plain { 96 } else { 768 })
+}
+
 /// Whole milliseconds, rounded up: less than one would mean "no limit" to PostgreSQL.
 fn milliseconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000)

@@ -14,12 +14,13 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Level, duration, milliseconds, seconds};
+use super::{Level, duration, milliseconds, seconds, sql_with_room_for};
 use crate::settings::{Applied, Timeout};
 
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
-        let mut sql = String::from("SET @dbop_autocommit=@@autocommit, autocommit=0");
+        let mut sql = sql_with_room_for(applied);
+        sql.push_str("SET @dbop_autocommit=@@autocommit, autocommit=0");
         if has_timeouts(applied) {
             sql.push_str(", ");
             set_timeouts(&mut sql, level, applied);
@@ -31,7 +32,7 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
         sql.push_str("; SAVEPOINT dbop_alive");
         return Cow::Owned(sql);
     };
-    let mut sql = String::new();
+    let mut sql = sql_with_room_for(applied);
     if has_timeouts(applied) {
         sql.push_str("SET ");
         set_timeouts(&mut sql, level, applied);
@@ -48,7 +49,8 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
                 "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
             );
         }
-        let mut sql = String::from("RELEASE SAVEPOINT dbop_alive; SET ");
+        let mut sql = sql_with_room_for(applied);
+        sql.push_str("RELEASE SAVEPOINT dbop_alive; SET ");
         restore_timeouts(&mut sql, level, applied);
         // Setting autocommit commits by itself, so it has to come last.
         sql.push_str("; COMMIT; SET autocommit=@dbop_autocommit");
@@ -148,12 +150,12 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
 
 /// `SET ..; ` with the old values, or nothing.
 fn restoration(level: Level, applied: &Applied) -> String {
-    if !has_timeouts(applied) {
-        return String::new();
+    let mut sql = sql_with_room_for(applied);
+    if has_timeouts(applied) {
+        sql.push_str("SET ");
+        restore_timeouts(&mut sql, level, applied);
+        sql.push_str("; ");
     }
-    let mut sql = String::from("SET ");
-    restore_timeouts(&mut sql, level, applied);
-    sql.push_str("; ");
     sql
 }
 

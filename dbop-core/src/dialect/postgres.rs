@@ -7,22 +7,18 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Level, duration, milliseconds};
+use super::{Level, duration, milliseconds, sql_with_room_for};
 use crate::settings::{Applied, Timeout};
 
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
-    let mut sql = match (level, applied) {
-        (
-            Level::Transaction,
-            Applied {
-                read_only: false,
-                lock_timeout: None,
-                statement_timeout: None,
-                ..
-            },
-        ) => return Cow::Borrowed("BEGIN"),
-        (Level::Transaction, _) => String::from("BEGIN"),
-        (Level::Savepoint(depth), _) => format!("SAVEPOINT diesel_savepoint_{depth}"),
+    let plain = !applied.read_only && timeouts(applied).next().is_none();
+    if plain && level == Level::Transaction {
+        return Cow::Borrowed("BEGIN");
+    }
+    let mut sql = sql_with_room_for(applied);
+    _ = match level {
+        Level::Transaction => write!(sql, "BEGIN"),
+        Level::Savepoint(depth) => write!(sql, "SAVEPOINT diesel_savepoint_{depth}"),
     };
     if applied.read_only {
         sql.push_str(match level {
@@ -44,7 +40,7 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
         // brings the deferred constraints under the statement timeout, which COMMIT ignores.
         return Cow::Borrowed("SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
     };
-    let mut sql = String::new();
+    let mut sql = sql_with_room_for(applied);
     for (name, _) in timeouts(applied) {
         let separator = if sql.is_empty() { "SELECT" } else { "," };
         _ = write!(

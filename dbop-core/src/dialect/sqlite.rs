@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Level, SessionBefore, duration, milliseconds};
+use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
 use crate::settings::Applied;
 
 pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
     let query_only = changes_query_only(applied, before);
-    let mut sql = String::new();
+    let mut sql = sql_with_room_for(applied);
     if let Some(timeout) = applied.lock_timeout {
         _ = write!(
             sql,
@@ -44,10 +44,13 @@ pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> 
         )),
         Level::Transaction if query_only.is_empty() => Cow::Borrowed("COMMIT"),
         Level::Transaction => Cow::Owned(format!("{query_only}COMMIT")),
-        Level::Savepoint(depth) => Cow::Owned(format!(
-            "{query_only}{}RELEASE SAVEPOINT diesel_savepoint_{depth}",
-            busy_timeout_back(applied, before)
-        )),
+        Level::Savepoint(depth) => {
+            let mut sql = sql_with_room_for(applied);
+            sql.push_str(query_only);
+            sql.push_str(&busy_timeout_back(applied, before));
+            _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+            Cow::Owned(sql)
+        }
     }
 }
 
