@@ -213,7 +213,7 @@ impl Batches {
     /// any more, if the dialect can tell.
     pub(crate) fn rollback(&self) -> Cow<'static, str> {
         match self.dialect {
-            Dialect::Postgres => postgres::rollback(self.level),
+            Dialect::Postgres => postgres::rollback(self.level, &self.applied),
             Dialect::Mysql => mysql::rollback(self.level, &self.applied),
             Dialect::Sqlite => sqlite::rollback(self.level, &self.applied, self.before),
         }
@@ -239,7 +239,7 @@ fn sql_with_room_for(applied: &Applied) -> String {
             ..
         }
     );
-    String::with_capacity(if plain { 96 } else { 768 })
+    String::with_capacity(if plain { 96 } else { 1024 })
 }
 
 /// Whole milliseconds, rounded up: less than one would mean "no limit" to PostgreSQL.

@@ -3,66 +3,136 @@
 //! `SET LOCAL` ends with the transaction and with `ROLLBACK TO`, but outlives `RELEASE`
 //! (measured); so a savepoint keeps the old value in a variable of ours and puts it back.
 //! Read-only is undone by `RELEASE` itself.
+//!
+//! A default has to look at the session's own value, which takes a query. In the operation's
+//! transaction that would be the first one: it would fix the snapshot of REPEATABLE READ before
+//! the operation can lock a table, and `SET TRANSACTION` would be refused (measured). So a default
+//! is set for the session, in a transaction of its own in front of the operation's, in the same
+//! batch, and is put back when the operation is closed.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Level, duration, milliseconds, sql_with_room_for};
+use super::{Level, milliseconds, sql_with_room_for};
 use crate::settings::{Applied, Timeout};
 
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
-    let plain = !applied.read_only && timeouts(applied).next().is_none();
-    if plain && level == Level::Transaction {
+    let Level::Savepoint(depth) = level else {
+        return begin_transaction(applied);
+    };
+    let mut sql = sql_with_room_for(applied);
+    _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}");
+    if applied.read_only {
+        sql.push_str("; SET TRANSACTION READ ONLY");
+    }
+    let mut separator = "; SELECT";
+    for (name, timeout) in timeouts(applied) {
+        // The target list is evaluated from left to right (measured): old value kept, then set.
+        _ = write!(
+            sql,
+            "{separator} set_config('dbop.{name}_{depth}', current_setting('{name}'), true), \
+             set_config('{name}', {}, true)",
+            value(name, timeout)
+        );
+        separator = ",";
+    }
+    Cow::Owned(sql)
+}
+
+fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
+    if !applied.read_only && timeouts(applied).next().is_none() {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = sql_with_room_for(applied);
-    _ = match level {
-        Level::Transaction => write!(sql, "BEGIN"),
-        Level::Savepoint(depth) => write!(sql, "SAVEPOINT diesel_savepoint_{depth}"),
-    };
-    if applied.read_only {
-        sql.push_str(match level {
-            Level::Transaction => " READ ONLY",
-            Level::Savepoint(_) => "; SET TRANSACTION READ ONLY",
-        });
+    let mut separator = "BEGIN; SELECT";
+    for (name, timeout) in defaults(applied) {
+        _ = write!(
+            sql,
+            "{separator} set_config('dbop.{name}', current_setting('{name}'), false), \
+             set_config('{name}', {}, false)",
+            value(name, timeout)
+        );
+        separator = ",";
     }
-    let mut queried = false;
+    if !sql.is_empty() {
+        sql.push_str("; COMMIT; ");
+    }
+    sql.push_str(if applied.read_only {
+        "BEGIN READ ONLY"
+    } else {
+        "BEGIN"
+    });
     for (name, timeout) in timeouts(applied) {
-        set(&mut sql, level, name, timeout, &mut queried);
+        if let Timeout::Exact(duration) = timeout {
+            _ = write!(sql, "; SET LOCAL {name} = {}", milliseconds(duration));
+        }
     }
     Cow::Owned(sql)
 }
 
 pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
-    let Level::Savepoint(depth) = level else {
+    let mut sql = sql_with_room_for(applied);
+    match level {
         // A bare COMMIT of an aborted transaction rolls back and reports success (measured). The
         // statement before it fails there, with 25P02, and the COMMIT is not run. This one also
-        // brings the deferred constraints under the statement timeout, which COMMIT ignores.
-        return Cow::Borrowed("SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
-    };
-    let mut sql = sql_with_room_for(applied);
-    for (name, _) in timeouts(applied) {
-        let separator = if sql.is_empty() { "SELECT" } else { "," };
-        _ = write!(
-            sql,
-            "{separator} set_config('{name}', current_setting('dbop.{name}_{depth}'), true)"
-        );
+        // brings the deferred constraints under the timeouts, of which COMMIT ignores one.
+        Level::Transaction => {
+            if defaults(applied).next().is_none() {
+                return Cow::Borrowed("SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
+            }
+            sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
+            restore_defaults(&mut sql, applied);
+            sql.push_str("; COMMIT");
+        }
+        Level::Savepoint(depth) => {
+            let mut separator = "SELECT";
+            for (name, _) in timeouts(applied) {
+                _ = write!(
+                    sql,
+                    "{separator} set_config('{name}', current_setting('dbop.{name}_{depth}'), true)"
+                );
+                separator = ",";
+            }
+            if !sql.is_empty() {
+                sql.push_str("; ");
+            }
+            _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+        }
     }
-    if !sql.is_empty() {
-        sql.push_str("; ");
-    }
-    _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
     Cow::Owned(sql)
 }
 
-pub(super) fn rollback(level: Level) -> Cow<'static, str> {
+pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
     match level {
-        Level::Transaction => Cow::Borrowed("ROLLBACK"),
+        Level::Transaction if defaults(applied).next().is_none() => Cow::Borrowed("ROLLBACK"),
+        Level::Transaction => {
+            let mut sql = String::from("ROLLBACK; ");
+            restore_defaults(&mut sql, applied);
+            Cow::Owned(sql)
+        }
         Level::Savepoint(depth) => Cow::Owned(format!(
             "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
              RELEASE SAVEPOINT diesel_savepoint_{depth}"
         )),
     }
+}
+
+/// Puts back what the session had. There is nothing to put back where the opening batch did not
+/// get that far.
+fn restore_defaults(sql: &mut String, applied: &Applied) {
+    let mut separator = "SELECT";
+    for (name, _) in defaults(applied) {
+        _ = write!(
+            sql,
+            "{separator} set_config('{name}', coalesce(current_setting('dbop.{name}', true), \
+             current_setting('{name}')), false)"
+        );
+        separator = ",";
+    }
+}
+
+fn defaults(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
+    timeouts(applied).filter(|(_, timeout)| matches!(timeout, Timeout::AtMost(_)))
 }
 
 fn timeouts(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
@@ -74,30 +144,17 @@ fn timeouts(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> 
     .filter_map(|(name, timeout)| Some((name, timeout?)))
 }
 
-fn set(sql: &mut String, level: Level, name: &str, timeout: Timeout, queried: &mut bool) {
-    let value = milliseconds(duration(timeout));
-    if let (Level::Transaction, Timeout::Exact(_)) = (level, timeout) {
-        _ = write!(sql, "; SET LOCAL {name} = {value}");
-        *queried = false;
-        return;
-    }
-    sql.push_str(if *queried { "," } else { "; SELECT" });
-    *queried = true;
-    if let Level::Savepoint(depth) = level {
-        // The target list is evaluated from left to right (measured): old value kept, then set.
-        _ = write!(
-            sql,
-            " set_config('dbop.{name}_{depth}', current_setting('{name}'), true),"
-        );
-    }
-    _ = match timeout {
-        Timeout::Exact(_) => write!(sql, " set_config('{name}', '{value}', true)"),
+/// The new value of a setting, as an expression.
+fn value(name: &str, timeout: Timeout) -> String {
+    match timeout {
+        Timeout::Exact(duration) => format!("'{}'", milliseconds(duration)),
         // What `current_setting` prints ('0', '250ms', '3s', '1min') reads as an interval.
-        Timeout::AtMost(_) => write!(
-            sql,
-            " set_config('{name}', CASE WHEN current_setting('{name}')::interval \
-             BETWEEN '1 ms' AND '{value} ms' THEN current_setting('{name}') \
-             ELSE '{value}' END, true)"
-        ),
-    };
+        Timeout::AtMost(duration) => {
+            let value = milliseconds(duration);
+            format!(
+                "CASE WHEN current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms' \
+                 THEN current_setting('{name}') ELSE '{value}' END"
+            )
+        }
+    }
 }

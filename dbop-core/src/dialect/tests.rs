@@ -190,14 +190,31 @@ fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
 fn a_default_never_makes_a_stricter_value_looser() {
     let postgres = defaults(Dialect::Postgres, TOP);
     assert_eq!(
-        postgres.begin(),
-        "BEGIN; SELECT \
-         set_config('lock_timeout', CASE WHEN current_setting('lock_timeout')::interval \
-         BETWEEN '1 ms' AND '10000 ms' THEN current_setting('lock_timeout') \
-         ELSE '10000' END, true), \
-         set_config('statement_timeout', CASE WHEN current_setting('statement_timeout')::interval \
-         BETWEEN '1 ms' AND '2500 ms' THEN current_setting('statement_timeout') \
-         ELSE '2500' END, true)"
+        texts(&postgres),
+        (
+            "BEGIN; SELECT \
+             set_config('dbop.lock_timeout', current_setting('lock_timeout'), false), \
+             set_config('lock_timeout', CASE WHEN current_setting('lock_timeout')::interval \
+             BETWEEN '1 ms' AND '10000 ms' THEN current_setting('lock_timeout') \
+             ELSE '10000' END, false), \
+             set_config('dbop.statement_timeout', current_setting('statement_timeout'), false), \
+             set_config('statement_timeout', CASE WHEN \
+             current_setting('statement_timeout')::interval BETWEEN '1 ms' AND '2500 ms' \
+             THEN current_setting('statement_timeout') ELSE '2500' END, false); COMMIT; BEGIN",
+            "SET CONSTRAINTS ALL IMMEDIATE; SELECT \
+             set_config('lock_timeout', coalesce(current_setting('dbop.lock_timeout', true), \
+             current_setting('lock_timeout')), false), \
+             set_config('statement_timeout', \
+             coalesce(current_setting('dbop.statement_timeout', true), \
+             current_setting('statement_timeout')), false); COMMIT",
+            "ROLLBACK; SELECT \
+             set_config('lock_timeout', coalesce(current_setting('dbop.lock_timeout', true), \
+             current_setting('lock_timeout')), false), \
+             set_config('statement_timeout', \
+             coalesce(current_setting('dbop.statement_timeout', true), \
+             current_setting('statement_timeout')), false)"
+                .into()
+        )
     );
     let mysql = defaults(Dialect::Mysql, TOP);
     for part in [
