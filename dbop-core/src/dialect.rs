@@ -52,6 +52,17 @@ impl Dialect {
         matches!(self, Self::Sqlite) && (settings.read_only || settings.lock_timeout.is_some())
     }
 
+    /// What fails exactly if a lock timeout does *not* end the whole transaction on this server: no
+    /// answer has to be read. (A subquery of two rows is an error, 1242, if it is evaluated.)
+    pub(crate) const fn asks_whether_timeouts_end_transactions(self) -> &'static str {
+        match self {
+            Self::Mysql => {
+                "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))"
+            }
+            Self::Postgres | Self::Sqlite => "",
+        }
+    }
+
     /// What to send when the server has dropped the transaction under a savepoint, so that
     /// nothing written from then on sticks.
     pub(crate) const fn containment(self) -> Option<&'static str> {
@@ -69,7 +80,7 @@ impl Dialect {
             (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
             // Only FATAL errors are ambiguous, and they break the connection.
             (Self::Postgres, _) => true,
-            // The file is local: an error is the last word.
+            // The file is local.
             (Self::Sqlite, _) => true,
             // A statement follows the COMMIT in its batch, so an error that is not known to come
             // from the COMMIT can have come after it.
@@ -121,6 +132,9 @@ pub struct SessionBefore {
 }
 
 /// The batches of one operation: made once, used by every attempt.
+///
+/// Savepoints have names of our own. Diesel leaves its savepoints on the server after a nested
+/// rollback, so one of Diesel's names could mean an old one where a new one failed to be opened.
 #[derive(Clone, Debug)]
 pub struct Batches {
     dialect: Dialect,
@@ -216,6 +230,24 @@ impl Batches {
             Dialect::Postgres => postgres::rollback(self.level, &self.applied),
             Dialect::Mysql => mysql::rollback(self.level, &self.applied),
             Dialect::Sqlite => sqlite::rollback(self.level, &self.applied, self.before),
+        }
+    }
+
+    /// Restores the settings after a BEGIN that failed, where nothing can have been opened.
+    /// `None` where something can, and then [`rollback`](Self::rollback) is needed.
+    pub(crate) fn undo_failed_begin(&self) -> Option<Cow<'static, str>> {
+        match self.dialect {
+            Dialect::Sqlite => Some(sqlite::restoration(&self.applied, self.before)),
+            Dialect::Postgres | Dialect::Mysql => None,
+        }
+    }
+
+    /// Whether nothing follows the COMMIT in its batch.
+    pub(crate) const fn commit_is_last(&self) -> bool {
+        match self.dialect {
+            Dialect::Postgres => true,
+            Dialect::Mysql => false,
+            Dialect::Sqlite => self.applied.lock_timeout.is_none(),
         }
     }
 

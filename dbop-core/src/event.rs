@@ -12,6 +12,7 @@ use std::time::Duration;
 use log::kv::{Error as KvError, Key, Source, Value, VisitSource};
 use log::{Level, Log, Metadata, Record};
 
+use crate::error::Kind;
 use crate::{Code, Dialect, Fault, Phase, Setting};
 
 /// The target of every record.
@@ -41,6 +42,7 @@ pub struct Event {
     pub(crate) kind: EventKind,
     pub(crate) attempt: u32,
     pub(crate) fault: Option<Fault>,
+    pub(crate) own: Option<Kind>,
     pub(crate) phase: Phase,
     pub(crate) delay: Option<Duration>,
     pub(crate) rollback_fault: Option<Fault>,
@@ -56,8 +58,12 @@ pub enum EventKind {
     Retrying,
     /// The operation returned an error of its own: a normal answer, rolled back.
     Returned,
+    /// A database error that this nested operation hands up: the enclosing operation decides.
+    Escalated,
     /// A database error that ends the operation.
     Failed,
+    /// The operation panicked. The panic goes on.
+    Panicked,
     /// Nobody knows whether the work was committed.
     OutcomeUnknown,
     /// A setting asked for with best effort cannot be had.
@@ -205,9 +211,13 @@ impl Logging {
         match event.kind {
             EventKind::Succeeded if event.attempt == 1 => self.levels.success,
             EventKind::Succeeded => self.levels.success_after_retries,
-            EventKind::Retrying | EventKind::SettingSkipped(_) => self.levels.retry,
+            EventKind::Retrying | EventKind::Escalated | EventKind::SettingSkipped(_) => {
+                self.levels.retry
+            }
             EventKind::Returned => self.levels.own_error,
-            EventKind::Failed | EventKind::OutcomeUnknown => self.levels.failure,
+            EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
+                self.levels.failure
+            }
         }
     }
 }
@@ -227,7 +237,11 @@ impl fmt::Display for Text<'_> {
             (_, attempt) => write!(f, "attempt {attempt}: ")?,
         }
         match event.fault {
-            None => f.write_str("the operation returned an error")?,
+            None => match (event.kind, event.own) {
+                (EventKind::Panicked, _) => f.write_str("panic in the operation")?,
+                (_, Some(own)) => fmt::Display::fmt(&own, f)?,
+                (_, None) => f.write_str("the operation returned an error")?,
+            },
             Some(fault) => {
                 f.write_str(fault.class().as_str())?;
                 if let Some(code) = fault.code() {
@@ -244,6 +258,8 @@ impl fmt::Display for Text<'_> {
                 f.write_str(", unknown whether it was committed, giving up")
             }
             (EventKind::Returned, _) => f.write_str(", rolled back"),
+            (EventKind::Escalated, _) => f.write_str(", up to the enclosing operation"),
+            (EventKind::Panicked, _) => Ok(()),
             _ => f.write_str(", giving up"),
         }
     }

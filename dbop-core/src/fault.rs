@@ -106,6 +106,23 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether it depends on the server's configuration that an error like this one ends the whole
+    /// transaction: MySQL's and MariaDB's lock wait timeout, with `innodb_rollback_on_timeout`.
+    pub(crate) fn may_end_transaction_if_configured(&self) -> bool {
+        self.dialect == Dialect::Mysql
+            && self.class == FaultClass::LockTimeout
+            && self.may_end_transaction()
+    }
+
+    /// Whether the connection can be used after it. `false` means that nothing more is sent on it
+    /// and that pools must throw it away. SQLite has no connection that could break.
+    #[must_use]
+    pub fn leaves_connection_usable(&self) -> bool {
+        self.dialect == Dialect::Sqlite || self.class.leaves_connection_usable()
+    }
+}
+
 /// What the client library already knows about an error: Diesel's `DatabaseErrorKind`, without
 /// Diesel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! before any sleep. Limits (how many retries are left) are applied afterwards, by the
 //! [machine](crate::Machine).
 
-use crate::{Dialect, Fault, FaultClass, RetryPolicy};
+use crate::{Code, Dialect, Fault, FaultClass, RetryPolicy};
 
 /// What the operation itself says about its error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +87,11 @@ fn by_class(fault: Fault, scope: Scope, read_only: bool) -> Verdict {
         (C::Deadlock | C::SerializationFailure | C::LockTimeout | C::Busy, Scope::Transaction) => {
             Verdict::Retry
         }
-        (C::StalePlan, Scope::Transaction) => Verdict::RetryReplanned,
+        // MySQL's "table definition has changed" is about the snapshot, not about a cached plan.
+        (C::StalePlan, Scope::Transaction) => match fault.code() {
+            Some(Code::Errno(1412)) => Verdict::RetryOnce,
+            _ => Verdict::RetryReplanned,
+        },
         (
             C::ConnectionLost | C::NotConnected | C::ServerUnavailable | C::ReadOnlyServer,
             Scope::Transaction,

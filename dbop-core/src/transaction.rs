@@ -113,6 +113,9 @@ pub enum Purpose {
     Rollback,
     /// A second try to undo the level after the first one failed. The depth was changed already.
     RollbackAgain,
+    /// Asks whether a lock timeout ends the whole transaction on this server: it does if this
+    /// succeeds.
+    Ask,
     /// Makes sure that nothing written after the loss of the enclosing transaction sticks.
     Contain,
 }
@@ -261,6 +264,7 @@ enum State {
     Commit,
     Rollback,
     RollbackAgain,
+    Ask,
     Contain,
     Pause(Duration, bool),
     Done(Option<Done>),
@@ -372,16 +376,12 @@ impl<'a> Machine<'a> {
             }
             State::Commit => (Purpose::Commit, batches.commit()),
             State::Rollback => {
-                // The checking kind fails where there is nothing to check: after a COMMIT batch
-                // that got as far as the RELEASE, when nothing was opened, after a loss.
-                let unchecked = self
-                    .failure
-                    .is_some_and(|failure| failure.phase != Phase::Body)
-                    || self.membership.lost().is_some();
-                self.rollback_sql = match batches.blind_rollback() {
-                    Some(blind) if unchecked => blind,
-                    _ => batches.rollback(),
-                };
+                let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
+                let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
+                let blind = batches.blind_rollback().filter(|_| self.need_not_check());
+                self.rollback_sql = undo_failed_begin
+                    .or(blind)
+                    .unwrap_or_else(|| batches.rollback());
                 (Purpose::Rollback, &*self.rollback_sql)
             }
             State::RollbackAgain => {
@@ -390,6 +390,10 @@ impl<'a> Machine<'a> {
                     .unwrap_or(Cow::Borrowed("ROLLBACK"));
                 (Purpose::RollbackAgain, &*self.rollback_sql)
             }
+            State::Ask => (
+                Purpose::Ask,
+                batches.dialect().asks_whether_timeouts_end_transactions(),
+            ),
             State::Contain => (
                 Purpose::Contain,
                 batches.dialect().containment().unwrap_or_default(),
@@ -415,6 +419,7 @@ impl<'a> Machine<'a> {
                 self.connection_broken |= result.is_err();
                 self.decide_after_rollback(true);
             }
+            State::Ask => self.asked(result.err()),
             State::Contain => {
                 self.connection_broken |= result.is_err();
                 self.decide_lost();
@@ -448,6 +453,10 @@ impl<'a> Machine<'a> {
         };
         match depth {
             None => self.broke_in_body(),
+            // Diesel has noticed that SQLite dropped the transaction.
+            Some(depth) if depth < inside && self.may_have_ended_transaction() => {
+                self.state = State::Rollback;
+            }
             Some(depth) if depth < inside => self.ended_by_body(),
             Some(depth) if depth > inside && self.failure.is_none() => {
                 self.fail(Phase::Body, None, FailureAnswer::Own(Kind::Unbalanced));
@@ -480,11 +489,15 @@ impl<'a> Machine<'a> {
             _ => FailureAnswer::FirstError,
         };
         self.fail(phase, Some(fault), answer);
-        if fault.class().leaves_connection_usable() {
-            self.state = State::Rollback;
-        } else {
-            self.connection_gone();
+        if !fault.leaves_connection_usable() {
+            return self.connection_gone();
         }
+        self.state = match (phase, self.batches.undo_failed_begin()) {
+            (Phase::Begin, Some(restoration)) if restoration.is_empty() => {
+                return self.decide_after_rollback(false);
+            }
+            _ => State::Rollback,
+        };
     }
 
     /// A nested operation found that the server had dropped the transaction around it.
@@ -496,11 +509,10 @@ impl<'a> Machine<'a> {
             lost.fault,
             FailureAnswer::Own(Kind::TransactionLost),
         );
-        if let Some(failure) = &mut self.failure
-            && failure.answer != FailureAnswer::Panic
-        {
-            failure.fault = lost.fault.or(failure.fault);
-            failure.phase = Phase::Body;
+        if let Some(failure) = &mut self.failure {
+            if failure.answer != FailureAnswer::Panic {
+                failure.fault = lost.fault.or(failure.fault);
+            }
         }
         if self.is_savepoint() {
             self.decide_lost();
@@ -515,13 +527,12 @@ impl<'a> Machine<'a> {
     fn broke_in_body(&mut self) {
         let lost = Fault::from_class(self.batches.dialect(), FaultClass::ConnectionLost);
         self.fail(Phase::Body, Some(lost), FailureAnswer::FirstError);
-        if let Some(failure) = &mut self.failure
-            && failure
-                .fault
-                .is_none_or(|fault| fault.class().leaves_connection_usable())
-        {
-            // The body hid it behind an error of its own, or behind an Ok.
-            failure.fault = Some(lost);
+        if let Some(failure) = &mut self.failure {
+            let hidden = |fault: Fault| fault.leaves_connection_usable();
+            if failure.fault.is_none_or(hidden) {
+                // The body hid it behind an error of its own, or behind an Ok.
+                failure.fault = Some(lost);
+            }
         }
         self.connection_gone();
     }
@@ -543,9 +554,10 @@ impl<'a> Machine<'a> {
         self.connection_broken = true;
         if self.is_savepoint() {
             self.lose(true);
-        } else if self
-            .failure
-            .is_some_and(|failure| failure.phase == Phase::Commit)
+        } else if self.ended_by_body
+            || self
+                .failure
+                .is_some_and(|failure| failure.phase == Phase::Commit)
         {
             self.finish_unknown();
         } else {
@@ -562,32 +574,9 @@ impl<'a> Machine<'a> {
             return self.decide_after_rollback(false);
         };
         if self.is_savepoint() {
-            // Whatever the error, the savepoint cannot be relied on: the transaction is gone, or
-            // on PostgreSQL was aborted before the savepoint could be opened.
-            let opened = self
-                .failure
-                .is_none_or(|failure| failure.phase != Phase::Begin);
-            let aborted = self.failure.is_some_and(|failure| {
-                failure
-                    .fault
-                    .is_some_and(|f| f.class() == FaultClass::TransactionAborted)
-            });
-            if !fault.class().leaves_connection_usable() {
-                self.connection_broken = true;
-            }
-            if !opened && aborted {
-                return self.decide(Aftermath {
-                    undone: true,
-                    enclosing_alive: false,
-                });
-            }
-            let undone = self.failure.is_some_and(|failure| {
-                failure.fault.is_some_and(|f| f.may_end_transaction())
-                    || failure.phase == Phase::Begin
-            }) || !fault.class().leaves_connection_usable();
-            return self.lose(undone);
+            return self.savepoint_gone(fault);
         }
-        if !fault.class().leaves_connection_usable() {
+        if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
         match (fault.class(), self.batches.blind_rollback()) {
@@ -596,6 +585,74 @@ impl<'a> Machine<'a> {
             // The transaction may still be open: only throwing the connection away ends it.
             _ => self.connection_gone(),
         }
+    }
+
+    /// The savepoint could not be rolled back. Whatever the error, it cannot be relied on: the
+    /// transaction is gone, or on PostgreSQL was aborted before the savepoint could be opened.
+    fn savepoint_gone(&mut self, fault: Fault) {
+        let Some(failure) = self.failure else {
+            return debug_assert!(false, "a rollback without a failure");
+        };
+        let aborted = failure
+            .fault
+            .is_some_and(|fault| fault.class() == FaultClass::TransactionAborted);
+        if failure.phase == Phase::Begin && aborted {
+            return self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: false,
+            });
+        }
+        if !fault.leaves_connection_usable() {
+            self.connection_broken = true;
+            return self.lose(true);
+        }
+        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
+        if failure.fault.is_some_and(asks) {
+            self.state = State::Ask;
+        } else {
+            self.lose(self.may_have_ended_transaction() || fault.may_end_transaction());
+        }
+    }
+
+    /// `no`: the error by which the server said that a lock timeout leaves the transaction alone.
+    fn asked(&mut self, no: Option<Fault>) {
+        let undone = no.is_none();
+        self.connection_broken |= no.is_some_and(|fault| !fault.leaves_connection_usable());
+        if self.is_savepoint() {
+            self.lose(undone);
+        } else if undone {
+            self.decide(Aftermath {
+                undone,
+                enclosing_alive: true,
+            });
+        } else {
+            self.finish_unknown();
+        }
+    }
+
+    /// The fault of this attempt can have ended the whole transaction on the server.
+    fn may_have_ended_transaction(&self) -> bool {
+        let ends = |fault: Fault| fault.may_end_transaction();
+        self.failure
+            .and_then(|failure| failure.fault)
+            .is_some_and(ends)
+    }
+
+    /// A ROLLBACK that checks whether the transaction is still there would fail, or could not
+    /// change anything: after a COMMIT batch that got as far as the RELEASE, when nothing was
+    /// opened, after a loss, and after a fault that ends the transaction for certain.
+    fn need_not_check(&self) -> bool {
+        let certain = |fault: Fault| {
+            let class = fault.class();
+            matches!(
+                class,
+                FaultClass::Deadlock | FaultClass::SerializationFailure
+            ) && fault.may_end_transaction()
+        };
+        self.membership.lost().is_some()
+            || self.failure.is_some_and(|failure| {
+                failure.phase != Phase::Body || failure.fault.is_some_and(certain)
+            })
     }
 
     /// The transaction around this savepoint is gone.
@@ -612,7 +669,7 @@ impl<'a> Machine<'a> {
     fn decide_lost(&mut self) {
         // In a transaction that an operation opened, that operation cleans up. In the caller's,
         // only a connection that refuses to commit keeps an Ok from the caller.
-        if !self.membership.owns_transaction() && self.batches.dialect().containment().is_some() {
+        if !self.membership.owns_transaction() {
             self.connection_broken = true;
         }
         let undone = self.membership.lost().is_none_or(|lost| lost.undone);
@@ -633,16 +690,24 @@ impl<'a> Machine<'a> {
                 enclosing_alive: true,
             });
         }
+        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
         let undone = match (failure.phase, failure.fault, self.membership.lost()) {
             _ if self.ended_by_body => false,
             (_, _, Some(lost)) => lost.undone,
             (Phase::Begin, ..) => true,
+            // What is gone was rolled back by the server or, if something follows the COMMIT in
+            // its batch, committed.
             (Phase::Commit, Some(fault), _) => {
                 self.batches.dialect().commit_error_is_definite(&fault)
+                    && (!gone || self.batches.commit_is_last())
             }
             _ if !gone => true,
+            (_, Some(fault), _) if asks(fault) && !self.connection_broken => {
+                self.state = State::Ask;
+                return;
+            }
             // Rolled back by the server, or committed by DDL in the body.
-            (_, fault, _) => fault.is_some_and(|fault| fault.may_end_transaction()),
+            _ => self.may_have_ended_transaction(),
         };
         if undone {
             self.decide(Aftermath {
@@ -665,9 +730,10 @@ impl<'a> Machine<'a> {
             } else {
                 Outcome::Unknown
             };
+            self.event = Some(self.event(EventKind::Panicked, Some(&failure)));
             return self.finish(Answer::Panic, outcome, StopReason::Panicked, false);
         }
-        if !aftermath.undone && !self.is_savepoint() {
+        if !aftermath.undone {
             return self.finish_unknown();
         }
         let stop = match self.verdict(&failure, aftermath) {
@@ -680,24 +746,20 @@ impl<'a> Machine<'a> {
             }
             Err(stop) => stop,
         };
-        let kind = if failure.is_own_error() {
-            EventKind::Returned
-        } else {
-            EventKind::Failed
+        let kind = match stop {
+            _ if failure.is_own_error() => EventKind::Returned,
+            StopReason::EnclosingTransaction if !self.membership.is_outermost() => {
+                EventKind::Escalated
+            }
+            _ => EventKind::Failed,
         };
         self.event = Some(self.event(kind, Some(&failure)));
         let answer = match failure.answer {
             FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
             _ => Answer::FirstError,
         };
-        let outcome = if aftermath.undone {
-            Outcome::Undone
-        } else {
-            Outcome::Unknown
-        };
-        let fallback_allowed =
-            aftermath.undone && !self.connection_broken && aftermath.enclosing_alive;
-        self.finish(answer, outcome, stop, fallback_allowed);
+        let fallback_allowed = !self.connection_broken && aftermath.enclosing_alive;
+        self.finish(answer, Outcome::Undone, stop, fallback_allowed);
     }
 
     /// Whether to try again, and after which delay.
@@ -762,6 +824,7 @@ impl<'a> Machine<'a> {
     fn finish_unknown(&mut self) {
         let failure = self.failure;
         if failure.is_some_and(|failure| failure.answer == FailureAnswer::Panic) {
+            self.event = Some(self.event(EventKind::Panicked, failure.as_ref()));
             return self.finish(Answer::Panic, Outcome::Unknown, StopReason::Panicked, false);
         }
         self.event = Some(self.event(EventKind::OutcomeUnknown, failure.as_ref()));
@@ -795,6 +858,10 @@ impl<'a> Machine<'a> {
             kind,
             attempt: self.attempt.max(1),
             fault: failure.and_then(|failure| failure.fault),
+            own: failure.and_then(|failure| match failure.answer {
+                FailureAnswer::Own(kind) => Some(kind),
+                _ => None,
+            }),
             phase: failure.map_or(Phase::Body, |failure| failure.phase),
             delay: None,
             rollback_fault: self.rollback_fault,

@@ -1,10 +1,13 @@
 //! The one primitive that opens and closes transactions and savepoints.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use dbop_core::Batch;
 use diesel::QueryResult;
 use diesel::connection::{CacheSize, TransactionManagerStatus};
 use diesel_async::{AsyncConnection, TransactionManager};
 
+use dbop_diesel::SupportedBackend as _;
 use dbop_diesel::adapter::{instrumentation_event, settle};
 
 use crate::SupportedBackend;
@@ -22,7 +25,7 @@ pub(crate) fn status<C: AsyncConnection>(conn: &mut C) -> &mut TransactionManage
 }
 
 /// Sends a batch of an operation that began at `base` open transactions and savepoints.
-pub(crate) async fn execute<C: AsyncConnection>(
+pub(crate) async fn execute<C: Connection>(
     conn: &mut C,
     batch: Batch<'_>,
     base: u32,
@@ -32,7 +35,8 @@ pub(crate) async fn execute<C: AsyncConnection>(
     }
     let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
     let result = conn.batch_execute(batch.sql).await;
-    settle(status(conn), saved, batch.purpose, base, result)
+    let dialect = C::Backend::DIALECT;
+    settle(status(conn), saved, dialect, batch.purpose, base, result)
 }
 
 /// Forgets the prepared statements, whose plans no longer fit the schema.
@@ -63,10 +67,10 @@ impl<'c, C: AsyncConnection> Guard<'c, C> {
 
 impl<C: AsyncConnection> Drop for Guard<'_, C> {
     fn drop(&mut self) {
-        // While panicking it must not touch the connection: diesel-async's wrapper of sync
-        // connections panics if a statement was cancelled under it, and a second panic aborts.
-        if self.armed && !std::thread::panicking() {
-            status(self.conn).set_in_error();
+        if self.armed {
+            // diesel-async's wrapper of sync connections panics if a statement was cancelled under
+            // it on a current-thread runtime. Let out while panicking, that would abort.
+            _ = catch_unwind(AssertUnwindSafe(|| status(self.conn).set_in_error()));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{Body, Connection, FailedAttempt, OperationError, Report, SupportedBa
 pub(crate) async fn drive<C, T, E, F>(
     call: Call<'_>,
     conn: &mut C,
-    operation: F,
+    mut operation: F,
     fallback: Option<T>,
     mut story: Option<&mut Vec<FailedAttempt<E>>>,
 ) -> (Result<T, E>, Summary)
@@ -63,19 +63,23 @@ where
                 machine.batch_done(result.map_err(|e| failed.in_batch(dialect, purpose, e)));
             }
             Step::Body => {
-                let (operation, conn) = (operation.clone(), &mut *guard.conn);
-                let attempt = AssertUnwindSafe(async move { operation(conn).await });
-                let end = match attempt.catch_unwind().await {
-                    Ok(Ok(returned)) => {
-                        value = Some(returned);
-                        BodyEnd::Ok
+                // The user's code is in here: the clone, the body, and what the error says.
+                let (operation, conn) = (&mut operation, &mut *guard.conn);
+                let (value, failed) = (&mut value, &mut failed);
+                let attempt = AssertUnwindSafe(async move {
+                    let attempt = operation.clone();
+                    match attempt(conn).await {
+                        Ok(returned) => {
+                            *value = Some(returned);
+                            BodyEnd::Ok
+                        }
+                        Err(error) => failed.in_body(dialect, error),
                     }
-                    Ok(Err(error)) => failed.in_body(dialect, error),
-                    Err(payload) => {
-                        panic = Some(payload);
-                        BodyEnd::Panicked
-                    }
-                };
+                });
+                let end = attempt.catch_unwind().await.unwrap_or_else(|payload| {
+                    panic = Some(payload);
+                    BodyEnd::Panicked
+                });
                 machine.body_done(end, depth(status(guard.conn)));
             }
             Step::Report(event) => call.record(dialect, &event, &failed),

@@ -1,5 +1,7 @@
 //! One operation's name, settings and fallback value.
 
+use std::future::Future;
+
 use dbop_core::{Name, Settings};
 use dbop_diesel::adapter::Call;
 
@@ -46,14 +48,19 @@ impl<'a> Operation<'a> {
     /// # Panics
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
-    pub async fn run<C, T, E, F>(&self, conn: &mut C, operation: F) -> Result<T, E>
+    pub fn run<'c, C, T, E, F>(
+        &self,
+        conn: &'c mut C,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, T, E, F>
     where
         C: Connection,
         T: Send,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        drive(self.call(), conn, operation, None, None).await.0
+        let call = self.call();
+        async move { drive(call, conn, operation, None, None).await.0 }
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -61,14 +68,19 @@ impl<'a> Operation<'a> {
     /// # Panics
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
-    pub async fn run_report<C, T, E, F>(&self, conn: &mut C, operation: F) -> Report<T, E>
+    pub fn run_report<'c, C, T, E, F>(
+        &self,
+        conn: &'c mut C,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, T, E, F>
     where
         C: Connection,
         T: Send,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        report(self.call(), conn, operation, None).await
+        let call = self.call();
+        async move { report(call, conn, operation, None).await }
     }
 
     const fn call(&self) -> Call<'a> {
@@ -90,7 +102,7 @@ pub struct FallbackOperation<'a, T> {
     value: T,
 }
 
-impl<T: Send> FallbackOperation<'_, T> {
+impl<'a, T: Send> FallbackOperation<'a, T> {
     /// Runs the operation; see [`Operation::run`].
     ///
     /// # Errors
@@ -100,19 +112,18 @@ impl<T: Send> FallbackOperation<'_, T> {
     /// # Panics
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
-    pub async fn run<C, E, F>(self, conn: &mut C, operation: F) -> Result<T, E>
+    pub fn run<'c, C, E, F>(
+        self,
+        conn: &'c mut C,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, T, E, F>
     where
         C: Connection,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
-        drive(settings.call(), conn, operation, Some(value), None)
-            .await
-            .0
+        let (call, value) = (self.operation.call(), self.value);
+        async move { drive(call, conn, operation, Some(value), None).await.0 }
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -120,16 +131,17 @@ impl<T: Send> FallbackOperation<'_, T> {
     /// # Panics
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
-    pub async fn run_report<C, E, F>(self, conn: &mut C, operation: F) -> Report<T, E>
+    pub fn run_report<'c, C, E, F>(
+        self,
+        conn: &'c mut C,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, T, E, F>
     where
         C: Connection,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
-        report(settings.call(), conn, operation, Some(value)).await
+        let (call, value) = (self.operation.call(), self.value);
+        async move { report(call, conn, operation, Some(value)).await }
     }
 }

@@ -96,10 +96,7 @@ pub fn answer<T, E: OperationError>(
     };
     let error = match (done.answer, value) {
         (Answer::Value, Some(value)) => return (Ok(value), summary),
-        (Answer::Own(error), _) => E::from_dbop(match failed.take_batch_error() {
-            Some(cause) => error.with_source(cause),
-            None => error,
-        }),
+        (Answer::Own(error), _) => E::from_dbop(failed.explain(error)),
         _ => failed.take_error(),
     };
     let result = match fallback.filter(|_| done.fallback_allowed) {
@@ -190,13 +187,20 @@ impl<E: OperationError> Failed<E> {
         Some(error)
     }
 
-    fn take_batch_error(&mut self) -> Option<DieselError> {
-        match self.first.take()? {
-            First::Batch(error) => Some(error),
-            operation @ First::Operation(_) => {
-                self.first = Some(operation);
-                None
+    /// Attaches the first error: the batch's, or the text of the operation's, which may not be
+    /// taken out of it.
+    fn explain(&mut self, error: dbop_core::Error) -> dbop_core::Error {
+        match self.first.take() {
+            Some(First::Batch(cause)) => error.with_source(cause),
+            Some(First::Operation(cause)) => {
+                let text = cause.diesel_error().map(ToString::to_string);
+                self.first = Some(First::Operation(cause));
+                match text {
+                    Some(text) => error.with_source(text),
+                    None => error,
+                }
             }
+            None => error,
         }
     }
 
@@ -225,7 +229,7 @@ pub fn instrumentation_event(purpose: Purpose, base: u32) -> Option<Instrumentat
         Purpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
         Purpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
         Purpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
-        Purpose::RollbackAgain | Purpose::Contain => None,
+        Purpose::RollbackAgain | Purpose::Ask | Purpose::Contain => None,
     }
 }
 
@@ -240,6 +244,7 @@ pub fn instrumentation_event(purpose: Purpose, base: u32) -> Option<Instrumentat
 pub fn settle(
     status: &mut TransactionManagerStatus,
     saved: TransactionManagerStatus,
+    dialect: Dialect,
     purpose: Purpose,
     base: u32,
     result: QueryResult<()>,
@@ -252,6 +257,11 @@ pub fn settle(
     match (purpose, &result) {
         (Purpose::Begin, Ok(())) => {
             valid.change_transaction_depth(TransactionDepthChange::IncreaseDepth)?;
+            // When the server drops the whole transaction, the ROLLBACK TO of a nested transaction
+            // of Diesel's own fails. With this, Diesel hands on the error that led to it.
+            if dialect == Dialect::Mysql {
+                status.set_requires_rollback_maybe_up_to_top_level(true);
+            }
         }
         // Whatever the body left open goes with it; and a failed ROLLBACK leaves nothing that a
         // second one could roll back better.
@@ -260,7 +270,7 @@ pub fn settle(
                 valid.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
             }
             // A statement that failed in there is undone, so Diesel need not fear for the rest.
-            if result.is_ok() {
+            if result.is_ok() && dialect != Dialect::Mysql {
                 status.set_requires_rollback_maybe_up_to_top_level(false);
             }
         }

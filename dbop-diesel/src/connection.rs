@@ -32,17 +32,14 @@ pub(crate) fn status<C: DieselConnection>(conn: &mut C) -> &mut TransactionManag
 }
 
 /// Sends a batch of an operation that began at `base` open transactions and savepoints.
-pub(crate) fn execute<C: DieselConnection>(
-    conn: &mut C,
-    batch: Batch<'_>,
-    base: u32,
-) -> QueryResult<()> {
+pub(crate) fn execute<C: Connection>(conn: &mut C, batch: Batch<'_>, base: u32) -> QueryResult<()> {
     if let Some(event) = instrumentation_event(batch.purpose, base) {
         conn.instrumentation().on_connection_event(event);
     }
     let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
     let result = conn.batch_execute(batch.sql);
-    settle(status(conn), saved, batch.purpose, base, result)
+    let dialect = C::Backend::DIALECT;
+    settle(status(conn), saved, dialect, batch.purpose, base, result)
 }
 
 /// Forgets the prepared statements, whose plans no longer fit the schema.

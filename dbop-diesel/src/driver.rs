@@ -53,18 +53,18 @@ where
                 machine.batch_done(result.map_err(|e| failed.in_batch(dialect, purpose, e)));
             }
             Step::Body => {
-                let attempt = AssertUnwindSafe(|| operation.clone()(conn));
-                let end = match catch_unwind(attempt) {
-                    Ok(Ok(returned)) => {
+                // The user's code is in here: the clone, the body, and what the error says.
+                let attempt = AssertUnwindSafe(|| match operation.clone()(conn) {
+                    Ok(returned) => {
                         value = Some(returned);
                         BodyEnd::Ok
                     }
-                    Ok(Err(error)) => failed.in_body(dialect, error),
-                    Err(payload) => {
-                        panic = Some(payload);
-                        BodyEnd::Panicked
-                    }
-                };
+                    Err(error) => failed.in_body(dialect, error),
+                });
+                let end = catch_unwind(attempt).unwrap_or_else(|payload| {
+                    panic = Some(payload);
+                    BodyEnd::Panicked
+                });
                 machine.body_done(end, depth(status(conn)));
             }
             Step::Report(event) => call.record(dialect, &event, &failed),

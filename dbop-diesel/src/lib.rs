@@ -43,8 +43,8 @@
 //!
 //! # Features
 //!
-//! `postgres`, `mysql` and `sqlite` turn on a backend; the client libraries come with the features
-//! of the same names of diesel itself. `anyhow` implements [`OperationError`] for
+//! `postgres`, `mysql` and `sqlite` turn on a backend; the first two without the C client library,
+//! which comes with the feature of the same name of diesel itself. `anyhow` implements [`OperationError`] for
 //! `anyhow::Error`. r2d2's pooled connections need no feature. None is on by default.
 //!
 //! # Limits
@@ -52,6 +52,10 @@
 //! Diesel 2.3 does not show error codes, so a fault that has no `DatabaseErrorKind` of its own is
 //! recognised by its text: in English and, for PostgreSQL and the most important errors of MySQL
 //! and MariaDB, in German. In another language such an error counts as unknown and is not retried.
+//!
+//! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. An
+//! operation that does so is reported as one of unknown outcome, except when a deadlock follows,
+//! which looks the same. Keep them out of operations.
 //!
 //! In a transaction of the *caller* on MySQL or MariaDB, a deadlock that the operation swallows by
 //! itself cannot be noticed; let errors out of operations.

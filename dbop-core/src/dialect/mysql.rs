@@ -38,7 +38,7 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
         set_timeouts(&mut sql, level, applied);
         sql.push_str("; ");
     }
-    _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}");
+    _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}");
     Cow::Owned(sql)
 }
 
@@ -57,7 +57,7 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
         return Cow::Owned(sql);
     };
     let mut sql = restoration(level, applied);
-    _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+    _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
     Cow::Owned(sql)
 }
 
@@ -71,8 +71,8 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
         ),
         Level::Savepoint(depth) => write!(
             sql,
-            "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
-             RELEASE SAVEPOINT diesel_savepoint_{depth}"
+            "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
+             RELEASE SAVEPOINT dbop_savepoint_{depth}"
         ),
     };
     Cow::Owned(sql)

@@ -21,7 +21,7 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
         return begin_transaction(applied);
     };
     let mut sql = sql_with_room_for(applied);
-    _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}");
+    _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}");
     if applied.read_only {
         sql.push_str("; SET TRANSACTION READ ONLY");
     }
@@ -44,7 +44,10 @@ fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = sql_with_room_for(applied);
-    let mut separator = "BEGIN; SELECT";
+    // In a transaction that somebody has begun in SQL, behind Diesel's back, and used, the first
+    // statement fails: NOT DEFERRABLE has to come before any query. A bare BEGIN would only be
+    // warned about, and the COMMIT that follows would commit what is not ours (measured).
+    let mut separator = "BEGIN NOT DEFERRABLE; SELECT";
     for (name, timeout) in defaults(applied) {
         _ = write!(
             sql,
@@ -87,16 +90,13 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
         Level::Savepoint(depth) => {
             let mut separator = "SELECT";
             for (name, _) in timeouts(applied) {
-                _ = write!(
-                    sql,
-                    "{separator} set_config('{name}', current_setting('dbop.{name}_{depth}'), true)"
-                );
+                restore(&mut sql, separator, name, &format!("{name}_{depth}"), true);
                 separator = ",";
             }
             if !sql.is_empty() {
                 sql.push_str("; ");
             }
-            _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+            _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
         }
     }
     Cow::Owned(sql)
@@ -111,24 +111,29 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
             Cow::Owned(sql)
         }
         Level::Savepoint(depth) => Cow::Owned(format!(
-            "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
-             RELEASE SAVEPOINT diesel_savepoint_{depth}"
+            "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
+             RELEASE SAVEPOINT dbop_savepoint_{depth}"
         )),
     }
 }
 
-/// Puts back what the session had. There is nothing to put back where the opening batch did not
-/// get that far.
+/// Puts back what the session had.
 fn restore_defaults(sql: &mut String, applied: &Applied) {
     let mut separator = "SELECT";
     for (name, _) in defaults(applied) {
-        _ = write!(
-            sql,
-            "{separator} set_config('{name}', coalesce(current_setting('dbop.{name}', true), \
-             current_setting('{name}')), false)"
-        );
+        restore(sql, separator, name, name, false);
         separator = ",";
     }
+}
+
+/// Puts one setting back, and forgets the old value. There is none where the opening batch did not
+/// get that far, and after a `RESET ALL` in the operation: then what is there stays.
+fn restore(sql: &mut String, separator: &str, name: &str, kept_as: &str, local: bool) {
+    _ = write!(
+        sql,
+        "{separator} set_config('{name}', coalesce(nullif(current_setting('dbop.{kept_as}', true), \
+         ''), current_setting('{name}')), {local}), set_config('dbop.{kept_as}', '', {local})"
+    );
 }
 
 fn defaults(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {

@@ -10,26 +10,20 @@ use std::fmt::Write as _;
 use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
 use crate::settings::Applied;
 
+/// The statement that opens something comes last: if the batch fails, nothing is open.
 pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
-    let query_only = changes_query_only(applied, before);
     let mut sql = sql_with_room_for(applied);
     if let Some(timeout) = applied.lock_timeout {
-        _ = write!(
-            sql,
-            "PRAGMA busy_timeout={}; ",
-            milliseconds(duration(timeout))
-        );
+        let value = milliseconds(duration(timeout));
+        _ = write!(sql, "PRAGMA busy_timeout={value}; ");
+    }
+    if changes_query_only(applied, before) {
+        sql.push_str("PRAGMA query_only=1; ");
     }
     match level {
-        Level::Transaction if !applied.read_only && sql.is_empty() => {
-            return Cow::Borrowed("BEGIN IMMEDIATE");
-        }
-        Level::Transaction if !applied.read_only => sql.push_str("BEGIN IMMEDIATE"),
-        Level::Transaction => sql.push_str("BEGIN"),
-        Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT diesel_savepoint_{depth}"),
-    }
-    if query_only {
-        sql.push_str("; PRAGMA query_only=1");
+        Level::Transaction if applied.read_only => sql.push_str("BEGIN"),
+        Level::Transaction => sql.push_str("BEGIN IMMEDIATE"),
+        Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}"),
     }
     Cow::Owned(sql)
 }
@@ -48,7 +42,7 @@ pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> 
             let mut sql = sql_with_room_for(applied);
             sql.push_str(query_only);
             sql.push_str(&busy_timeout_back(applied, before));
-            _ = write!(sql, "RELEASE SAVEPOINT diesel_savepoint_{depth}");
+            _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
             Cow::Owned(sql)
         }
     }
@@ -60,19 +54,30 @@ pub(super) fn rollback(
     applied: &Applied,
     before: SessionBefore,
 ) -> Cow<'static, str> {
-    let mut sql = String::from(query_only_off(applied, before));
-    sql.push_str(&busy_timeout_back(applied, before));
+    let mut sql = restoration(applied, before).into_owned();
     match level {
         Level::Transaction => sql.push_str("ROLLBACK"),
         Level::Savepoint(depth) => {
             _ = write!(
                 sql,
-                "ROLLBACK TO SAVEPOINT diesel_savepoint_{depth}; \
-                 RELEASE SAVEPOINT diesel_savepoint_{depth}"
+                "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
+                 RELEASE SAVEPOINT dbop_savepoint_{depth}"
             );
         }
     }
     Cow::Owned(sql)
+}
+
+/// The pragmas as they were before.
+pub(super) fn restoration(applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+    let query_only = query_only_off(applied, before);
+    match applied.lock_timeout {
+        Some(_) => Cow::Owned(format!(
+            "{query_only}{}",
+            busy_timeout_back(applied, before)
+        )),
+        None => Cow::Borrowed(query_only),
+    }
 }
 
 const fn changes_query_only(applied: &Applied, before: SessionBefore) -> bool {

@@ -64,15 +64,21 @@ fn postgres() {
     assert_eq!(
         texts(&nested),
         (
-            "SAVEPOINT diesel_savepoint_1; SET TRANSACTION READ ONLY; \
+            "SAVEPOINT dbop_savepoint_1; SET TRANSACTION READ ONLY; \
              SELECT set_config('dbop.lock_timeout_1', current_setting('lock_timeout'), true), \
              set_config('lock_timeout', '2500', true), \
              set_config('dbop.statement_timeout_1', current_setting('statement_timeout'), true), \
              set_config('statement_timeout', '1', true)",
-            "SELECT set_config('lock_timeout', current_setting('dbop.lock_timeout_1'), true), \
-             set_config('statement_timeout', current_setting('dbop.statement_timeout_1'), true); \
-             RELEASE SAVEPOINT diesel_savepoint_1",
-            "ROLLBACK TO SAVEPOINT diesel_savepoint_1; RELEASE SAVEPOINT diesel_savepoint_1".into()
+            "SELECT set_config('lock_timeout', \
+             coalesce(nullif(current_setting('dbop.lock_timeout_1', true), ''), \
+             current_setting('lock_timeout')), true), \
+             set_config('dbop.lock_timeout_1', '', true), \
+             set_config('statement_timeout', \
+             coalesce(nullif(current_setting('dbop.statement_timeout_1', true), ''), \
+             current_setting('statement_timeout')), true), \
+             set_config('dbop.statement_timeout_1', '', true); \
+             RELEASE SAVEPOINT dbop_savepoint_1",
+            "ROLLBACK TO SAVEPOINT dbop_savepoint_1; RELEASE SAVEPOINT dbop_savepoint_1".into()
         )
     );
 }
@@ -117,11 +123,11 @@ fn mysql() {
     );
     let nested = batches(Dialect::Mysql, NESTED, timeouts());
     assert!(nested.begin().starts_with("SET @dbop_lock_1="));
-    assert!(nested.begin().ends_with("; SAVEPOINT diesel_savepoint_1"));
+    assert!(nested.begin().ends_with("; SAVEPOINT dbop_savepoint_1"));
     assert!(
         nested
             .commit()
-            .ends_with("; RELEASE SAVEPOINT diesel_savepoint_1")
+            .ends_with("; RELEASE SAVEPOINT dbop_savepoint_1")
     );
     assert!(
         nested
@@ -146,7 +152,7 @@ fn sqlite() {
     assert_eq!(
         texts(&top),
         (
-            "PRAGMA busy_timeout=2500; BEGIN; PRAGMA query_only=1",
+            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; BEGIN",
             "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
             "PRAGMA query_only=0; PRAGMA busy_timeout=250; ROLLBACK".into()
         )
@@ -156,10 +162,10 @@ fn sqlite() {
     assert_eq!(
         texts(&nested),
         (
-            "PRAGMA busy_timeout=2500; SAVEPOINT diesel_savepoint_1; PRAGMA query_only=1",
-            "PRAGMA query_only=0; PRAGMA busy_timeout=250; RELEASE SAVEPOINT diesel_savepoint_1",
+            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; SAVEPOINT dbop_savepoint_1",
+            "PRAGMA query_only=0; PRAGMA busy_timeout=250; RELEASE SAVEPOINT dbop_savepoint_1",
             "PRAGMA query_only=0; PRAGMA busy_timeout=250; \
-             ROLLBACK TO SAVEPOINT diesel_savepoint_1; RELEASE SAVEPOINT diesel_savepoint_1"
+             ROLLBACK TO SAVEPOINT dbop_savepoint_1; RELEASE SAVEPOINT dbop_savepoint_1"
                 .into()
         )
     );
@@ -192,7 +198,7 @@ fn a_default_never_makes_a_stricter_value_looser() {
     assert_eq!(
         texts(&postgres),
         (
-            "BEGIN; SELECT \
+            "BEGIN NOT DEFERRABLE; SELECT \
              set_config('dbop.lock_timeout', current_setting('lock_timeout'), false), \
              set_config('lock_timeout', CASE WHEN current_setting('lock_timeout')::interval \
              BETWEEN '1 ms' AND '10000 ms' THEN current_setting('lock_timeout') \
@@ -202,17 +208,23 @@ fn a_default_never_makes_a_stricter_value_looser() {
              current_setting('statement_timeout')::interval BETWEEN '1 ms' AND '2500 ms' \
              THEN current_setting('statement_timeout') ELSE '2500' END, false); COMMIT; BEGIN",
             "SET CONSTRAINTS ALL IMMEDIATE; SELECT \
-             set_config('lock_timeout', coalesce(current_setting('dbop.lock_timeout', true), \
+             set_config('lock_timeout', \
+             coalesce(nullif(current_setting('dbop.lock_timeout', true), ''), \
              current_setting('lock_timeout')), false), \
+             set_config('dbop.lock_timeout', '', false), \
              set_config('statement_timeout', \
-             coalesce(current_setting('dbop.statement_timeout', true), \
-             current_setting('statement_timeout')), false); COMMIT",
+             coalesce(nullif(current_setting('dbop.statement_timeout', true), ''), \
+             current_setting('statement_timeout')), false), \
+             set_config('dbop.statement_timeout', '', false); COMMIT",
             "ROLLBACK; SELECT \
-             set_config('lock_timeout', coalesce(current_setting('dbop.lock_timeout', true), \
+             set_config('lock_timeout', \
+             coalesce(nullif(current_setting('dbop.lock_timeout', true), ''), \
              current_setting('lock_timeout')), false), \
+             set_config('dbop.lock_timeout', '', false), \
              set_config('statement_timeout', \
-             coalesce(current_setting('dbop.statement_timeout', true), \
-             current_setting('statement_timeout')), false)"
+             coalesce(nullif(current_setting('dbop.statement_timeout', true), ''), \
+             current_setting('statement_timeout')), false), \
+             set_config('dbop.statement_timeout', '', false)"
                 .into()
         )
     );

@@ -172,15 +172,23 @@ fn an_own_error_is_rolled_back_and_returned_at_once() {
 
 #[test]
 fn a_failed_begin_is_rolled_back_too() {
+    let mut script = Script::new(Dialect::Postgres);
+    let unknown = fault(Dialect::Postgres, FaultClass::Unknown);
+    let done = script.run(&[Err(unknown)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(script.steps, ["Begin", "Rollback", "Failed"]);
+    assert_eq!(done.outcome, Outcome::Undone);
+}
+
+#[test]
+fn a_failed_begin_on_sqlite_has_opened_nothing() {
+    // A ROLLBACK would end a transaction that the caller has begun by hand.
     let mut script = Script::new(Dialect::Sqlite);
     let busy = fault(Dialect::Sqlite, FaultClass::Busy);
-    let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
-    let done = script.run(&[Err(busy), Err(gone)], |_| (BodyEnd::Ok, Some(1)));
+    let done = script.run(&[Err(busy)], |_| (BodyEnd::Ok, Some(1)));
     assert_eq!(
         script.steps,
         [
             "Begin",
-            "Rollback",
             "Retrying",
             "pause",
             "Begin",
@@ -280,7 +288,7 @@ fn what_the_body_ended_by_itself_is_unknown() {
 fn a_panic_is_rolled_back_first() {
     let mut script = Script::new(Dialect::Postgres);
     let done = script.run(&[], |_| (BodyEnd::Panicked, Some(3)));
-    assert_eq!(script.steps, ["Begin", "body 1", "Rollback"]);
+    assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Panicked"]);
     assert!(matches!(done.answer, Answer::Panic));
     assert!(!done.fallback_allowed);
 }
@@ -298,26 +306,87 @@ fn a_rollback_that_fails_never_replaces_the_first_error() {
 #[test]
 fn mysql_checks_that_the_transaction_is_still_there() {
     let gone = Err(errno(1305));
-    // A deadlock has taken it along: undone.
+    // A deadlock has taken it along for certain: there is nothing to check.
     let mut script = Script::new(Dialect::Mysql);
-    let done = script.run(&[OK, gone], |attempt| match attempt {
+    let done = script.run(&[], |attempt| match attempt {
         1 => failed(errno(1213), 1),
         _ => (BodyEnd::Ok, Some(1)),
     });
     assert_eq!(
-        script.steps[..5],
-        ["Begin", "body 1", "Rollback", "RollbackAgain", "Retrying"]
+        script.steps[..4],
+        ["Begin", "body 1", "Rollback", "Retrying"]
     );
-    assert_eq!(done.outcome, Outcome::Committed);
-    // So may a lock timeout have, with innodb_rollback_on_timeout.
-    let done = Script::new(Dialect::Mysql).run(&[OK, gone], |attempt| match attempt {
-        1 => failed(errno(1205), 1),
-        _ => (BodyEnd::Ok, Some(1)),
-    });
     assert_eq!(done.outcome, Outcome::Committed);
     // NOWAIT never does: DDL has committed it.
     let done = Script::new(Dialect::Mysql).run(&[OK, gone], |_| failed(errno(3572), 1));
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+#[test]
+fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
+    let (gone, no) = (Err(errno(1305)), Err(errno(1242)));
+    let body = |attempt| match attempt {
+        1 => failed(errno(1205), 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    };
+    // With innodb_rollback_on_timeout it does.
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, gone, OK, OK], body);
+    assert_eq!(
+        script.steps[..6],
+        [
+            "Begin",
+            "body 1",
+            "Rollback",
+            "RollbackAgain",
+            "Ask",
+            "Retrying"
+        ]
+    );
+    assert_eq!(done.outcome, Outcome::Committed);
+    // Without it, DDL has committed it.
+    let done = Script::new(Dialect::Mysql).run(&[OK, gone, OK, no], body);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!(!done.connection_broken);
+    // The same in a savepoint of the caller's transaction.
+    for (answer, outcome) in [(OK, Outcome::Undone), (no, Outcome::Unknown)] {
+        let mut script = Script::at(Dialect::Mysql, new_key(), 1);
+        let done = script.run(&[OK, gone, answer], |_| failed(errno(1205), 2));
+        assert_eq!(
+            script.steps[..5],
+            ["Begin", "body 1", "Rollback", "Ask", "Contain"]
+        );
+        assert_eq!((done.outcome, done.attempts), (outcome, 1));
+    }
+}
+
+#[test]
+fn what_follows_the_commit_and_fails_is_no_proof() {
+    let settings = Settings {
+        lock_timeout: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    let (level, none) = (Level::Transaction, DefaultTimeouts::NONE);
+    let before = SessionBefore::default();
+    let batches = Batches::new(Dialect::Sqlite, level, &settings, &none, before);
+    let mut script = Script::new(Dialect::Sqlite);
+    script.batches = batches.expect("valid settings");
+    let interrupted = fault(Dialect::Sqlite, FaultClass::Canceled);
+    let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
+    let done = script.run(&[OK, Err(interrupted), Err(gone)], |_| {
+        (BodyEnd::Ok, Some(1))
+    });
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn a_transaction_that_sqlite_dropped_is_undone_also_when_diesel_noticed() {
+    let mut script = Script::new(Dialect::Sqlite);
+    let constraint = fault(Dialect::Sqlite, FaultClass::Constraint);
+    let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
+    let done = script.run(&[OK, Err(gone)], |_| failed(constraint, 0));
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::FirstError));
 }
 
 #[test]
@@ -397,7 +466,7 @@ fn mysql_deadlock_in_a_savepoint_restarts_the_outermost() {
         let done = inner.run(&[OK, Err(errno(1305))], |_| failed(errno(1213), 2));
         assert_eq!(
             inner.steps,
-            ["Begin", "body 1", "Rollback", "Contain", "Failed"]
+            ["Begin", "body 1", "Rollback", "Contain", "Escalated"]
         );
         assert_eq!(done.stop, StopReason::EnclosingTransaction);
         assert!(!done.fallback_allowed && !done.connection_broken);
@@ -448,7 +517,7 @@ fn implicitly_committed_in_a_savepoint_is_unknown_for_the_outermost() {
         let done = inner.run(&[OK, Err(errno(1305)), Err(errno(1305))], |_| {
             (BodyEnd::Ok, Some(2))
         });
-        assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
+        assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
         own_error(1)
     });
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
