@@ -7,14 +7,14 @@ use dbop_diesel::SupportedBackend as _;
 use dbop_diesel::adapter::{Call, Failed, Summary, answer, depth, refused};
 use diesel::result::Error as DieselError;
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
 
 use crate::connection::{Guard, clear_statement_cache, execute, status};
-use crate::{Body, Connection, FailedAttempt, OperationError, Report, SupportedBackend};
+use crate::{Body, Clock, Connection, FailedAttempt, OperationError, Report, SupportedBackend};
 
 /// Runs an operation. The failed attempts are kept in `story`, if there is one.
 pub(crate) async fn drive<C, T, E, F>(
     call: Call<'_>,
+    clock: &dyn Clock,
     conn: &mut C,
     mut operation: F,
     fallback: Option<T>,
@@ -93,7 +93,7 @@ where
                     clear_statement_cache(guard.conn);
                 }
                 if !delay.is_zero() {
-                    tokio::time::sleep(delay).await;
+                    clock.sleep(delay).await;
                 }
             }
             Step::Done(done) => {
@@ -114,6 +114,7 @@ where
 /// Runs an operation and tells the whole story.
 pub(crate) async fn report<C, T, E, F>(
     call: Call<'_>,
+    clock: &dyn Clock,
     conn: &mut C,
     operation: F,
     fallback: Option<T>,
@@ -124,15 +125,16 @@ where
     E: OperationError + Send,
     F: for<'r> Body<&'r mut C, Result<T, E>>,
 {
-    let started = Instant::now();
+    let started = clock.now();
     let mut failures = Vec::new();
-    let (result, summary) = drive(call, conn, operation, fallback, Some(&mut failures)).await;
+    let (result, summary) =
+        drive(call, clock, conn, operation, fallback, Some(&mut failures)).await;
     Report {
         result,
         failures,
         attempts: summary.attempts,
         stop: summary.stop,
         outcome: summary.outcome,
-        elapsed: started.elapsed(),
+        elapsed: clock.now().saturating_duration_since(started),
     }
 }

@@ -13,6 +13,7 @@
 
 pub use backend::SupportedBackend;
 pub use body::Body;
+pub use clock::{Clock, TokioClock};
 pub use connection::Connection;
 pub use dbop_diesel::{
     Advice, Backoff, Code, DefaultTimeouts, Dialect, Error, FailedAttempt, Fault, FaultClass,
@@ -24,6 +25,7 @@ pub use runner::Runner;
 
 mod backend;
 mod body;
+mod clock;
 mod connection;
 mod driver;
 mod operation;

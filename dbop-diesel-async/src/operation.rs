@@ -6,7 +6,7 @@ use dbop_core::{Name, Settings};
 use dbop_diesel::adapter::Call;
 
 use crate::driver::{drive, report};
-use crate::{Body, Connection, OperationError, Report, Runner};
+use crate::{Body, Clock, Connection, OperationError, Report, Runner};
 
 /// An operation with a name and settings of its own, from [`Runner::operation`].
 ///
@@ -59,8 +59,8 @@ impl<'a> Operation<'a> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call();
-        async move { drive(call, conn, operation, None, None).await.0 }
+        let (call, clock) = (self.call(), self.clock());
+        async move { drive(call, clock, conn, operation, None, None).await.0 }
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -79,8 +79,12 @@ impl<'a> Operation<'a> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call();
-        async move { report(call, conn, operation, None).await }
+        let (call, clock) = (self.call(), self.clock());
+        async move { report(call, clock, conn, operation, None).await }
+    }
+
+    fn clock(&self) -> &'a dyn Clock {
+        &*self.runner.clock
     }
 
     const fn call(&self) -> Call<'a> {
@@ -122,8 +126,16 @@ impl<'a, T: Send> FallbackOperation<'a, T> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let (call, value) = (self.operation.call(), self.value);
-        async move { drive(call, conn, operation, Some(value), None).await.0 }
+        let Self {
+            operation: settings,
+            value,
+        } = self;
+        let (call, clock) = (settings.call(), settings.clock());
+        async move {
+            drive(call, clock, conn, operation, Some(value), None)
+                .await
+                .0
+        }
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -141,7 +153,11 @@ impl<'a, T: Send> FallbackOperation<'a, T> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let (call, value) = (self.operation.call(), self.value);
-        async move { report(call, conn, operation, Some(value)).await }
+        let Self {
+            operation: settings,
+            value,
+        } = self;
+        let (call, clock) = (settings.call(), settings.clock());
+        async move { report(call, clock, conn, operation, Some(value)).await }
     }
 }

@@ -1,13 +1,15 @@
 //! The runner: what applications hold on to.
 
+use std::fmt;
 use std::future::Future;
 use std::panic::Location;
+use std::sync::Arc;
 
 use dbop_core::{Config, Name, Settings};
 use dbop_diesel::adapter::Call;
 
 use crate::driver::{drive, report};
-use crate::{Body, Connection, Operation, OperationError, Report};
+use crate::{Body, Clock, Connection, Operation, OperationError, Report, TokioClock};
 
 /// Runs database operations safely: in a transaction or savepoint of their own, with retries where
 /// a retry can succeed, and with settings that are gone afterwards.
@@ -54,13 +56,21 @@ use crate::{Body, Connection, Operation, OperationError, Report};
 ///
 /// diesel-async's wrapper of sync connections, which SQLite needs, can be cancelled on a
 /// multi-thread runtime only: on a current-thread one diesel-async itself panics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Runner {
     pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Runner {
     dbop_core::__runner_methods!();
+
+    /// Takes the time from, and waits with, this clock. Defaults to [`TokioClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
 
     /// Runs an operation.
     ///
@@ -90,7 +100,11 @@ impl Runner {
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         let call = self.call(Location::caller());
-        async move { drive(call, conn, operation, None, None).await.0 }
+        async move {
+            drive(call, &*self.clock, conn, operation, None, None)
+                .await
+                .0
+        }
     }
 
     /// Runs an operation like [`run`](Self::run) and tells the whole story.
@@ -111,7 +125,7 @@ impl Runner {
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         let call = self.call(Location::caller());
-        async move { report(call, conn, operation, None).await }
+        async move { report(call, &*self.clock, conn, operation, None).await }
     }
 
     fn call(&self, location: &'static Location<'static>) -> Call<'_> {
@@ -122,5 +136,22 @@ impl Runner {
             policy: *self.config.policy(),
             mode: "async",
         }
+    }
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            clock: Arc::new(TokioClock),
+        }
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
