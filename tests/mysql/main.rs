@@ -4,9 +4,67 @@
 #[path = "../scenarios"]
 mod sync {
     use dbop_diesel::Runner;
-    use dbop_tests::mysql::{Bed, Conn};
-    use dbop_tests_macros::sync_scenario as scenario;
+    use dbop_tests::mysql::{self as backend, Bed, Conn};
+    use dbop_tests::together;
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, SimpleConnection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "sync";
 
     mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod mysql_batches;
+    mod mysql_caller_deadlock;
+    mod mysql_connection;
+    mod mysql_deadlock;
+    mod mysql_errors;
+    mod mysql_implicit_commit;
+    mod mysql_lock_timeout;
+    mod mysql_nested_deadlock;
+    mod mysql_outcomes;
+    mod mysql_server;
+    mod mysql_session;
+    mod mysql_settings;
+    mod mysql_snapshot;
+    mod mysql_steps;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod reports;
+    mod retries;
+    mod settings_common;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on r2d2's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel::Runner;
+    use dbop_tests::mysql::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod mysql_caller_deadlock;
+    mod mysql_pool;
+    mod mysql_steps;
+    mod nesting;
+    mod panics;
+    mod pool;
 }

@@ -3,10 +3,62 @@
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
-    use dbop_diesel::Runner;
-    use dbop_tests::postgres::{Bed, Conn};
-    use dbop_tests_macros::sync_scenario as scenario;
+    use dbop_diesel::{Operation, Runner};
+    use dbop_tests::postgres::{self as backend, Bed, Conn};
+    use dbop_tests::together;
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, SimpleConnection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "sync";
 
     mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod postgres_batches;
+    mod postgres_commit;
+    mod postgres_connection;
+    mod postgres_deadlock;
+    mod postgres_locks;
+    mod postgres_plan;
+    mod postgres_serialization;
+    mod postgres_settings;
+    mod postgres_stale_savepoint;
+    mod postgres_steps;
+    mod reports;
+    mod retries;
+    mod settings_common;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on r2d2's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel::Runner;
+    use dbop_tests::postgres::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod nesting;
+    mod panics;
+    mod pool;
+    mod postgres_pool;
 }

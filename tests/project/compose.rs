@@ -15,10 +15,11 @@ fn tested() -> BTreeMap<String, String> {
     let mut tested = BTreeMap::new();
     for line in read("tests/servers/versions").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let [name, version, ..] = words[..]
-            && !name.starts_with('#')
-        {
-            tested.entry(name.to_owned()).or_insert(version.to_owned());
+        match words[..] {
+            [name, version, ..] if !name.starts_with('#') => {
+                tested.entry(name.to_owned()).or_insert(version.to_owned());
+            }
+            _ => {}
         }
     }
     tested

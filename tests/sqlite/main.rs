@@ -4,9 +4,60 @@
 #[path = "../scenarios"]
 mod sync {
     use dbop_diesel::Runner;
-    use dbop_tests::sqlite::{Bed, Conn};
-    use dbop_tests_macros::sync_scenario as scenario;
+    use dbop_tests::sqlite::{self as backend, Bed, Conn};
+    use dbop_tests::together;
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, SimpleConnection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "sync";
 
     mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod reports;
+    mod retries;
+    mod settings_common;
+    mod sqlite_batches;
+    mod sqlite_begun_in_sql;
+    mod sqlite_busy;
+    mod sqlite_commit;
+    mod sqlite_loss;
+    mod sqlite_settings;
+    mod sqlite_snapshot;
+    mod sqlite_steps;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on r2d2's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel::Runner;
+    use dbop_tests::sqlite::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod nesting;
+    mod panics;
+    mod pool;
+    mod sqlite_pool;
+    mod sqlite_steps;
 }

@@ -1,3 +1,4 @@
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,5 +35,16 @@ impl dbop_diesel::Clock for InstantClock {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(duration);
+    }
+}
+
+impl dbop_diesel_async::Clock for InstantClock {
+    fn now(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        dbop_diesel::Clock::sleep(self, duration);
+        Box::pin(std::future::ready(()))
     }
 }

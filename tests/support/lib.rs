@@ -7,14 +7,17 @@ pub use meanwhile::Meanwhile;
 pub use opponent::Opponent;
 pub use pooled::Pooled;
 pub use recorder::Recorder;
+pub use together::together;
 pub use watch::{caught, depth, global_records, is_test_transaction};
 
+pub mod asynchronous;
 mod capture;
 mod clock;
 mod meanwhile;
 mod opponent;
 mod pooled;
 mod recorder;
+mod together;
 mod watch;
 
 #[cfg(feature = "mysql")]

@@ -1,13 +1,40 @@
 //! Test beds on MySQL and MariaDB: a database each.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, PooledConnection};
 use diesel::sql_query;
 
-use crate::{ACCOUNTS, Number, Opponent, accounts, eventually, server_url, unique_name};
+use crate::{ACCOUNTS, Number, Opponent, Pooled, accounts, eventually, server_url, unique_name};
 
 /// The connection of the sync adapter.
 pub type Conn = MysqlConnection;
+
+/// A test bed that hands out pooled connections.
+pub type PooledBed = Pooled<Bed, Conn>;
+
+/// One of those.
+pub type PooledConn = PooledConnection<ConnectionManager<Conn>>;
+
+impl PooledBed {
+    /// A fresh one, with room for a few.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a database")]
+    pub fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// A fresh one, with room for this many.
+    #[must_use]
+    pub fn of(size: u32) -> Self {
+        let bed = Bed::new();
+        let url = bed.url().to_owned();
+        Self::around(bed, &url, size)
+    }
+}
 
 /// A database of its own, with `accounts`.
 #[derive(Debug)]
@@ -17,6 +44,10 @@ pub struct Bed {
 
 impl Bed {
     /// A fresh one.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it talks to a server")]
     pub fn new() -> Self {
@@ -43,12 +74,20 @@ impl Bed {
     }
 
     /// A connection to it.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn connect(&self) -> Conn {
         Conn::establish(&self.url).expect("the server answers")
     }
 
     /// A second session. After [`BALLAST`] in its transaction it is never the victim of a deadlock.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn opponent(&self) -> Opponent {
         let mut conn = self.connect();
@@ -62,6 +101,10 @@ impl Bed {
     }
 
     /// The id of a session on the server.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn session_id(conn: &mut Conn) -> i64 {
         let row: Number = sql_query("SELECT CAST(connection_id() AS SIGNED) AS n")
@@ -72,26 +115,50 @@ impl Bed {
 
     /// Waits until this session waits for a lock.
     pub fn wait_until_blocked(&self, session: i64) {
+        let asked = Instant::now();
         let mut conn = self.connect();
         eventually("a session waits for a lock", || {
-            let row: Number = sql_query(format!(
-                "SELECT count(*) AS n FROM information_schema.innodb_trx \
-                 WHERE trx_mysql_thread_id = {session} AND trx_state = 'LOCK WAIT'"
-            ))
-            .get_result(&mut conn)
-            .expect("an answer");
-            row.n == 1
+            let mut seen = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.next_look.is_none_or(|next| Instant::now() >= next) {
+                *seen = Waiting::look(&mut conn);
+            }
+            seen.looked_at > Some(asked) && seen.sessions.contains(&session)
         });
     }
 
     /// Ends a session from outside.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     pub fn kill(&self, session: i64) {
         self.connect()
             .batch_execute(&format!("KILL CONNECTION {session}"))
             .expect("allowed to");
     }
 
+    /// Waits until the server has done with this session.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub fn wait_until_gone(&self, session: i64) {
+        let mut conn = self.connect();
+        eventually("a session ends", || {
+            let row: Number = sql_query(format!(
+                "SELECT count(*) AS n FROM information_schema.processlist WHERE id = {session}"
+            ))
+            .get_result(&mut conn)
+            .expect("an answer");
+            row.n == 0
+        });
+    }
+
     /// The balances, in order, as a session of its own sees them.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn balances(&self) -> Vec<(i32, i64)> {
         accounts::table
@@ -104,6 +171,68 @@ impl Bed {
 /// Makes a transaction heavier than any other in these tests.
 pub const BALLAST: &str = "INSERT INTO ballast (x) VALUES (1),(1),(1),(1),(1),(1),(1),(1),(1),(1),\
                            (1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1),(1)";
+
+/// Its name in records.
+pub const BACKEND: &str = "mysql";
+
+/// No SQL at all.
+pub const SYNTAX_ERROR: &str = "SELEC 1";
+
+/// An error of the data, which no schema could have foreseen.
+pub const DATA_ERROR: &str = "UPDATE accounts SET balance = balance / 0 WHERE id = 1";
+
+/// An error whose message quotes `secret-4711`.
+pub const QUOTING_ERROR: &str = "INSERT INTO accounts (id, balance) VALUES (4, 'secret-4711')";
+
+/// A table with a foreign key to `accounts`, on a connection that enforces it.
+pub const OWNERS: &str = "CREATE TABLE owners (account INTEGER NOT NULL, \
+                          FOREIGN KEY (account) REFERENCES accounts (id))";
+
+/// The code of a unique violation.
+pub const UNIQUE_VIOLATION: &str = "1062";
+
+/// The code of a write in a read-only transaction.
+pub const READ_ONLY: &str = "1792";
+
+/// Whether an operation in a savepoint can be read-only.
+pub const READ_ONLY_IN_SAVEPOINT: bool = false;
+
+/// Whether there is a statement timeout.
+pub const STATEMENT_TIMEOUT: bool = true;
+
+/// The sessions that wait for a lock. All tests look together, and not often: the server shows a
+/// copy, which it does not renew as long as somebody reads it more often than every 100 ms.
+struct Waiting {
+    looked_at: Option<Instant>,
+    next_look: Option<Instant>,
+    sessions: Vec<i64>,
+}
+
+static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+    looked_at: None,
+    next_look: None,
+    sessions: Vec::new(),
+});
+
+impl Waiting {
+    fn look(conn: &mut Conn) -> Self {
+        let looked_at = Instant::now();
+        let rows: Vec<Number> = sql_query(
+            "SELECT CAST(trx_mysql_thread_id AS SIGNED) AS n FROM information_schema.innodb_trx \
+             WHERE trx_state = 'LOCK WAIT'",
+        )
+        .load(conn)
+        .expect("an answer");
+        let now = Instant::now();
+        // Not in step with whoever else looks at this server.
+        let jitter = u64::from(now.duration_since(looked_at).subsec_nanos() % 64);
+        Self {
+            looked_at: Some(looked_at),
+            next_look: Some(now + Duration::from_millis(110 + jitter)),
+            sessions: rows.iter().map(|row| row.n).collect(),
+        }
+    }
+}
 
 fn owned((left, right): (&str, &str)) -> (String, String) {
     (left.into(), right.into())

@@ -2,12 +2,36 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, PooledConnection};
 use diesel::sql_query;
 
-use crate::{ACCOUNTS, Number, Opponent, accounts, eventually, server_url, unique_name};
+use crate::{ACCOUNTS, Number, Opponent, Pooled, accounts, eventually, server_url, unique_name};
 
 /// The connection of the sync adapter.
 pub type Conn = PgConnection;
+
+/// A test bed that hands out pooled connections.
+pub type PooledBed = Pooled<Bed, Conn>;
+
+/// One of those.
+pub type PooledConn = PooledConnection<ConnectionManager<Conn>>;
+
+impl PooledBed {
+    /// A fresh one, with room for a few.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a database")]
+    pub fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// A fresh one, with room for this many.
+    #[must_use]
+    pub fn of(size: u32) -> Self {
+        let bed = Bed::new();
+        let url = bed.url().to_owned();
+        Self::around(bed, &url, size)
+    }
+}
 
 /// A schema of its own, with `accounts`.
 #[derive(Debug)]
@@ -17,6 +41,10 @@ pub struct Bed {
 
 impl Bed {
     /// A fresh one.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it talks to a server")]
     pub fn new() -> Self {
@@ -39,22 +67,34 @@ impl Bed {
     }
 
     /// A connection to it.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn connect(&self) -> Conn {
         Conn::establish(&self.url).expect("the server answers")
     }
 
     /// A second session. It is never the victim of a deadlock.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn opponent(&self) -> Opponent {
         let mut conn = self.connect();
-        conn.batch_execute("SET deadlock_timeout = '60s'")
+        conn.batch_execute("SET deadlock_timeout = '60s'; SET lock_timeout = '30s'")
             .expect("superuser");
         let id = Self::session_id(&mut conn);
         Opponent::new(conn, id)
     }
 
     /// The id of a session on the server.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn session_id(conn: &mut Conn) -> i64 {
         let row: Number = sql_query("SELECT pg_backend_pid()::bigint AS n")
@@ -64,6 +104,10 @@ impl Bed {
     }
 
     /// Waits until this session waits for a lock.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
     pub fn wait_until_blocked(&self, session: i64) {
         let mut conn = self.connect();
         eventually("a session waits for a lock", || {
@@ -77,7 +121,44 @@ impl Bed {
         });
     }
 
+    /// Waits until this session does not wait for a lock any more.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub fn wait_until_free(&self, session: i64) {
+        let mut conn = self.connect();
+        eventually("a session waits no longer", || {
+            let row: Number = sql_query(format!(
+                "SELECT cardinality(pg_blocking_pids({session}::int))::bigint AS n"
+            ))
+            .get_result(&mut conn)
+            .expect("an answer");
+            row.n == 0
+        });
+    }
+
+    /// Whether this session is in a transaction that has written something.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn has_written(&self, session: i64) -> bool {
+        let row: Number = sql_query(format!(
+            "SELECT count(*) AS n FROM pg_stat_activity \
+             WHERE pid = {session} AND backend_xid IS NOT NULL"
+        ))
+        .get_result(&mut self.connect())
+        .expect("an answer");
+        row.n == 1
+    }
+
     /// Ends a session from outside.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     pub fn kill(&self, session: i64) {
         sql_query(format!("SELECT pg_terminate_backend({session}::int)"))
             .execute(&mut self.connect())
@@ -85,6 +166,10 @@ impl Bed {
     }
 
     /// The balances, in order, as a session of its own sees them.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
     #[must_use]
     pub fn balances(&self) -> Vec<(i32, i64)> {
         accounts::table
@@ -93,3 +178,30 @@ impl Bed {
             .expect("an answer")
     }
 }
+
+/// Its name in records.
+pub const BACKEND: &str = "postgresql";
+
+/// No SQL at all.
+pub const SYNTAX_ERROR: &str = "SELEC 1";
+
+/// An error of the data, which no schema could have foreseen.
+pub const DATA_ERROR: &str = "UPDATE accounts SET balance = balance / 0 WHERE id = 1";
+
+/// An error whose message quotes `secret-4711`.
+pub const QUOTING_ERROR: &str = "SELECT 'secret-4711'::int";
+
+/// A table with a foreign key to `accounts`, on a connection that enforces it.
+pub const OWNERS: &str = "CREATE TABLE owners (account INTEGER NOT NULL REFERENCES accounts (id))";
+
+/// The code of a unique violation.
+pub const UNIQUE_VIOLATION: &str = "23505";
+
+/// The code of a write in a read-only transaction.
+pub const READ_ONLY: &str = "25006";
+
+/// Whether an operation in a savepoint can be read-only.
+pub const READ_ONLY_IN_SAVEPOINT: bool = true;
+
+/// Whether there is a statement timeout.
+pub const STATEMENT_TIMEOUT: bool = true;

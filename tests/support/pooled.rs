@@ -1,0 +1,55 @@
+use std::fmt;
+use std::ops::Deref;
+use std::time::Duration;
+
+use diesel::r2d2::{ConnectionManager, Pool, PooledConnection, R2D2Connection};
+
+/// A test bed whose connections come out of an r2d2 pool.
+pub struct Pooled<B, C: R2D2Connection + 'static> {
+    bed: B,
+    pool: Pool<ConnectionManager<C>>,
+}
+
+impl<B, C: R2D2Connection + Send + 'static> Pooled<B, C> {
+    /// A pool of at most this many connections to a test bed. It does not test them when they are
+    /// taken out, so what it throws away, it throws away on return.
+    ///
+    /// # Panics
+    ///
+    /// If there can be no such pool.
+    #[must_use]
+    pub fn around(bed: B, url: &str, size: u32) -> Self {
+        let pool = Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .test_on_check_out(false)
+            .connection_timeout(Duration::from_secs(10))
+            .build(ConnectionManager::new(url))
+            .expect("a pool");
+        Self { bed, pool }
+    }
+
+    /// A connection out of the pool.
+    ///
+    /// # Panics
+    ///
+    /// If there is none within ten seconds.
+    #[must_use]
+    pub fn connect(&self) -> PooledConnection<ConnectionManager<C>> {
+        self.pool.get().expect("a connection")
+    }
+}
+
+impl<B, C: R2D2Connection + 'static> Deref for Pooled<B, C> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.bed
+    }
+}
+
+impl<B: fmt::Debug, C: R2D2Connection + 'static> fmt::Debug for Pooled<B, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pooled").field(&self.bed).finish()
+    }
+}
