@@ -1,6 +1,8 @@
 //! The same error of the server is the same class and code, whichever adapter met it, and whether
 //! the statement was prepared or part of a batch.
 
+use std::sync::Arc;
+
 use dbop_diesel_async::{Dialect, fault_of};
 use dbop_tests::{Number, Opponent};
 use diesel::connection::{Connection as _, SimpleConnection as _};
@@ -24,7 +26,7 @@ pub(super) struct Case {
 
 /// A session of either adapter, and who is in its way.
 pub(super) struct Stage {
-    pub(super) bed: Bed,
+    pub(super) bed: Arc<Bed>,
     pub(super) opponent: Opponent,
     session: Session,
     prepared: bool,
@@ -36,8 +38,8 @@ enum Session {
 }
 
 impl Stage {
-    fn new(is_async: bool, prepared: bool) -> Self {
-        let bed = Bed::new();
+    pub(super) fn new(is_async: bool, prepared: bool) -> Self {
+        let bed = Arc::new(Bed::new());
         let opponent = bed.opponent();
         let session = if is_async {
             let mut runtime = Builder::new_current_thread();
@@ -57,11 +59,8 @@ impl Stage {
 
     /// Executes what does not fail.
     pub(super) fn before(&mut self, sql: &str) -> &mut Self {
-        let done = match &mut self.session {
-            Session::Sync(conn) => conn.batch_execute(sql),
-            Session::Async(runtime, conn) => runtime.block_on(conn.batch_execute(sql)),
-        };
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.fails_in_batch(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         self
     }
 
@@ -73,14 +72,22 @@ impl Stage {
 
     /// Executes what fails.
     pub(super) fn fails(&mut self, sql: &str) -> QueryResult<()> {
+        if !self.prepared {
+            return self.fails_in_batch(sql);
+        }
         match &mut self.session {
-            Session::Sync(conn) if self.prepared => sql_query(sql).execute(conn).map(drop),
-            Session::Sync(conn) => conn.batch_execute(sql),
-            Session::Async(runtime, conn) if self.prepared => {
-                let query = sql_query(sql);
-                let query = diesel_async::RunQueryDsl::execute(query, conn);
+            Session::Sync(conn) => sql_query(sql).execute(conn).map(drop),
+            Session::Async(runtime, conn) => {
+                let query = diesel_async::RunQueryDsl::execute(sql_query(sql), conn);
                 runtime.block_on(query).map(drop)
             }
+        }
+    }
+
+    /// Executes what fails and cannot be prepared.
+    pub(super) fn fails_in_batch(&mut self, sql: &str) -> QueryResult<()> {
+        match &mut self.session {
+            Session::Sync(conn) => conn.batch_execute(sql),
             Session::Async(runtime, conn) => runtime.block_on(conn.batch_execute(sql)),
         }
     }
@@ -104,45 +111,42 @@ impl Stage {
     }
 }
 
-/// The class and the code.
-fn described(dialect: Dialect, error: &Error) -> (String, String) {
-    match fault_of(dialect, error) {
-        None => ("no fault".into(), String::new()),
-        Some(fault) => {
-            let code = fault.code().map(|code| code.to_string());
-            (fault.class().to_string(), code.unwrap_or_default())
-        }
-    }
+/// What an adapter makes of an error of the server: its class, its code and itself.
+type Found = (&'static str, String, String, Error);
+
+fn found(case: &Case, dialect: Dialect, way: (&'static str, bool, bool)) -> Found {
+    let (name, is_async, prepared) = way;
+    let mut stage = Stage::new(is_async, prepared);
+    let error = (case.provoke)(&mut stage).expect_err(case.name);
+    let fault = fault_of(dialect, &error).expect("a fault");
+    let code = fault.code().map(|code| code.to_string());
+    let class = fault.class().to_string();
+    (name, class, code.unwrap_or_default(), error)
 }
 
 /// Brings every error about in all four ways.
 pub(super) fn are_the_same_from_both_adapters(dialect: Dialect, cases: &[Case]) {
     let mut wrong = Vec::new();
     for case in cases {
-        let mut ways = Vec::new();
-        for (way, is_async, prepared) in [
-            ("sync, prepared", false, true),
-            ("sync, in a batch", false, false),
-            ("async, prepared", true, true),
-            ("async, in a batch", true, false),
-        ] {
-            let mut stage = Stage::new(is_async, prepared);
-            let error = (case.provoke)(&mut stage).expect_err(case.name);
-            let (class, code) = described(dialect, &error);
-            ways.push((way, class, code, error));
-        }
-        // Which of the two sides notices that the connection is lost is a matter of chance, and
-        // only the server knows a code.
+        let ways: Vec<_> = std::thread::scope(|threads| {
+            let ways = [
+                ("sync, prepared", false, true),
+                ("sync, in a batch", false, false),
+                ("async, prepared", true, true),
+                ("async, in a batch", true, false),
+            ];
+            let ways = ways.map(|way| threads.spawn(move || found(case, dialect, way)));
+            ways.map(|way| way.join().expect("no panic")).into()
+        });
+        // Who notices first that a connection is lost is a matter of chance, and only the server
+        // knows a code.
         let is_lost = case.class == "connection_lost";
-        let (_, _, first, _) = &ways[0];
-        let as_expected = |code: &String| {
-            let expected = case.codes.contains(&code.as_str());
-            expected && code == first || is_lost && (expected || code.is_empty())
+        let is_right = |(_, class, code, _): &Found| {
+            let is_known = case.codes.contains(&code.as_str());
+            class == case.class
+                && (is_known && *code == ways[0].2 || is_lost && (is_known || code.is_empty()))
         };
-        if !ways
-            .iter()
-            .all(|(_, class, code, _)| class == case.class && as_expected(code))
-        {
+        if !ways.iter().all(is_right) {
             wrong.push((case.name, ways));
         }
     }

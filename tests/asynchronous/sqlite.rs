@@ -14,6 +14,7 @@ mod asynchronous {
     mod cancellation;
     mod cancellation_load;
     mod cancellation_pools;
+    #[expect(dead_code, reason = "some of it is for sessions on a server")]
     mod classes;
     mod closures;
     mod keying;

@@ -45,20 +45,20 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "syntax error",
-        class: "unknown",
-        codes: &[""],
+        class: "permanent",
+        codes: &["1"],
         provoke: |stage| stage.fails("SELEC 1"),
     },
     Case {
         name: "missing table",
-        class: "unknown",
-        codes: &[""],
+        class: "permanent",
+        codes: &["1"],
         provoke: |stage| stage.fails("SELECT * FROM nowhere"),
     },
     Case {
         name: "wrong type",
-        class: "unknown",
-        codes: &[""],
+        class: "permanent",
+        codes: &["20"],
         provoke: |stage| stage.fails("INSERT INTO accounts VALUES ('four', 0)"),
     },
     Case {
@@ -82,7 +82,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "read-only",
-        class: "read_only_server",
+        class: "permanent",
         codes: &["8"],
         provoke: |stage| {
             stage.before("PRAGMA query_only = 1");
@@ -115,8 +115,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "transaction in a transaction",
-        class: "unknown",
-        codes: &[""],
+        class: "permanent",
+        codes: &["1"],
         provoke: |stage| {
             stage.before("BEGIN");
             stage.fails("BEGIN")

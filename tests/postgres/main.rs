@@ -28,6 +28,7 @@ mod sync {
     mod postgres_commit;
     mod postgres_connection;
     mod postgres_deadlock;
+    mod postgres_drop_in;
     mod postgres_locks;
     mod postgres_plan;
     mod postgres_serialization;

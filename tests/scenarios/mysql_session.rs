@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance, insert};
-use super::mysql_steps::{Session, assert_unchanged, lose_deadlock, session};
+use super::mysql_steps::{Session, assert_unchanged, lose_deadlock, session, session_id};
 use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
 
 /// What sessions have by themselves. The comments are read by one of the two servers each.
@@ -220,7 +220,11 @@ async fn after_a_begin_that_fails_half_way_nobody_goes_on_with_the_rest() {
     let bed = Bed::new();
     for sql in SESSIONS {
         let (mut conn, before) = begin(&bed, sql).await;
-        conn.batch_execute("XA START 'other'").await.expect("open");
+        // Its name is known to the whole server.
+        let other = format!("'{}'", session_id(&mut conn).await);
+        conn.batch_execute(&format!("XA START {other}"))
+            .await
+            .expect("open");
         let bodies = AtomicU32::new(0);
         let result: QueryResult<usize> = Runner::default()
             .run(&mut conn, async |conn: &mut Conn| {
@@ -232,7 +236,7 @@ async fn after_a_begin_that_fails_half_way_nobody_goes_on_with_the_rest() {
         assert!(error.to_string().starts_with("XAER_RMFAIL"), "{error}");
         assert_eq!(bodies.into_inner(), 0);
         if depth(&mut conn).is_some() {
-            conn.batch_execute("XA END 'other'; XA ROLLBACK 'other'")
+            conn.batch_execute(&format!("XA END {other}; XA ROLLBACK {other}"))
                 .await
                 .expect("closed");
             assert_unchanged(&mut conn, &before).await;

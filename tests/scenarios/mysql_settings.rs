@@ -14,12 +14,14 @@ use super::mysql_steps::number;
 use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, SimpleConnection as _};
 use super::{helper, scenario};
 
-/// `innodb_lock_wait_timeout` in s, and the limit for statements in ms.
+const LONGEST: Duration = Duration::from_millis(2_147_483_647);
+
+/// `innodb_lock_wait_timeout` in s, and the limit for statements in us.
 #[helper]
 async fn timeouts(conn: &mut Conn) -> [i64; 2] {
     let limit = match is_mariadb(conn).await {
-        true => "@@max_statement_time * 1000",
-        false => "@@max_execution_time",
+        true => "@@max_statement_time * 1000000",
+        false => "@@max_execution_time * 1000",
     };
     [
         number(conn, "@@innodb_lock_wait_timeout").await,
@@ -38,9 +40,9 @@ async fn a_default_is_in_force_unless_the_session_is_stricter() {
         .with_default_statement_timeout(Duration::from_millis(1500));
     let unbounded = runner.clone().with_default_lock_timeout(None);
     for (lock, statement, expected) in [
-        (50, 0, [[10, 0], [3, 1500], [50, 0]]),
-        (2, 700, [[2, 700], [2, 700], [2, 700]]),
-        (60, 9000, [[10, 9000], [3, 1500], [60, 9000]]),
+        (50, 0, [[10, 0], [3, 1_500_000], [50, 0]]),
+        (2, 700, [[2, 700_000], [2, 700_000], [2, 700_000]]),
+        (60, 9000, [[10, 9_000_000], [3, 1_500_000], [60, 9_000_000]]),
     ] {
         conn.batch_execute(&format!(
             "SET innodb_lock_wait_timeout={lock} /*M!100100 , max_statement_time={statement}/1000 \
@@ -61,19 +63,16 @@ async fn a_default_is_in_force_unless_the_session_is_stricter() {
 async fn an_operation_s_own_is_set_as_told_and_rounded_up() {
     let bed = Bed::new();
     let mut conn = bed.connect();
+    let is_mysql = !is_mariadb(&mut conn).await;
     conn.batch_execute("SET innodb_lock_wait_timeout=2")
         .await
         .expect("set");
     let runner = Runner::default();
-    for (asked, expected) in [
-        (Duration::from_nanos(1), [1, 1]),
-        (Duration::from_millis(300), [1, 300]),
-        (Duration::from_millis(1500), [2, 1500]),
-        (Duration::from_secs(30), [30, 30_000]),
-        (
-            Duration::from_millis(2_147_483_647),
-            [2_147_484, 2_147_483_647],
-        ),
+    for (asked, lock, micros) in [
+        (Duration::from_micros(300_200), 1, 300_200),
+        (Duration::from_millis(1500), 2, 1_500_000),
+        (Duration::from_secs(30), 30, 30_000_000),
+        (LONGEST, 2_147_484, 2_147_483_647_000),
     ] {
         let seen: QueryResult<[i64; 2]> = runner
             .operation("own")
@@ -81,11 +80,10 @@ async fn an_operation_s_own_is_set_as_told_and_rounded_up() {
             .statement_timeout(asked)
             .run(&mut conn, async |conn: &mut Conn| Ok(timeouts(conn).await))
             .await;
-        let seen = seen.expect("no error");
-        assert_eq!(seen[0], expected[0], "{asked:?}");
-        // Of a nanosecond MariaDB makes a microsecond.
-        let microsecond = asked < Duration::from_micros(2) && seen[1] == 0;
-        assert!(microsecond || seen[1] == expected[1], "{asked:?}: {seen:?}");
+        // MySQL knows whole milliseconds.
+        let unit = if is_mysql { 1000 } else { 1 };
+        let expected = (micros + unit - 1) / unit * unit;
+        assert_eq!(seen, Ok([lock, expected]), "{asked:?}");
     }
     assert_eq!(timeouts(&mut conn).await, [2, 0]);
 }
@@ -125,8 +123,8 @@ async fn steps_inherit_them_or_have_their_own_for_as_long_as_they_run() {
             Ok([inherited, own, after, timeouts(conn).await])
         })
         .await;
-    let outer = [30, 40_000];
-    assert_eq!(seen, Ok([outer, [3, 4000], outer, outer]));
+    let outer = [30, 40_000_000];
+    assert_eq!(seen, Ok([outer, [3, 4_000_000], outer, outer]));
 }
 
 #[scenario]
@@ -146,7 +144,7 @@ async fn the_caller_s_own_statements_do_not_feel_those_of_a_step() {
             Ok([inside, timeouts(conn).await])
         })
         .await;
-    assert_eq!(seen, Ok([[10, 4000], [50, 0]]));
+    assert_eq!(seen, Ok([[10, 4_000_000], [50, 0]]));
 }
 
 #[scenario]

@@ -310,39 +310,6 @@ async fn the_session_is_what_it_was_before_whoever_ends_the_transaction() {
     }
 }
 
-#[scenario]
-async fn an_operation_can_reset_all_settings() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let result: QueryResult<usize> = Runner::default()
-        .run(&mut conn, async |conn: &mut Conn| {
-            conn.batch_execute("RESET ALL").await?;
-            set(conn, 1, 1).await
-        })
-        .await;
-    assert_eq!(result, Ok(1));
-    assert_eq!(bed.balances()[0], (1, 1));
-}
-
-#[scenario]
-async fn an_operation_in_a_savepoint_can_reset_all_settings() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let runner = Runner::default();
-    let result: QueryResult<usize> = conn
-        .transaction(async |conn: &mut Conn| {
-            runner
-                .run(conn, async |conn: &mut Conn| {
-                    conn.batch_execute("RESET ALL").await?;
-                    set(conn, 1, 1).await
-                })
-                .await
-        })
-        .await;
-    assert_eq!(result, Ok(1));
-    assert_eq!(bed.balances()[0], (1, 1));
-}
-
 /// Somebody left the session in a failed transaction that Diesel knows nothing of.
 #[scenario]
 async fn where_no_operation_can_begin_the_session_keeps_what_it_has_now() {
@@ -363,38 +330,4 @@ async fn where_no_operation_can_begin_the_session_keeps_what_it_has_now() {
         .await;
     assert!(result.is_err());
     assert_eq!(timeouts(&mut conn).await, ["20s", "1min"]);
-}
-
-/// As in a bare transaction: whoever sets it has to do so before the first query.
-#[scenario]
-async fn an_operation_can_choose_its_isolation_level_first_thing() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let result: QueryResult<String> = Runner::default()
-        .run(&mut conn, async |conn: &mut Conn| {
-            conn.batch_execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
-                .await?;
-            set(conn, 1, 1).await?;
-            Ok(show(conn, "transaction_isolation").await)
-        })
-        .await;
-    assert_eq!(result.as_deref(), Ok("serializable"));
-}
-
-/// As in a bare transaction: what others commit between BEGIN and there is seen.
-#[scenario]
-async fn a_snapshot_is_taken_by_the_operation_s_first_query() {
-    let bed = Bed::new();
-    let opponent = bed.opponent();
-    let mut conn = bed.connect();
-    conn.batch_execute("SET default_transaction_isolation = 'repeatable read'")
-        .await
-        .expect("allowed to");
-    let seen: QueryResult<i64> = Runner::default()
-        .run(&mut conn, async |conn: &mut Conn| {
-            opponent.execute("UPDATE accounts SET balance = balance + 1 WHERE id = 1");
-            balance(conn, 1).await
-        })
-        .await;
-    assert_eq!(seen, Ok(101));
 }
