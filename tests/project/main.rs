@@ -3,3 +3,4 @@
 mod compile_fail;
 mod compose;
 mod public_types;
+mod readme;
