@@ -331,7 +331,7 @@ test_server() {
 choose_target() {
   local name=$1
   [[ $name != mariadb ]] || name=mysql # the same tests
-  target=(-p dbop-tests --features "$name" --test "$name")
+  target=(-p dbop-tests --features "$name" --test "$name" --test "async_$name")
 }
 
 build_and_test() {

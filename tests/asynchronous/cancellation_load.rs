@@ -3,6 +3,11 @@
 //! in a transaction. What is cancelled, how and after how long follows from the seed; when exactly
 //! that is in the run depends on the machine.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a failure has to say with which seed, and what had been done"
+)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +17,7 @@ use dbop_diesel_async::{Connection, RetryPolicy, Runner};
 use dbop_tests::asynchronous::{Moment, Trace, dropped_after};
 use dbop_tests::{Number, accounts};
 use diesel::prelude::QueryDsl as _;
+use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 use diesel_async::pooled_connection::{bb8, deadpool};
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
@@ -49,7 +55,6 @@ enum Known {
 }
 
 async fn cancelled_under_load<P: Pool>(cancellations: u32) {
-    println!("seed {SEED}");
     let bed = Arc::new(Bed::new());
     let pool = P::of(&bed, ROOM).await;
     let table = "CREATE TABLE journal (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)";
@@ -93,22 +98,16 @@ async fn cancelled_under_load<P: Pool>(cancellations: u32) {
     drop(all);
 
     let kept = journal(&mut bed.connect().await).await;
-    for (id, outcome) in &known {
-        match outcome {
-            Known::Done => assert!(kept.contains(&i64::from(*id)), "{id}"),
-            Known::Undone => assert!(!kept.contains(&i64::from(*id)), "{id}"),
-            Known::Unknown => {}
-        }
+    for (id, outcome) in known {
+        let is_kept = kept.contains(&i64::from(id));
+        let expected = match outcome {
+            Known::Done => true,
+            Known::Undone => false,
+            Known::Unknown => is_kept,
+        };
+        assert_eq!(is_kept, expected, "transfer {id}, seed {SEED}");
     }
-    let count = |outcome| known.iter().filter(|(_, it)| *it == outcome).count();
-    println!(
-        "{} done, {} undone, {} cancelled in COMMIT",
-        count(Known::Done),
-        count(Known::Undone),
-        count(Known::Unknown)
-    );
-    assert!(count(Known::Done) > 0);
-    assert!(kept.len() <= known.len());
+    assert!(kept.len() > 10, "{}", kept.len());
 }
 
 /// Reads the sum all the time.
@@ -195,6 +194,7 @@ impl Transfer {
         };
         match done {
             Some(Ok(())) => (Known::Done, false),
+            Some(Err(Error::BrokenTransactionManager)) => panic!("the pool hands out broken ones"),
             Some(Err(_)) => (Known::Undone, false),
             None if seen.is_committing() => (Known::Unknown, true),
             None => (Known::Undone, true),

@@ -32,6 +32,7 @@ pub(super) struct Stage {
     prepared: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one in each test")]
 enum Session {
     Sync(SyncConn),
     Async(Runtime, Conn),

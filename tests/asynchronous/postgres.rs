@@ -5,11 +5,18 @@ use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 /// On a runtime of several threads.
 #[path = "."]
 mod asynchronous {
-    use dbop_tests::asynchronous::postgres::{Bed, Conn, Db};
+    use dbop_tests::asynchronous::postgres::{Bed, Conn, Db, LOCK};
     use dbop_tests::postgres::Conn as SyncConn;
 
     use super::on_many_threads as run;
 
+    /// What a service logs when opposite transfers meet.
+    const CONTENTION: &[&str] = &[
+        "transfer: attempt 1: deadlock (40P01) in body, trying again",
+        "transfer: done in attempt ",
+    ];
+
+    mod axum_service;
     mod cancellation;
     mod cancellation_load;
     mod cancellation_pools;
@@ -19,6 +26,7 @@ mod asynchronous {
     mod money;
     mod panics;
     mod pools;
+    mod postgres_axum_service;
     mod postgres_classes;
     mod postgres_pipeline;
     mod server_panics;

@@ -59,6 +59,13 @@ impl Bed {
         AsyncDieselConnectionManager::new_with_config(&self.url, config)
     }
 
+    /// Where it is for a service, whose deadlocks are found soon.
+    #[must_use]
+    pub fn service_url(&self) -> String {
+        let (url, name) = (self.bed.url(), &self.name);
+        format!("{url}%20-cdeadlock_timeout%3D50ms&application_name={name}")
+    }
+
     /// The id of a session on the server.
     ///
     /// # Panics

@@ -57,6 +57,12 @@ impl Bed {
         AsyncDieselConnectionManager::new_with_config(self.url(), config)
     }
 
+    /// Where it is for a service.
+    #[must_use]
+    pub fn service_url(&self) -> String {
+        self.url().into()
+    }
+
     /// The number of a connection.
     ///
     /// # Panics
