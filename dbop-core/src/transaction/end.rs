@@ -1,0 +1,337 @@
+//! The end of an attempt: what is undone, what is lost, what is unknown, and what comes next.
+
+use std::time::Duration;
+
+use super::{
+    Aftermath, Answer, Done, Failure, FailureAnswer, Machine, Outcome, Phase, State, StopReason,
+};
+use crate::error::Kind;
+use crate::event::{Event, EventKind};
+use crate::retry::{Scope, Verdict, verdict};
+use crate::scope::Lost;
+use crate::{Error, Fault, FaultClass, Level};
+
+impl Machine<'_> {
+    /// Nothing more can be sent. The server rolls back what was not committed.
+    pub(super) fn connection_gone(&mut self) {
+        self.connection_broken = true;
+        if self.is_savepoint() {
+            self.lose(true);
+        } else if self.ended_by_body
+            || self
+                .failure
+                .is_some_and(|failure| failure.phase == Phase::Commit)
+        {
+            self.finish_unknown();
+        } else {
+            self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: false,
+            });
+        }
+    }
+
+    pub(super) fn rolled_back(&mut self, fault: Option<Fault>) {
+        self.rollback_fault = fault;
+        let Some(fault) = fault else {
+            return self.decide_after_rollback(false);
+        };
+        if self.is_savepoint() {
+            return self.savepoint_gone(fault);
+        }
+        if !fault.leaves_connection_usable() {
+            return self.connection_gone();
+        }
+        match (fault.class(), self.batches.blind_rollback()) {
+            (FaultClass::TransactionLost, Some(_)) => self.state = State::RollbackAgain,
+            (FaultClass::TransactionLost, None) => self.decide_after_rollback(true),
+            // The transaction may still be open: only throwing the connection away ends it.
+            _ => self.connection_gone(),
+        }
+    }
+
+    /// The savepoint could not be rolled back. Whatever the error, it cannot be relied on: the
+    /// transaction is gone, or on PostgreSQL was aborted before the savepoint could be opened.
+    pub(super) fn savepoint_gone(&mut self, fault: Fault) {
+        let Some(failure) = self.failure else {
+            return debug_assert!(false, "a rollback without a failure");
+        };
+        let aborted = failure
+            .fault
+            .is_some_and(|fault| fault.class() == FaultClass::TransactionAborted);
+        if failure.phase == Phase::Begin && aborted {
+            return self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: false,
+            });
+        }
+        if !fault.leaves_connection_usable() {
+            self.connection_broken = true;
+            return self.lose(true);
+        }
+        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
+        if failure.fault.is_some_and(asks) {
+            self.state = State::Ask;
+        } else {
+            self.lose(self.may_have_ended_transaction() || fault.may_end_transaction());
+        }
+    }
+
+    /// `no`: the error by which the server said that a lock timeout leaves the transaction alone.
+    pub(super) fn asked(&mut self, no: Option<Fault>) {
+        let undone = no.is_none();
+        self.connection_broken |= no.is_some_and(|fault| !fault.leaves_connection_usable());
+        if self.is_savepoint() {
+            self.lose(undone);
+        } else if undone {
+            self.decide(Aftermath {
+                undone,
+                enclosing_alive: true,
+            });
+        } else {
+            self.finish_unknown();
+        }
+    }
+
+    /// The fault of this attempt can have ended the whole transaction on the server.
+    pub(super) fn may_have_ended_transaction(&self) -> bool {
+        let ends = |fault: Fault| fault.may_end_transaction();
+        self.failure
+            .and_then(|failure| failure.fault)
+            .is_some_and(ends)
+    }
+
+    /// A ROLLBACK that checks whether the transaction is still there would fail, or could not
+    /// change anything: after a COMMIT batch that got as far as the RELEASE, when nothing was
+    /// opened, after a loss, and after a fault that ends the transaction for certain.
+    pub(super) fn need_not_check(&self) -> bool {
+        let certain = |fault: Fault| {
+            let class = fault.class();
+            matches!(
+                class,
+                FaultClass::Deadlock | FaultClass::SerializationFailure
+            ) && fault.may_end_transaction()
+        };
+        self.membership.lost().is_some()
+            || self.failure.is_some_and(|failure| {
+                failure.phase != Phase::Body || failure.fault.is_some_and(certain)
+            })
+    }
+
+    /// The transaction around this savepoint is gone.
+    pub(super) fn lose(&mut self, undone: bool) {
+        let fault = self.failure.and_then(|failure| failure.fault);
+        self.membership.set_lost(Lost { fault, undone });
+        if self.connection_broken || self.batches.dialect().containment().is_none() {
+            self.decide_lost();
+        } else {
+            self.state = State::Contain;
+        }
+    }
+
+    pub(super) fn decide_lost(&mut self) {
+        // In a transaction that an operation opened, that operation cleans up. In the caller's,
+        // only a connection that refuses to commit keeps an Ok from the caller.
+        if !self.membership.owns_transaction() {
+            self.connection_broken = true;
+        }
+        let undone = self.membership.lost().is_none_or(|lost| lost.undone);
+        self.decide(Aftermath {
+            undone,
+            enclosing_alive: false,
+        });
+    }
+
+    /// `gone`: there was no transaction left to roll back.
+    pub(super) fn decide_after_rollback(&mut self, gone: bool) {
+        let Some(failure) = self.failure else {
+            return debug_assert!(false, "a rollback without a failure");
+        };
+        if self.is_savepoint() {
+            return self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: true,
+            });
+        }
+        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
+        let undone = match (failure.phase, failure.fault, self.membership.lost()) {
+            _ if self.ended_by_body => false,
+            (_, _, Some(lost)) => lost.undone,
+            (Phase::Begin, ..) => true,
+            // What is gone was rolled back by the server or, if something follows the COMMIT in
+            // its batch, committed.
+            (Phase::Commit, Some(fault), _) => {
+                self.batches.dialect().commit_error_is_definite(&fault)
+                    && (!gone || self.batches.commit_is_last())
+            }
+            _ if !gone => true,
+            (_, Some(fault), _) if asks(fault) && !self.connection_broken => {
+                self.state = State::Ask;
+                return;
+            }
+            // Rolled back by the server, or committed by DDL in the body.
+            _ => self.may_have_ended_transaction(),
+        };
+        if undone {
+            self.decide(Aftermath {
+                undone,
+                enclosing_alive: true,
+            });
+        } else {
+            self.finish_unknown();
+        }
+    }
+
+    /// The attempt has failed and everything that can be cleaned up is. What now?
+    pub(super) fn decide(&mut self, aftermath: Aftermath) {
+        let Some(failure) = self.failure else {
+            return debug_assert!(false, "a decision without a failure");
+        };
+        if failure.answer == FailureAnswer::Panic {
+            let outcome = if aftermath.undone {
+                Outcome::Undone
+            } else {
+                Outcome::Unknown
+            };
+            self.event = Some(self.event(EventKind::Panicked, Some(&failure)));
+            return self.finish(Answer::Panic, outcome, StopReason::Panicked, false);
+        }
+        if !aftermath.undone {
+            return self.finish_unknown();
+        }
+        let stop = match self.verdict(&failure, aftermath) {
+            Ok((delay, clear_statement_cache)) => {
+                let mut event = self.event(EventKind::Retrying, Some(&failure));
+                event.delay = Some(delay);
+                self.event = Some(event);
+                self.state = State::Pause(delay, clear_statement_cache);
+                return;
+            }
+            Err(stop) => stop,
+        };
+        let kind = match stop {
+            _ if failure.is_own_error() => EventKind::Returned,
+            StopReason::EnclosingTransaction if !self.membership.is_outermost() => {
+                EventKind::Escalated
+            }
+            _ => EventKind::Failed,
+        };
+        self.event = Some(self.event(kind, Some(&failure)));
+        let answer = match failure.answer {
+            FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
+            _ => Answer::FirstError,
+        };
+        let fallback_allowed = !self.connection_broken && aftermath.enclosing_alive;
+        self.finish(answer, Outcome::Undone, stop, fallback_allowed);
+    }
+
+    /// Whether to try again, and after which delay.
+    pub(super) fn verdict(
+        &mut self,
+        failure: &Failure,
+        aftermath: Aftermath,
+    ) -> Result<(Duration, bool), StopReason> {
+        let scope = match self.batches.level() {
+            Level::Transaction => Scope::Transaction,
+            Level::Savepoint(_) => Scope::Savepoint {
+                immediate: self.membership.is_immediate(),
+            },
+        };
+        let (once, clear_statement_cache) = match verdict(
+            failure.fault,
+            failure.advice,
+            scope,
+            self.read_only,
+            &self.policy,
+        ) {
+            Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
+            Verdict::GiveUp => return Err(StopReason::NotRetryable),
+            Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
+            Verdict::NeedsConnection => return Err(StopReason::NeedsConnection),
+            Verdict::Retry => (false, false),
+            Verdict::RetryOnce => (true, false),
+            Verdict::RetryReplanned => (true, true),
+        };
+        if self.is_savepoint() && !aftermath.enclosing_alive {
+            return Err(StopReason::EnclosingTransaction);
+        }
+        if self.connection_broken {
+            return Err(StopReason::NeedsConnection);
+        }
+        if once && self.retries >= 1 {
+            return Err(if self.is_savepoint() {
+                StopReason::EnclosingTransaction
+            } else {
+                StopReason::RetriesExhausted
+            });
+        }
+        if self.retries >= self.policy.max_retries() || !self.membership.take_retry() {
+            return Err(StopReason::RetriesExhausted);
+        }
+        self.retries += 1;
+        let policy = self.policy;
+        let delays = self.delays.get_or_insert_with(|| policy.delays());
+        Ok((delays.next().unwrap_or_default(), clear_statement_cache))
+    }
+
+    pub(super) fn succeed(&mut self) {
+        self.event = Some(self.event(EventKind::Succeeded, None));
+        self.finish(
+            Answer::Value,
+            Outcome::Committed,
+            StopReason::Succeeded,
+            false,
+        );
+    }
+
+    pub(super) fn finish_unknown(&mut self) {
+        let failure = self.failure;
+        if failure.is_some_and(|failure| failure.answer == FailureAnswer::Panic) {
+            self.event = Some(self.event(EventKind::Panicked, failure.as_ref()));
+            return self.finish(Answer::Panic, Outcome::Unknown, StopReason::Panicked, false);
+        }
+        self.event = Some(self.event(EventKind::OutcomeUnknown, failure.as_ref()));
+        self.finish(
+            Answer::Own(Error::new(Kind::OutcomeUnknown)),
+            Outcome::Unknown,
+            StopReason::OutcomeUnknown,
+            false,
+        );
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        answer: Answer,
+        outcome: Outcome,
+        stop: StopReason,
+        fallback_allowed: bool,
+    ) {
+        self.state = State::Done(Some(Done {
+            answer,
+            outcome,
+            stop,
+            attempts: self.attempt,
+            connection_broken: self.connection_broken,
+            fallback_allowed,
+        }));
+    }
+
+    pub(super) fn event(&self, kind: EventKind, failure: Option<&Failure>) -> Event {
+        Event {
+            kind,
+            attempt: self.attempt.max(1),
+            fault: failure.and_then(|failure| failure.fault),
+            own: failure.and_then(|failure| match failure.answer {
+                FailureAnswer::Own(kind) => Some(kind),
+                _ => None,
+            }),
+            phase: failure.map_or(Phase::Body, |failure| failure.phase),
+            delay: None,
+            rollback_fault: self.rollback_fault,
+        }
+    }
+
+    pub(super) const fn is_savepoint(&self) -> bool {
+        matches!(self.batches.level(), Level::Savepoint(_))
+    }
+}
