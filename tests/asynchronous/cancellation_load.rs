@@ -32,6 +32,8 @@ const SEED: u64 = 4711;
 /// More than there is room for in the pool: somebody always waits for a connection.
 const WORKERS: u64 = 10;
 const ROOM: u32 = 5;
+const ACCOUNTS: i32 = 12;
+const SUM: i64 = 1200;
 
 #[test]
 fn a_thousand_leave_deadpool_usable() {
@@ -57,9 +59,11 @@ enum Known {
 async fn cancelled_under_load<P: Pool>(cancellations: u32) {
     let bed = Arc::new(Bed::new());
     let pool = P::of(&bed, ROOM).await;
-    let table = "CREATE TABLE journal (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)";
+    let table = "CREATE TABLE journal (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL);
+        INSERT INTO accounts SELECT id + 3, balance FROM accounts;
+        INSERT INTO accounts SELECT id + 6, balance FROM accounts";
     let created = pool.checkout().await.batch_execute(table).await;
-    created.expect("a new table");
+    created.expect("a new table and more accounts");
 
     let left = Arc::new(AtomicU32::new(cancellations));
     let next = Arc::new(AtomicU32::new(1));
@@ -93,7 +97,7 @@ async fn cancelled_under_load<P: Pool>(cancellations: u32) {
     }
     bed.transactions_end().await;
     for conn in &mut all {
-        assert_eq!(sum(conn).await, Ok(300));
+        assert_eq!(sum(conn).await, Ok(SUM));
     }
     drop(all);
 
@@ -114,7 +118,7 @@ async fn cancelled_under_load<P: Pool>(cancellations: u32) {
 async fn sums<P: Pool>(pool: P, left: Arc<AtomicU32>) -> u32 {
     let mut read = 0;
     while left.load(Ordering::Relaxed) > 0 {
-        assert_eq!(sum(&mut pool.checkout().await).await, Ok(300));
+        assert_eq!(sum(&mut pool.checkout().await).await, Ok(SUM));
         read += 1;
         sleep(Duration::from_millis(3)).await;
     }
@@ -155,11 +159,11 @@ struct Transfer {
 
 impl Transfer {
     fn random(next: &AtomicU32, random: &mut fastrand::Rng) -> Self {
-        let from = random.i32(1..=3);
+        let from = random.i32(1..=ACCOUNTS);
         Self {
             id: next.fetch_add(1, Ordering::Relaxed),
             from,
-            to: (from + random.i32(0..=1)) % 3 + 1,
+            to: (from + random.i32(0..ACCOUNTS - 1)) % ACCOUNTS + 1,
             amount: random.i64(1..=9),
             nested: random.bool(),
         }

@@ -114,6 +114,8 @@ fn one_that_fails_undoes_all_and_all_are_tried_again() {
     });
 }
 
+/// The answers come in the order of the statements, so whoever looks at them in that order sees
+/// the cause before its consequences. (`try_join!` alone looks at any of them first.)
 #[test]
 fn an_error_among_them_is_the_one_that_is_returned() {
     run(async {
@@ -124,7 +126,7 @@ fn an_error_among_them_is_the_one_that_is_returned() {
                 let mut shared = &*conn;
                 let insert = sql_query("INSERT INTO accounts VALUES (1, 1)");
                 let insert = insert.execute(&mut shared);
-                tokio::try_join!(add(conn, 1, -10), insert, add(conn, 2, 10))?;
+                tokio::try_join!(biased; add(conn, 1, -10), insert, add(conn, 2, 10))?;
                 Ok(())
             })
             .await;
