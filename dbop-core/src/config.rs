@@ -192,7 +192,7 @@ macro_rules! __operation_methods {
         /// How long a statement may run. Defaults to the runner's default.
         ///
         /// PostgreSQL: `statement_timeout`, in milliseconds. MariaDB: `max_statement_time`, in
-        /// microseconds. MySQL: `max_execution_time`, in milliseconds; it bounds `SELECT` only.
+        /// milliseconds. MySQL: `max_execution_time`, in milliseconds; it bounds `SELECT` only.
         /// Rounded up. SQLite has none: an error when the operation is run, see
         /// [`best_effort`](Self::best_effort). So is zero, and more than 2147483647 ms.
         #[must_use]

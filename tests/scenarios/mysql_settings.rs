@@ -63,7 +63,6 @@ async fn a_default_is_in_force_unless_the_session_is_stricter() {
 async fn an_operation_s_own_is_set_as_told_and_rounded_up() {
     let bed = Bed::new();
     let mut conn = bed.connect();
-    let is_mysql = !is_mariadb(&mut conn).await;
     conn.batch_execute("SET innodb_lock_wait_timeout=2")
         .await
         .expect("set");
@@ -80,9 +79,8 @@ async fn an_operation_s_own_is_set_as_told_and_rounded_up() {
             .statement_timeout(asked)
             .run(&mut conn, async |conn: &mut Conn| Ok(timeouts(conn).await))
             .await;
-        // MySQL knows whole milliseconds.
-        let unit = if is_mysql { 1000 } else { 1 };
-        let expected = (micros + unit - 1) / unit * unit;
+        // Whole milliseconds, rounded up.
+        let expected = (micros + 999) / 1000 * 1000;
         assert_eq!(seen, Ok([lock, expected]), "{asked:?}");
     }
     assert_eq!(timeouts(&mut conn).await, [2, 0]);

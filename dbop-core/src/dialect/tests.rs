@@ -102,7 +102,7 @@ fn mysql() {
             "SET @dbop_autocommit=@@autocommit, autocommit=0, \
              @dbop_lock=@@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout=3\
              /*M!100100 , @dbop_statement=@@SESSION.max_statement_time, \
-             SESSION max_statement_time=0.000001 */\
+             SESSION max_statement_time=0.001 */\
              /*!80000 , @dbop_statement=@@SESSION.max_execution_time, \
              SESSION max_execution_time=1 */; \
              START TRANSACTION READ ONLY; SAVEPOINT dbop_alive",
@@ -235,7 +235,7 @@ fn a_default_never_makes_a_stricter_value_looser() {
         "SESSION max_execution_time=CAST(IF(@@SESSION.max_execution_time BETWEEN 1 AND 2500, \
          @@SESSION.max_execution_time, 2500) AS UNSIGNED)",
         "SESSION max_statement_time=CAST(IF(@@SESSION.max_statement_time BETWEEN 0.000001 AND \
-         2.500000, @@SESSION.max_statement_time, 2.500000) AS DECIMAL(20,6))",
+         2.500, @@SESSION.max_statement_time, 2.500) AS DECIMAL(20,6))",
     ] {
         assert!(mysql.begin().contains(part), "{part} in {}", mysql.begin());
     }
