@@ -51,7 +51,7 @@ impl Service {
     }
 
     /// What it has logged so far.
-    pub(super) fn log(&self) -> String {
+    fn log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.clone()
     }
@@ -161,6 +161,23 @@ fn opposite_transfers_neither_make_nor_lose_money() {
         assert_eq!(service.accounts().await, format!("[{}]", told.join(",")));
         service.ask_to_stop();
         assert_eq!(service.end().await, Some(0));
+    });
+}
+
+/// All want more than half of it, at once.
+#[test]
+fn an_account_is_never_overdrawn() {
+    run(async {
+        let bed = Bed::new();
+        let service = Service::start(&bed);
+        let mut clients = JoinSet::new();
+        for _ in 0..16 {
+            clients.spawn(transfer(service.address, 1, 2, 60, 20_000));
+        }
+        let answers = clients.join_all().await;
+        let done = answers.iter().filter(|answer| answer.status == 204);
+        assert_eq!(done.count(), 1, "{answers:?}");
+        assert_eq!(bed.balances(), [(1, 40), (2, 160), (3, 100)]);
     });
 }
 

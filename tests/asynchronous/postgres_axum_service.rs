@@ -1,7 +1,5 @@
 //! The service among the examples, on PostgreSQL: what a request that is given up holds on to.
 
-use dbop_tests::asynchronous::eventually;
-
 use super::axum_service::{Service, transfer};
 use super::{Bed, run};
 
@@ -14,31 +12,12 @@ fn a_client_that_goes_away_takes_its_locks_along() {
         let holder = bed.opponent();
         holder.execute("BEGIN; UPDATE accounts SET balance = 0 WHERE id = 2");
         let client = tokio::spawn(transfer(service.address, 1, 2, 1, 20_000));
-        eventually("it has locked the first account", || {
-            service.log().contains("transfer: attempt 1: lock_timeout")
-        })
-        .await;
+        bed.somebody_is_blocked().await;
         client.abort();
         assert!(client.await.is_err());
         bed.transactions_end().await;
         holder.execute("ROLLBACK");
         assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
         assert_eq!(service.transfer(1, 2, 1).await.status, 204, "usable");
-    });
-}
-
-/// So does one whose time is up.
-#[test]
-fn a_request_whose_time_is_up_gives_its_locks_up() {
-    run(async {
-        let bed = Bed::new();
-        let service = Service::start(&bed);
-        let holder = bed.opponent();
-        holder.execute("BEGIN; UPDATE accounts SET balance = 0 WHERE id = 2");
-        let answer = transfer(service.address, 1, 2, 1, 300).await;
-        assert!([409, 503].contains(&answer.status), "{answer:?}");
-        bed.transactions_end().await;
-        holder.execute("ROLLBACK");
-        assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
     });
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dbop_diesel_async::Runner;
 use dbop_tests::asynchronous::{Moment, caught, dropped_when, is_broken, on_current_thread};
 use diesel::{QueryResult, sql_query};
+use diesel_async::SimpleAsyncConnection as _;
 use tokio::time::sleep;
 
 use super::money::share_out;
@@ -92,6 +93,8 @@ fn cancelled_at_begin() {
         let writer = bed.opponent();
         writer.execute("BEGIN IMMEDIATE");
         let mut conn = bed.connect().await;
+        let patient = "PRAGMA busy_timeout = 9999";
+        conn.batch_execute(patient).await.expect("a pragma");
         let runner = Runner::default();
         let work = runner.run(&mut conn, share_out);
         let work = dropped_when(work, Moment::UnderWay, || true);

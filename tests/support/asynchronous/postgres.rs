@@ -93,6 +93,21 @@ impl Bed {
         .await;
     }
 
+    /// Waits until one of the sessions of the async adapter waits for a lock.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub async fn somebody_is_blocked(&self) {
+        let mut conn = self.bed.connect();
+        eventually("somebody waits for a lock", || {
+            let sql = "SELECT count(*) AS n FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND application_name = ";
+            count(&mut conn, format!("{sql}'{}'", self.name)) == 1
+        })
+        .await;
+    }
+
     /// Waits until none of the sessions of the async adapter is in a transaction.
     ///
     /// # Panics
