@@ -42,9 +42,9 @@ impl fmt::Display for Phase {
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Send this batch, then call [`Machine::batch_done`].
+    /// Send this batch, then call [`Machine::batch_done`](crate::Machine::batch_done).
     Batch(Batch<'a>),
-    /// Run the operation, then call [`Machine::body_done`].
+    /// Run the operation, then call [`Machine::body_done`](crate::Machine::body_done).
     Body,
     /// Tell the world, then ask for the next step.
     Report(Event),
