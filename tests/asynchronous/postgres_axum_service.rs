@@ -5,17 +5,17 @@ use super::{Bed, run};
 
 /// Its connection is closed, not kept in the pool with a transaction open on the server.
 #[test]
-fn a_client_that_goes_away_takes_its_locks_along() {
+fn a_client_that_goes_away_takes_its_session_along() {
     run(async {
         let bed = Bed::new();
         let service = Service::start(&bed);
         let holder = bed.opponent();
         holder.execute("BEGIN; UPDATE accounts SET balance = 0 WHERE id = 2");
         let client = tokio::spawn(transfer(service.address, 1, 2, 1, 20_000));
-        bed.somebody_is_blocked().await;
+        let session = bed.blocked_session().await;
         client.abort();
         assert!(client.await.is_err());
-        bed.transactions_end().await;
+        bed.session_ends(session).await;
         holder.execute("ROLLBACK");
         assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
         assert_eq!(service.transfer(1, 2, 1).await.status, 204, "usable");

@@ -88,24 +88,27 @@ impl Bed {
         let mut conn = self.bed.connect();
         eventually("a session ends", || {
             let sql = "SELECT count(*) AS n FROM pg_stat_activity WHERE pid = ";
-            count(&mut conn, format!("{sql}{session}")) == 0
+            number(&mut conn, format!("{sql}{session}")) == 0
         })
         .await;
     }
 
-    /// Waits until one of the sessions of the async adapter waits for a lock.
+    /// Waits until one of the sessions of the async adapter waits for a lock: which?
     ///
     /// # Panics
     ///
     /// If that takes more than ten seconds.
-    pub async fn somebody_is_blocked(&self) {
+    pub async fn blocked_session(&self) -> i64 {
         let mut conn = self.bed.connect();
+        let mut session = 0;
         eventually("somebody waits for a lock", || {
-            let sql = "SELECT count(*) AS n FROM pg_stat_activity \
+            let sql = "SELECT coalesce(max(pid), 0)::bigint AS n FROM pg_stat_activity \
                        WHERE wait_event_type = 'Lock' AND application_name = ";
-            count(&mut conn, format!("{sql}'{}'", self.name)) == 1
+            session = number(&mut conn, format!("{sql}'{}'", self.name));
+            session != 0
         })
         .await;
+        session
     }
 
     /// Waits until none of the sessions of the async adapter is in a transaction.
@@ -118,7 +121,7 @@ impl Bed {
         eventually("all transactions end", || {
             let sql = "SELECT count(*) AS n FROM pg_stat_activity \
                        WHERE xact_start IS NOT NULL AND application_name = ";
-            count(&mut conn, format!("{sql}'{}'", self.name)) == 0
+            number(&mut conn, format!("{sql}'{}'", self.name)) == 0
         })
         .await;
     }
@@ -138,7 +141,7 @@ pub const LOCK: &str = "BEGIN; SELECT FROM accounts FOR UPDATE";
 /// What then fails at once.
 pub const LOCK_NOWAIT: &str = "SELECT FROM accounts FOR UPDATE NOWAIT";
 
-fn count(conn: &mut PgConnection, sql: String) -> i64 {
+fn number(conn: &mut PgConnection, sql: String) -> i64 {
     let row: Number = diesel::RunQueryDsl::get_result(sql_query(sql), conn).expect("an answer");
     row.n
 }
