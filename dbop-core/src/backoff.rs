@@ -62,6 +62,17 @@ impl Backoff {
         nanoseconds(exponential)
     }
 
+    /// A delay for what takes its time, such as a server that is starting: between half the
+    /// longest delay and all of it, given 64 random bits. Zero if no retry ever waits.
+    #[must_use]
+    pub fn slow_delay(&self, random: u64) -> Duration {
+        if self.initial_delay.is_zero() {
+            return Duration::ZERO;
+        }
+        let half = self.max_delay / 2;
+        half + Self::new(half, half, self.jitter).delay(0, random)
+    }
+
     /// The delay before retry `retry`, counted from 0, given 64 random bits.
     #[must_use]
     pub fn delay(&self, retry: u32, random: u64) -> Duration {

@@ -155,13 +155,14 @@ macro_rules! __runner_methods {
                 name,
                 settings: $crate::Settings::default(),
                 max_retries: None,
+                idempotent: false,
             }
         }
     };
 }
 
-/// The builder methods of an `Operation` with the fields `settings: Settings` and
-/// `max_retries: Option<u32>`, the same for every adapter.
+/// The builder methods of an `Operation` with the fields `settings: Settings`,
+/// `max_retries: Option<u32>` and `idempotent: bool`, the same for every adapter.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __operation_methods {
@@ -215,6 +216,18 @@ macro_rules! __operation_methods {
         #[must_use]
         pub const fn max_retries(mut self, max_retries: u32) -> Self {
             self.max_retries = Some(max_retries);
+            self
+        }
+
+        /// Promises that its work done twice is the same as done once, such as setting a value or
+        /// deleting a row. Not set by default.
+        ///
+        /// It is then tried again even where nobody knows whether it was committed, if that takes
+        /// no connection but those it has: with `run_on` also after the connection was lost while
+        /// COMMIT was under way.
+        #[must_use]
+        pub const fn idempotent(mut self) -> Self {
+            self.idempotent = true;
             self
         }
 

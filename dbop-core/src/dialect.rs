@@ -184,6 +184,23 @@ impl Batches {
         })
     }
 
+    /// With this statement as the first one in the transaction, in the same batch. A savepoint is
+    /// left alone: whether it counts is decided by the transaction around it.
+    #[must_use]
+    pub fn opened_with(mut self, sql: &str) -> Self {
+        if self.level == Level::Transaction {
+            let begin = self.begin.to_mut();
+            begin.push_str("; ");
+            begin.push_str(sql);
+        }
+        self
+    }
+
+    /// Whether the server itself makes sure that the attempt writes nothing.
+    pub(crate) const fn is_read_only(&self) -> bool {
+        self.applied.read_only
+    }
+
     /// The dialect.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {

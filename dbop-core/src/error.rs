@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     TransactionLost,
     #[error("it is unknown whether the transaction was committed")]
     OutcomeUnknown,
+    #[error("no connection could be had")]
+    NoConnection,
     #[error("the operation left a transaction or savepoint of its own open: rolled back")]
     Unbalanced,
     #[error("{setting} is not supported on {dialect} {scope}", scope = scope_name(*.in_savepoint))]
@@ -47,6 +49,13 @@ const fn scope_name(in_savepoint: bool) -> &'static str {
 impl Error {
     pub(crate) const fn new(kind: Kind) -> Self {
         Self { kind, source: None }
+    }
+
+    /// The source of connections gave none, for this reason.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn no_connection(source: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::new(Kind::NoConnection).with_source(source)
     }
 
     /// Attaches the error that led to this one.
@@ -78,6 +87,12 @@ impl Error {
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
         matches!(self.kind, Kind::OutcomeUnknown)
+    }
+
+    /// The source of connections gave none. Nothing was run; the source's error is the cause.
+    #[must_use]
+    pub const fn is_no_connection(&self) -> bool {
+        matches!(self.kind, Kind::NoConnection)
     }
 
     /// The operation returned while a transaction or savepoint that it had begun by itself was

@@ -64,6 +64,10 @@ pub enum EventKind {
     Failed,
     /// The operation panicked. The panic goes on.
     Panicked,
+    /// The commit's answer was lost; the database will be asked what became of the work.
+    Asking,
+    /// The commit's answer was lost, and the work was found to be there.
+    FoundCommitted,
     /// Nobody knows whether the work was committed.
     OutcomeUnknown,
     /// A setting asked for with best effort cannot be had.
@@ -210,10 +214,11 @@ impl Logging {
     const fn level(&self, event: &Event) -> Level {
         match event.kind {
             EventKind::Succeeded if event.attempt == 1 => self.levels.success,
-            EventKind::Succeeded => self.levels.success_after_retries,
-            EventKind::Retrying | EventKind::Escalated | EventKind::SettingSkipped(_) => {
-                self.levels.retry
-            }
+            EventKind::Succeeded | EventKind::FoundCommitted => self.levels.success_after_retries,
+            EventKind::Asking
+            | EventKind::Retrying
+            | EventKind::Escalated
+            | EventKind::SettingSkipped(_) => self.levels.retry,
             EventKind::Returned => self.levels.own_error,
             EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
                 self.levels.failure
@@ -234,6 +239,12 @@ impl fmt::Display for Text<'_> {
         match (event.kind, event.attempt) {
             (EventKind::Succeeded, 1) => return f.write_str("done"),
             (EventKind::Succeeded, attempt) => return write!(f, "done in attempt {attempt}"),
+            (EventKind::FoundCommitted, attempt) => {
+                return write!(
+                    f,
+                    "attempt {attempt}: its commit was found to have happened"
+                );
+            }
             (_, attempt) => write!(f, "attempt {attempt}: ")?,
         }
         match event.fault {
@@ -254,6 +265,11 @@ impl fmt::Display for Text<'_> {
             (EventKind::Retrying, Some(delay)) => {
                 write!(f, ", trying again in {} ms", delay.as_millis())
             }
+            (EventKind::Asking, Some(delay)) => write!(
+                f,
+                ", unknown whether it was committed, asking in {} ms",
+                delay.as_millis()
+            ),
             (EventKind::OutcomeUnknown, _) => {
                 f.write_str(", unknown whether it was committed, giving up")
             }
@@ -287,7 +303,7 @@ impl Source for Keys<'_> {
                 pair("code", code_value(code))?;
             }
         }
-        if event.kind != EventKind::Succeeded {
+        if !matches!(event.kind, EventKind::Succeeded | EventKind::FoundCommitted) {
             pair("phase", event.phase.as_str().into())?;
             pair("transient", event.is_transient().into())?;
         }

@@ -287,6 +287,16 @@ impl FaultClass {
         )
     }
 
+    /// Whether what is in the way takes its time: a server that starts, is full, cannot be reached
+    /// or takes no writes.
+    #[must_use]
+    pub(crate) const fn is_slow(self) -> bool {
+        matches!(
+            self,
+            Self::NotConnected | Self::ServerUnavailable | Self::ReadOnlyServer
+        )
+    }
+
     /// Whether the connection can be used after it. `false` means that nothing more is sent on it
     /// and that pools must throw it away.
     #[must_use]

@@ -36,11 +36,13 @@ pub use dialect::{Batches, Dialect, Level, SessionBefore};
 pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Logging, Name, Subject, TARGET};
 pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};
+pub use ledger::{Entry, Ledger};
 pub use policy::{Delays, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
 pub use settings::{DefaultTimeouts, Setting, Settings};
 pub use transaction::{
-    Answer, Batch, BodyEnd, Done, Machine, Outcome, Phase, Purpose, Start, Step, StopReason,
+    Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
+    Start, Step, StopReason, Terms, Verified,
 };
 
 mod backoff;
@@ -49,6 +51,7 @@ mod dialect;
 mod error;
 mod event;
 mod fault;
+mod ledger;
 mod policy;
 mod retry;
 mod scope;

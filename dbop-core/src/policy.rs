@@ -163,6 +163,16 @@ pub struct Delays {
     retry: u32,
 }
 
+impl Delays {
+    /// The next delay, before trying again what takes its time: between half of `max_delay` and
+    /// all of it.
+    #[must_use]
+    pub fn next_slow(&mut self) -> Duration {
+        self.retry = self.retry.saturating_add(1);
+        self.backoff.slow_delay(self.rng.u64(..))
+    }
+}
+
 impl Iterator for Delays {
     type Item = Duration;
 

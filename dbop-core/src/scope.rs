@@ -88,6 +88,11 @@ impl Membership {
         })
     }
 
+    /// How many retries are left for all of them.
+    pub(crate) fn retries_left(&self) -> u32 {
+        self.read(|shared| shared.retries_left)
+    }
+
     pub(crate) fn lost(&self) -> Option<Lost> {
         self.read(|shared| shared.lost)
     }

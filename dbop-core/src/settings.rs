@@ -64,6 +64,8 @@ pub enum Setting {
     LockTimeout,
     /// `statement_timeout`
     StatementTimeout,
+    /// `transaction_status`
+    TransactionStatus,
 }
 
 impl Setting {
@@ -74,6 +76,7 @@ impl Setting {
             Self::ReadOnly => "read_only",
             Self::LockTimeout => "lock_timeout",
             Self::StatementTimeout => "statement_timeout",
+            Self::TransactionStatus => "transaction_status",
         }
     }
 }

@@ -4,18 +4,21 @@
 //! and says how it went; the sync and the async driver differ in `.await` only.
 //!
 //! ```
+//! use std::borrow::Cow;
+//!
 //! use dbop_core::{
 //!     Advice, Batches, BodyEnd, DefaultTimeouts, Dialect, Fault, FaultClass, Level, Machine,
-//!     Purpose, RetryPolicy, SessionBefore, Settings, Start, Step,
+//!     Purpose, RetryPolicy, SessionBefore, Settings, Start, Step, Terms,
 //! };
 //!
 //! let settings = Settings::default();
 //! let none = DefaultTimeouts::NONE;
 //! let before = SessionBefore::default();
 //! let batches = Batches::new(Dialect::Postgres, Level::Transaction, &settings, &none, before)?;
-//! let start = Start::join(0xA, 0, &RetryPolicy::new());
-//! let mut machine = Machine::new(start, &batches, RetryPolicy::new(), false);
+//! let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), Terms::default());
 //!
+//! assert!(matches!(machine.step(), Step::Connect));
+//! machine.connected(Start::join(0xA, 0, machine.retries_left()), Cow::Borrowed(&batches));
 //! assert!(matches!(machine.step(), Step::Batch(batch) if batch.sql == "BEGIN"));
 //! machine.batch_done(Ok(()));
 //! assert!(matches!(machine.step(), Step::Body));
@@ -25,23 +28,27 @@
 //! assert!(matches!(machine.step(), Step::Batch(batch) if batch.purpose == Purpose::Rollback));
 //! machine.batch_done(Ok(()));
 //! assert!(matches!(machine.step(), Step::Report(_)));
-//! assert!(matches!(machine.step(), Step::Pause { .. })); // only now, with no locks held
+//! assert!(matches!(machine.step(), Step::Pause(_))); // only now, with no locks held
 //! # Ok::<(), dbop_core::Error>(())
 //! ```
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::error::Kind;
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::policy::Delays;
 use crate::retry::Advice;
 use crate::scope::{Lost, Membership};
-use crate::{Batches, Fault, FaultClass, Level, RetryPolicy};
+use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
-pub use step::{Answer, Batch, BodyEnd, Done, Outcome, Phase, Purpose, Step, StopReason};
+pub use fresh::{Resolution, Terms};
+pub use step::{
+    Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
+    Verified,
+};
 
 mod end;
+mod fresh;
 mod step;
 
 /// An operation's place on its connection: alone, or nested in another operation.
@@ -54,11 +61,12 @@ pub struct Start {
 impl Start {
     /// Joins the operations on a connection. `key` identifies the connection for as long as the
     /// outermost operation runs (the address of its transaction status); `depth` is the number of
-    /// transactions and savepoints open on it.
+    /// transactions and savepoints open on it; `retries` are those that the operation has
+    /// [left](Machine::retries_left) for itself and everything nested in it.
     #[must_use]
-    pub fn join(key: usize, depth: u32, policy: &RetryPolicy) -> Self {
+    pub fn join(key: usize, depth: u32, retries: u32) -> Self {
         Self {
-            membership: Membership::join(key, depth, policy.max_retries()),
+            membership: Membership::join(key, depth, retries),
             level: Level::at_depth(depth),
         }
     }
@@ -77,19 +85,25 @@ impl Start {
     }
 }
 
-/// What decides about one operation, from its first BEGIN to its answer.
+/// What decides about one operation, from its first connection to its answer.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    membership: Membership,
-    batches: &'a Batches,
+    dialect: Dialect,
     policy: RetryPolicy,
-    read_only: bool,
+    terms: Terms,
+    /// Its place on its present connection, if it has one.
+    membership: Option<Membership>,
+    batches: Option<Cow<'a, Batches>>,
+    /// The retries left for it and everything nested in it, while it is on no connection.
+    spare: u32,
     delays: Option<Delays>,
     retries: u32,
     attempt: u32,
+    /// The present attempt has begun and is not yet over.
+    in_attempt: bool,
     state: State,
     event: Option<Event>,
-    rollback_sql: Cow<'static, str>,
+    sql: Cow<'static, str>,
     /// The first thing that went wrong in the current attempt.
     failure: Option<Failure>,
     /// What the ROLLBACK answered, if that was an error.
@@ -97,19 +111,43 @@ pub struct Machine<'a> {
     /// The body committed or rolled back a transaction that it had not begun.
     ended_by_body: bool,
     connection_broken: bool,
+    /// Nothing has failed on the present connection.
+    connection_new: bool,
+    /// Whether the commit of the current attempt happened is being asked.
+    asking: bool,
+    /// An attempt of unknown outcome was followed by another one.
+    unsettled: bool,
+    /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
+    transaction_id: Option<Option<u64>>,
 }
 
 #[derive(Debug)]
 enum State {
+    Connect,
     Begin,
     Body,
+    ReadId,
     Commit,
+    CommitAgain,
     Rollback,
     RollbackAgain,
     Ask,
     Contain,
-    Pause(Duration, bool),
+    Verify,
+    ReadStatus,
+    Probe,
+    /// With what the probe found.
+    ProbeRollback(Result<bool, Fault>),
+    Pause(Pause, AfterPause),
     Done(Option<Done>),
+}
+
+/// What comes after a pause on the same connection.
+#[derive(Clone, Copy, Debug)]
+enum AfterPause {
+    Begin,
+    Commit,
+    Ask,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,101 +182,88 @@ struct Aftermath {
 }
 
 impl<'a> Machine<'a> {
-    /// A machine at the beginning of an operation. `read_only` says that the operation asked for
-    /// it.
+    /// A machine at the beginning of an operation.
     #[must_use]
-    pub fn new(start: Start, batches: &'a Batches, policy: RetryPolicy, read_only: bool) -> Self {
-        let mut machine = Self {
-            membership: start.membership,
-            batches,
+    pub const fn new(dialect: Dialect, policy: RetryPolicy, terms: Terms) -> Self {
+        Self {
+            dialect,
             policy,
-            read_only,
+            terms,
+            membership: None,
+            batches: None,
+            spare: policy.max_retries(),
             delays: None,
             retries: 0,
             attempt: 0,
-            state: State::Begin,
+            in_attempt: false,
+            state: State::Connect,
             event: None,
-            rollback_sql: Cow::Borrowed(""),
+            sql: Cow::Borrowed(""),
             failure: None,
             rollback_fault: None,
             ended_by_body: false,
             connection_broken: false,
-        };
-        if batches.begins_immediate() {
-            machine.membership.set_immediate();
+            connection_new: false,
+            asking: false,
+            unsettled: false,
+            transaction_id: None,
         }
-        if let Some(setting) = batches.skipped() {
-            machine.event = Some(machine.event(EventKind::SettingSkipped(setting), None));
-        }
-        // An operation before us in the same transaction has lost it and the error was swallowed.
-        if machine.membership.lost().is_some() {
-            machine.fail(
-                Phase::Begin,
-                None,
-                FailureAnswer::Own(Kind::TransactionLost),
-            );
-            machine.decide(Aftermath {
-                undone: true,
-                enclosing_alive: false,
-            });
-        }
-        machine
     }
 
     /// The next thing to do.
     ///
     /// # Panics
     ///
-    /// After [`Step::Done`], which is the last step.
+    /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
     pub fn step(&mut self) -> Step<'_> {
         if let Some(event) = self.event.take() {
             return Step::Report(event);
         }
-        if let State::Pause(delay, clear_statement_cache) = self.state {
-            self.state = State::Begin;
-            return Step::Pause {
-                delay,
-                clear_statement_cache,
-            };
+        if let State::Pause(pause, after) = self.state {
+            return self.pause(pause, after);
         }
-        let batches = self.batches;
+        match &self.state {
+            State::Connect if self.terms.fresh_connections && !self.asking => self.begin_attempt(),
+            State::Begin => {
+                if let Some(membership) = self.membership.as_ref().filter(|m| m.is_outermost()) {
+                    membership.clear_lost();
+                }
+                self.begin_attempt();
+            }
+            State::CommitAgain => self.failure = None,
+            State::Rollback => self.sql = self.rollback(),
+            State::RollbackAgain | State::ProbeRollback(_) => {
+                let batches = self.batches();
+                self.sql = batches
+                    .blind_rollback()
+                    .unwrap_or_else(|| batches.rollback());
+            }
+            State::ReadStatus => self.sql = self.status_query(),
+            _ => {}
+        }
+        let Self { batches, sql, .. } = self;
+        let batches = || batches.as_deref().expect(CONNECTED);
         let (purpose, sql) = match &mut self.state {
+            State::Connect | State::Pause(..) => return Step::Connect,
             State::Body => return Step::Body,
+            State::Verify => return Step::Verify,
+            State::ReadId => return Step::Read(TRANSACTION_ID),
+            State::ReadStatus => return Step::Read(sql),
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
-            State::Begin | State::Pause(..) => {
-                if self.membership.is_outermost() {
-                    self.membership.clear_lost();
-                }
-                self.attempt = self.attempt.saturating_add(1);
-                self.failure = None;
-                self.rollback_fault = None;
-                (Purpose::Begin, batches.begin())
-            }
-            State::Commit => (Purpose::Commit, batches.commit()),
-            State::Rollback => {
-                let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
-                let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
-                let blind = batches.blind_rollback().filter(|_| self.need_not_check());
-                self.rollback_sql = undo_failed_begin
-                    .or(blind)
-                    .unwrap_or_else(|| batches.rollback());
-                (Purpose::Rollback, &*self.rollback_sql)
-            }
-            State::RollbackAgain => {
-                self.rollback_sql = batches
-                    .blind_rollback()
-                    .unwrap_or(Cow::Borrowed("ROLLBACK"));
-                (Purpose::RollbackAgain, &*self.rollback_sql)
-            }
+            State::Begin | State::Probe => (Purpose::Begin, batches().begin()),
+            State::Commit => (Purpose::Commit, batches().commit()),
+            State::CommitAgain => (Purpose::CommitAgain, batches().commit()),
+            State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, &**sql),
+            State::RollbackAgain => (Purpose::RollbackAgain, &**sql),
             State::Ask => (
                 Purpose::Ask,
-                batches.dialect().asks_whether_timeouts_end_transactions(),
+                self.dialect.asks_whether_timeouts_end_transactions(),
             ),
             State::Contain => (
                 Purpose::Contain,
-                batches.dialect().containment().unwrap_or_default(),
+                self.dialect.containment().unwrap_or_default(),
             ),
         };
         Step::Batch(Batch { purpose, sql })
@@ -251,9 +276,10 @@ impl<'a> Machine<'a> {
                 Ok(()) => self.state = State::Body,
                 Err(fault) => self.batch_failed(Phase::Begin, fault),
             },
-            State::Commit => match result {
+            State::Commit | State::CommitAgain => match result {
                 Ok(()) => self.succeed(),
                 Err(fault) if self.is_savepoint() => self.batch_failed(Phase::Release, fault),
+                Err(fault) if self.commit_again(fault) => {}
                 Err(fault) => self.batch_failed(Phase::Commit, fault),
             },
             State::Rollback => self.rolled_back(result.err()),
@@ -261,12 +287,20 @@ impl<'a> Machine<'a> {
                 self.connection_broken |= result.is_err();
                 self.decide_after_rollback(true);
             }
-            State::Ask => self.asked(result.err()),
+            State::Ask => self.asked_about_timeouts(result.err()),
             State::Contain => {
                 self.connection_broken |= result.is_err();
                 self.decide_lost();
             }
-            State::Body | State::Pause(..) | State::Done(_) => {
+            State::Probe => self.probed(result),
+            State::ProbeRollback(found) => self.probe_rolled_back(found, result.is_ok()),
+            State::Connect
+            | State::Body
+            | State::ReadId
+            | State::ReadStatus
+            | State::Verify
+            | State::Pause(..)
+            | State::Done(_) => {
                 debug_assert!(false, "no batch was asked for");
             }
         }
@@ -285,11 +319,11 @@ impl<'a> Machine<'a> {
             }
             BodyEnd::Panicked => self.fail(Phase::Body, None, FailureAnswer::Panic),
         }
-        if let Some(lost) = self.membership.lost() {
+        if let Some(lost) = self.lost() {
             self.connection_broken |= depth.is_none();
             return self.enclosed_loss(lost);
         }
-        let inside = match self.batches.level() {
+        let inside = match self.batches().level() {
             Level::Transaction => 1,
             Level::Savepoint(depth) => depth.get() + 1,
         };
@@ -305,6 +339,7 @@ impl<'a> Machine<'a> {
                 self.state = State::Rollback;
             }
             Some(_) if self.failure.is_some() => self.state = State::Rollback,
+            Some(_) if self.needs_transaction_id() => self.state = State::ReadId,
             Some(_) => self.state = State::Commit,
         }
     }
@@ -334,7 +369,7 @@ impl<'a> Machine<'a> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        self.state = match (phase, self.batches.undo_failed_begin()) {
+        self.state = match (phase, self.batches().undo_failed_begin()) {
             (Phase::Begin, Some(restoration)) if restoration.is_empty() => {
                 return self.decide_after_rollback(false);
             }
@@ -367,7 +402,7 @@ impl<'a> Machine<'a> {
 
     /// The connection broke in the body, and the transaction with it.
     fn broke_in_body(&mut self) {
-        let lost = Fault::from_class(self.batches.dialect(), FaultClass::ConnectionLost);
+        let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
         self.fail(Phase::Body, Some(lost), FailureAnswer::FirstError);
         if let Some(failure) = &mut self.failure {
             let hidden = |fault: Fault| fault.leaves_connection_usable();
@@ -391,6 +426,11 @@ impl<'a> Machine<'a> {
         }
     }
 }
+
+const CONNECTED: &str = "`Step::Connect` comes first";
+
+/// No id, no writes.
+const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text AS s";
 
 #[cfg(test)]
 mod tests;

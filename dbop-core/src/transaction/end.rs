@@ -1,15 +1,17 @@
 //! The end of an attempt: what is undone, what is lost, what is unknown, and what comes next.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{
-    Aftermath, Answer, Done, Failure, FailureAnswer, Machine, Outcome, Phase, State, StopReason,
+    AfterPause, Aftermath, Answer, CONNECTED, Done, Failure, FailureAnswer, Handling, Machine,
+    Outcome, Pause, Phase, State, StopReason,
 };
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::retry::{Scope, Verdict, verdict};
 use crate::scope::Lost;
-use crate::{Error, Fault, FaultClass, Level};
+use crate::{Batches, Dialect, Error, Fault, FaultClass, Level};
 
 impl Machine<'_> {
     /// Nothing more can be sent. The server rolls back what was not committed.
@@ -17,12 +19,13 @@ impl Machine<'_> {
         self.connection_broken = true;
         if self.is_savepoint() {
             self.lose(true);
-        } else if self.ended_by_body
-            || self
-                .failure
-                .is_some_and(|failure| failure.phase == Phase::Commit)
-        {
+        } else if self.ended_by_body {
             self.finish_unknown();
+        } else if self
+            .failure
+            .is_some_and(|failure| failure.phase == Phase::Commit)
+        {
+            self.commit_unknown();
         } else {
             self.decide(Aftermath {
                 undone: true,
@@ -42,7 +45,7 @@ impl Machine<'_> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        match (fault.class(), self.batches.blind_rollback()) {
+        match (fault.class(), self.batches().blind_rollback()) {
             (FaultClass::TransactionLost, Some(_)) => self.state = State::RollbackAgain,
             (FaultClass::TransactionLost, None) => self.decide_after_rollback(true),
             // The transaction may still be open: only throwing the connection away ends it.
@@ -78,7 +81,7 @@ impl Machine<'_> {
     }
 
     /// `no`: the error by which the server said that a lock timeout leaves the transaction alone.
-    pub(super) fn asked(&mut self, no: Option<Fault>) {
+    pub(super) fn asked_about_timeouts(&mut self, no: Option<Fault>) {
         let undone = no.is_none();
         self.connection_broken |= no.is_some_and(|fault| !fault.leaves_connection_usable());
         if self.is_savepoint() {
@@ -112,7 +115,7 @@ impl Machine<'_> {
                 FaultClass::Deadlock | FaultClass::SerializationFailure
             ) && fault.may_end_transaction()
         };
-        self.membership.lost().is_some()
+        self.lost().is_some()
             || self.failure.is_some_and(|failure| {
                 failure.phase != Phase::Body || failure.fault.is_some_and(certain)
             })
@@ -121,8 +124,10 @@ impl Machine<'_> {
     /// The transaction around this savepoint is gone.
     pub(super) fn lose(&mut self, undone: bool) {
         let fault = self.failure.and_then(|failure| failure.fault);
-        self.membership.set_lost(Lost { fault, undone });
-        if self.connection_broken || self.batches.dialect().containment().is_none() {
+        if let Some(membership) = &self.membership {
+            membership.set_lost(Lost { fault, undone });
+        }
+        if self.connection_broken || self.dialect.containment().is_none() {
             self.decide_lost();
         } else {
             self.state = State::Contain;
@@ -132,10 +137,14 @@ impl Machine<'_> {
     pub(super) fn decide_lost(&mut self) {
         // In a transaction that an operation opened, that operation cleans up. In the caller's,
         // only a connection that refuses to commit keeps an Ok from the caller.
-        if !self.membership.owns_transaction() {
+        if self
+            .membership
+            .as_ref()
+            .is_some_and(|m| !m.owns_transaction())
+        {
             self.connection_broken = true;
         }
-        let undone = self.membership.lost().is_none_or(|lost| lost.undone);
+        let undone = self.lost().is_none_or(|lost| lost.undone);
         self.decide(Aftermath {
             undone,
             enclosing_alive: false,
@@ -154,15 +163,15 @@ impl Machine<'_> {
             });
         }
         let asks = |fault: Fault| fault.may_end_transaction_if_configured();
-        let undone = match (failure.phase, failure.fault, self.membership.lost()) {
+        let undone = match (failure.phase, failure.fault, self.lost()) {
             _ if self.ended_by_body => false,
             (_, _, Some(lost)) => lost.undone,
             (Phase::Begin, ..) => true,
             // What is gone was rolled back by the server or, if something follows the COMMIT in
             // its batch, committed.
             (Phase::Commit, Some(fault), _) => {
-                self.batches.dialect().commit_error_is_definite(&fault)
-                    && (!gone || self.batches.commit_is_last())
+                self.dialect.commit_error_is_definite(&fault)
+                    && (!gone || self.batches().commit_is_last())
             }
             _ if !gone => true,
             (_, Some(fault), _) if asks(fault) && !self.connection_broken => {
@@ -177,6 +186,12 @@ impl Machine<'_> {
                 undone,
                 enclosing_alive: true,
             });
+        } else if failure.phase == Phase::Commit && !gone && !self.ended_by_body {
+            match failure.fault.map(|fault| fault.class()) {
+                // Committed behind our back, by DDL, as far as it had come.
+                Some(FaultClass::TransactionLost) => self.finish_unknown(),
+                _ => self.commit_unknown(),
+            }
         } else {
             self.finish_unknown();
         }
@@ -200,20 +215,15 @@ impl Machine<'_> {
             return self.finish_unknown();
         }
         let stop = match self.verdict(&failure, aftermath) {
-            Ok((delay, clear_statement_cache)) => {
-                let mut event = self.event(EventKind::Retrying, Some(&failure));
-                event.delay = Some(delay);
-                self.event = Some(event);
-                self.state = State::Pause(delay, clear_statement_cache);
-                return;
-            }
+            Ok(pause) => return self.try_again(pause),
             Err(stop) => stop,
         };
+        if self.unsettled && !failure.is_own_error() {
+            return self.finish_unknown();
+        }
         let kind = match stop {
             _ if failure.is_own_error() => EventKind::Returned,
-            StopReason::EnclosingTransaction if !self.membership.is_outermost() => {
-                EventKind::Escalated
-            }
+            StopReason::EnclosingTransaction if self.is_nested() => EventKind::Escalated,
             _ => EventKind::Failed,
         };
         self.event = Some(self.event(kind, Some(&failure)));
@@ -221,41 +231,55 @@ impl Machine<'_> {
             FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
             _ => Answer::FirstError,
         };
+        if self.unsettled {
+            return self.finish(answer, Outcome::Unknown, stop, false);
+        }
         let fallback_allowed = !self.connection_broken && aftermath.enclosing_alive;
+        // A source of connections can do without one that leads to the wrong server.
+        self.connection_broken |=
+            self.terms.fresh_connections && stop == StopReason::NeedsConnection;
         self.finish(answer, Outcome::Undone, stop, fallback_allowed);
     }
 
-    /// Whether to try again, and after which delay.
+    /// Whether to try again, after which delay and on which connection.
     pub(super) fn verdict(
         &mut self,
         failure: &Failure,
         aftermath: Aftermath,
-    ) -> Result<(Duration, bool), StopReason> {
-        let scope = match self.batches.level() {
-            Level::Transaction => Scope::Transaction,
-            Level::Savepoint(_) => Scope::Savepoint {
-                immediate: self.membership.is_immediate(),
-            },
+    ) -> Result<Pause, StopReason> {
+        let scope = if self.is_savepoint() {
+            let immediate = self.membership.as_ref().is_some_and(|m| m.is_immediate());
+            Scope::Savepoint { immediate }
+        } else {
+            Scope::Transaction
         };
-        let (once, clear_statement_cache) = match verdict(
+        let mut once = false;
+        let mut connection = Handling::Keep;
+        match verdict(
             failure.fault,
             failure.advice,
             scope,
-            self.read_only,
+            self.terms.read_only,
             &self.policy,
         ) {
             Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
             Verdict::GiveUp => return Err(StopReason::NotRetryable),
             Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
-            Verdict::NeedsConnection => return Err(StopReason::NeedsConnection),
-            Verdict::Retry => (false, false),
-            Verdict::RetryOnce => (true, false),
-            Verdict::RetryReplanned => (true, true),
-        };
+            Verdict::NeedsConnection => connection = Handling::Discard,
+            Verdict::Retry => {}
+            Verdict::RetryOnce => once = true,
+            Verdict::RetryReplanned => {
+                once = true;
+                connection = Handling::ClearStatementCache;
+            }
+        }
         if self.is_savepoint() && !aftermath.enclosing_alive {
             return Err(StopReason::EnclosingTransaction);
         }
         if self.connection_broken {
+            connection = Handling::Discard;
+        }
+        if connection == Handling::Discard && !self.terms.fresh_connections {
             return Err(StopReason::NeedsConnection);
         }
         if once && self.retries >= 1 {
@@ -265,13 +289,88 @@ impl Machine<'_> {
                 StopReason::RetriesExhausted
             });
         }
-        if self.retries >= self.policy.max_retries() || !self.membership.take_retry() {
+        if !self.take_retry() {
             return Err(StopReason::RetriesExhausted);
         }
-        self.retries += 1;
+        if self.connection_new && !self.connection_broken {
+            // The question what became of the attempt has cost time enough.
+            return Ok(Pause {
+                delay: Duration::ZERO,
+                connection: Handling::Keep,
+                settled: true,
+            });
+        }
+        let delay = self.next_delay(failure.phase == Phase::Connect, failure.fault);
+        if connection == Handling::Keep && self.terms.fresh_connections && delay >= LONG_PAUSE {
+            connection = Handling::GiveBack;
+        }
+        Ok(Pause {
+            delay,
+            connection,
+            settled: true,
+        })
+    }
+
+    /// There will be another attempt.
+    pub(super) fn try_again(&mut self, pause: Pause) {
+        let mut event = self.event(EventKind::Retrying, self.failure.as_ref());
+        event.delay = Some(pause.delay);
+        self.event = Some(event);
+        self.state = State::Pause(pause, AfterPause::Begin);
+    }
+
+    /// Takes a retry, from those of the operation and from those it shares with nested ones.
+    pub(super) fn take_retry(&mut self) -> bool {
+        if self.retries >= self.policy.max_retries() {
+            return false;
+        }
+        let taken = match &self.membership {
+            Some(membership) => membership.take_retry(),
+            None => {
+                let taken = self.spare > 0;
+                self.spare = self.spare.saturating_sub(1);
+                taken
+            }
+        };
+        self.retries += u32::from(taken);
+        taken
+    }
+
+    /// How many retries are left for the operation and everything nested in it.
+    #[must_use]
+    pub fn retries_left(&self) -> u32 {
+        self.membership
+            .as_ref()
+            .map_or(self.spare, |membership| membership.retries_left())
+    }
+
+    pub(super) fn next_delay(&mut self, connecting: bool, fault: Option<Fault>) -> Duration {
         let policy = self.policy;
         let delays = self.delays.get_or_insert_with(|| policy.delays());
-        Ok((delays.next().unwrap_or_default(), clear_statement_cache))
+        if connecting || fault.is_some_and(|fault| fault.class().is_slow()) {
+            delays.next_slow()
+        } else {
+            delays.next().unwrap_or_default()
+        }
+    }
+
+    /// SQLite was busy: the transaction is still open, and COMMIT alone is worth another try.
+    pub(super) fn commit_again(&mut self, fault: Fault) -> bool {
+        let is_busy = self.dialect == Dialect::Sqlite && fault.class() == FaultClass::Busy;
+        if !is_busy || !self.take_retry() {
+            return false;
+        }
+        self.failure = None;
+        self.fail(Phase::Commit, Some(fault), FailureAnswer::FirstError);
+        let delay = self.next_delay(false, Some(fault));
+        let pause = Pause {
+            delay,
+            connection: Handling::Keep,
+            settled: false,
+        };
+        self.try_again(pause);
+        self.state = State::Pause(pause, AfterPause::Commit);
+        true
     }
 
     pub(super) fn succeed(&mut self) {
@@ -331,7 +430,36 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) const fn is_savepoint(&self) -> bool {
-        matches!(self.batches.level(), Level::Savepoint(_))
+    /// How the current attempt is rolled back.
+    pub(super) fn rollback(&self) -> Cow<'static, str> {
+        let batches = self.batches();
+        let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
+        let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
+        let blind = batches.blind_rollback().filter(|_| self.need_not_check());
+        undo_failed_begin
+            .or(blind)
+            .unwrap_or_else(|| batches.rollback())
+    }
+
+    pub(super) fn lost(&self) -> Option<Lost> {
+        self.membership.as_ref().and_then(|m| m.lost())
+    }
+
+    /// Another operation runs around this one on the same connection.
+    pub(super) fn is_nested(&self) -> bool {
+        self.membership.as_ref().is_some_and(|m| !m.is_outermost())
+    }
+
+    pub(super) fn batches(&self) -> &Batches {
+        self.batches.as_deref().expect(CONNECTED)
+    }
+
+    pub(super) fn is_savepoint(&self) -> bool {
+        let is_savepoint = |batches: &Batches| matches!(batches.level(), Level::Savepoint(_));
+        self.batches.as_deref().is_some_and(is_savepoint)
     }
 }
+
+/// From this delay on, a connection of a pool is given back for as long as it lasts. Getting one
+/// again costs most pools a round trip.
+const LONG_PAUSE: Duration = Duration::from_millis(10);

@@ -10,6 +10,8 @@ use crate::{Advice, Error, Fault};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// Getting a connection, for an operation that takes its connections from a source.
+    Connect,
     /// Opening the transaction or savepoint, with its settings.
     Begin,
     /// The operation itself.
@@ -25,6 +27,7 @@ impl Phase {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Connect => "connect",
             Self::Begin => "begin",
             Self::Body => "body",
             Self::Release => "release",
@@ -42,21 +45,50 @@ impl fmt::Display for Phase {
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
+    /// Get a connection, then call [`Machine::connected`](crate::Machine::connected) or
+    /// [`Machine::connect_failed`](crate::Machine::connect_failed).
+    Connect,
     /// Send this batch, then call [`Machine::batch_done`](crate::Machine::batch_done).
     Batch(Batch<'a>),
     /// Run the operation, then call [`Machine::body_done`](crate::Machine::body_done).
     Body,
+    /// Send this query and read its one value, then call
+    /// [`Machine::read_done`](crate::Machine::read_done).
+    Read(&'a str),
+    /// Ask the caller whether the work was committed, then call
+    /// [`Machine::verify_done`](crate::Machine::verify_done).
+    Verify,
     /// Tell the world, then ask for the next step.
     Report(Event),
-    /// Sleep, then ask for the next step, which begins another attempt.
-    Pause {
-        /// How long. Can be zero.
-        delay: Duration,
-        /// Clear the statement cache of the connection first.
-        clear_statement_cache: bool,
-    },
+    /// Do something about the connection, sleep, then ask for the next step.
+    Pause(Pause),
     /// It is over.
     Done(Done),
+}
+
+/// What is done between two attempts, and between two questions about one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// How long to sleep. Can be zero.
+    pub delay: Duration,
+    /// What to do about the connection first.
+    pub connection: Handling,
+    /// The attempt is over: its errors are the past, and its value is void. Otherwise nobody knows
+    /// yet what became of it.
+    pub settled: bool,
+}
+
+/// What to do about the connection between two attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Keep it.
+    Keep,
+    /// Keep it, with its statement cache cleared.
+    ClearStatementCache,
+    /// Give it back to where it came from: somebody else can use it meanwhile.
+    GiveBack,
+    /// Throw it away: it is broken, or leads to the wrong server.
+    Discard,
 }
 
 /// SQL to send.
@@ -75,6 +107,8 @@ pub enum Purpose {
     Begin,
     /// Closes the level: one up if it succeeds.
     Commit,
+    /// A further try to close the level, after SQLite was busy.
+    CommitAgain,
     /// Undoes the level: one up, whether it succeeds or not.
     Rollback,
     /// A second try to undo the level after the first one failed. The depth was changed already.
@@ -99,6 +133,22 @@ pub enum BodyEnd {
         advice: Advice,
     },
     /// It panicked.
+    Panicked,
+}
+
+/// What the caller says about an attempt of unknown outcome.
+#[derive(Clone, Copy, Debug)]
+pub enum Verified {
+    /// Its work is there, or not.
+    Committed(bool),
+    /// That could not be found out.
+    Failed {
+        /// The database error in the way, if there is one.
+        fault: Option<Fault>,
+        /// What the error says about itself.
+        advice: Advice,
+    },
+    /// The caller's code panicked.
     Panicked,
 }
 

@@ -1,6 +1,7 @@
 //! The machine against scripts: no database, no clock, no sleep.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::{Code, DefaultTimeouts, Dialect, SessionBefore, Settings};
@@ -49,9 +50,8 @@ impl Script {
         answers: &[Result<(), Fault>],
         mut body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
     ) -> Done {
-        let start = Start::join(self.key, self.depth, &self.policy);
         let batches = self.batches.clone();
-        let mut machine = Machine::new(start, &batches, self.policy, false);
+        let mut machine = Machine::new(batches.dialect(), self.policy, Terms::default());
         let mut answers = answers.iter();
         let mut attempt = 0;
         loop {
@@ -67,7 +67,12 @@ impl Script {
                     machine.body_done(end, depth);
                 }
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
-                Step::Pause { .. } => self.steps.push("pause".into()),
+                Step::Pause(_) => self.steps.push("pause".into()),
+                Step::Connect => {
+                    let start = Start::join(self.key, self.depth, machine.retries_left());
+                    machine.connected(start, Cow::Borrowed(&batches));
+                }
+                Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => return done,
             }
         }

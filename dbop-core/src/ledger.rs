@@ -1,0 +1,186 @@
+//! The ledger: tokens that are committed together with the work they stand for.
+//!
+//! When the answer to a COMMIT is lost, its token tells what became of it: it is inserted again.
+//! The unique key makes that wait for a transaction that still holds the token, so a COMMIT that
+//! is held up somewhere cannot arrive after the answer was "no". Looking for the token with a
+//! SELECT could not rule that out.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Dialect, Outcome};
+
+/// Knows the tokens of one database that have served. One for each database, shared by all that
+/// work on it, for example in a `static`.
+///
+/// A token is needed until its operation has returned. The next operation with the same ledger
+/// deletes it in its own transaction, without a round trip, so the table stays as small as the
+/// number of operations under way. What a process leaves behind that ends in between is for the
+/// adapter's `prune`.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    served: Mutex<Vec<Token>>,
+}
+
+impl Ledger {
+    /// A ledger.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            served: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The statement that creates the table `dbop_ledger`, for a migration. Empty for SQLite, where
+    /// the outcome of a COMMIT is never unknown and no token is written.
+    #[must_use]
+    pub const fn create_table(dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Postgres => {
+                "CREATE TABLE IF NOT EXISTS dbop_ledger (token CHAR(32) PRIMARY KEY, \
+                 created_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+            }
+            Dialect::Mysql => {
+                "CREATE TABLE IF NOT EXISTS dbop_ledger (\
+                 token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, \
+                 created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB"
+            }
+            Dialect::Sqlite => "",
+        }
+    }
+
+    /// The statement that deletes tokens of more than a day ago by the server's clock. No operation
+    /// may go on for a day: one that lost its token would take its work for undone.
+    #[must_use]
+    pub const fn prune(dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Postgres => {
+                "DELETE FROM dbop_ledger WHERE created_at < CURRENT_TIMESTAMP - INTERVAL '1 day'"
+            }
+            Dialect::Mysql => {
+                "DELETE FROM dbop_ledger WHERE created_at < CURRENT_TIMESTAMP - INTERVAL 1 DAY"
+            }
+            Dialect::Sqlite => "",
+        }
+    }
+
+    /// An entry for an operation that begins.
+    #[must_use]
+    pub fn open(&self) -> Entry<'_> {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = served.len().saturating_sub(DELETED_AT_ONCE);
+        Entry {
+            ledger: self,
+            token: Token::new(),
+            served: served.split_off(rest),
+        }
+    }
+}
+
+/// An operation's token, and those that it deletes on its way.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    ledger: &'a Ledger,
+    token: Token,
+    served: Vec<Token>,
+}
+
+impl Entry<'_> {
+    /// The first statements of the operation's transaction. Empty for SQLite.
+    #[must_use]
+    pub fn sql(&self, dialect: Dialect) -> String {
+        if dialect == Dialect::Sqlite {
+            return String::new();
+        }
+        let mut sql = format!(
+            "INSERT INTO dbop_ledger (token) VALUES ('{:032x}')",
+            self.token.0
+        );
+        let mut separator = "; DELETE FROM dbop_ledger WHERE token IN (";
+        for token in &self.served {
+            _ = write!(sql, "{separator}'{:032x}'", token.0);
+            separator = ", ";
+        }
+        if !self.served.is_empty() {
+            sql.push(')');
+        }
+        sql
+    }
+
+    /// The operation is over.
+    pub fn close(self, outcome: Outcome) {
+        let mut served = self
+            .ledger
+            .served
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Outcome::Committed => served.push(self.token),
+            Outcome::Undone => served.extend(self.served),
+            // To delete a row that is not there locks a gap on MySQL: leave them to be pruned.
+            Outcome::Unknown => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Token(u128);
+
+impl Token {
+    /// 128 bits, from the operating system's randomness by way of the standard library's hasher.
+    /// Two operations with the same token would take each other's work for their own.
+    fn new() -> Self {
+        // A forked process starts with its parent's random keys.
+        let half = || u128::from(RandomState::new().hash_one(std::process::id()));
+        Self(half() << 64 | half())
+    }
+}
+
+/// How many tokens an operation deletes at most.
+const DELETED_AT_ONCE: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_differ() {
+        let ledger = Ledger::new();
+        let tokens: std::collections::HashSet<_> =
+            (0..10_000).map(|_| ledger.open().token.0).collect();
+        assert_eq!(tokens.len(), 10_000);
+        let ones = tokens.iter().fold(0, |ones, token| ones | token);
+        assert_eq!(ones, u128::MAX, "every bit is used");
+    }
+
+    #[test]
+    fn a_token_that_has_served_is_deleted_by_the_next_operation_that_commits() {
+        let ledger = Ledger::new();
+        let first = ledger.open();
+        let token = format!("{:032x}", first.token.0);
+        assert!(!first.sql(Dialect::Postgres).contains("DELETE"));
+        first.close(Outcome::Committed);
+        let undone = ledger.open();
+        let deletes = format!("DELETE FROM dbop_ledger WHERE token IN ('{token}')");
+        assert!(undone.sql(Dialect::Postgres).ends_with(&deletes));
+        undone.close(Outcome::Undone);
+        let committed = ledger.open();
+        assert!(committed.sql(Dialect::Mysql).ends_with(&deletes));
+        let next = format!("{:032x}", committed.token.0);
+        committed.close(Outcome::Committed);
+        let sql = ledger.open().sql(Dialect::Mysql);
+        assert!(!sql.contains(&token) && sql.contains(&next), "{sql}");
+    }
+
+    #[test]
+    fn many_tokens_are_deleted_in_portions() {
+        let ledger = Ledger::new();
+        let entries: Vec<_> = (0..40).map(|_| ledger.open()).collect();
+        for entry in entries {
+            entry.close(Outcome::Committed);
+        }
+        assert_eq!(ledger.open().served.len(), 32);
+        assert_eq!(ledger.open().served.len(), 8);
+    }
+}

@@ -1,0 +1,322 @@
+//! Connections that come and go, and what became of a commit whose answer was lost with one.
+
+use std::borrow::Cow;
+
+use super::{
+    Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
+    Pause, Phase, Start, State, Step, StopReason, Verified,
+};
+use crate::error::Kind;
+use crate::event::EventKind;
+use crate::retry::{Scope, Verdict, verdict};
+use crate::{Batches, Dialect, Error, Fault, FaultClass, Level, Setting};
+
+/// What an operation has promised, and what it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// It asked for read-only.
+    pub read_only: bool,
+    /// Its work done twice is the same as done once.
+    pub idempotent: bool,
+    /// Its connections come from a source that has more of them.
+    pub fresh_connections: bool,
+    /// How to find out what became of a commit whose answer was lost.
+    pub resolution: Resolution,
+}
+
+/// How to find out what became of a commit whose answer was lost. The question is asked on a fresh
+/// connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// Not at all: the outcome stays unknown.
+    #[default]
+    Nothing,
+    /// The caller looks for the work.
+    Verify,
+    /// PostgreSQL is asked for the status of the transaction, whose id was read before the commit.
+    TransactionStatus,
+    /// A token is committed with the work, and then looked for by inserting it again, which waits
+    /// for the transaction that may still hold it.
+    Ledger,
+}
+
+impl Terms {
+    /// Checks that the outcome can be found out so on this database.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub fn check(self, dialect: Dialect) -> Result<(), Error> {
+        match (self.resolution, dialect) {
+            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
+                Err(Error::new(Kind::UnsupportedSetting {
+                    setting: Setting::TransactionStatus,
+                    dialect,
+                    in_savepoint: false,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// There is a connection. `batches` are for where the operation stands on it.
+    pub fn connected(&mut self, start: Start, batches: Cow<'a, Batches>) {
+        if batches.begins_immediate() {
+            start.membership.set_immediate();
+        }
+        if let (Some(setting), 0..=1, false) = (batches.skipped(), self.attempt, self.asking) {
+            self.event = Some(self.event(EventKind::SettingSkipped(setting), None));
+        }
+        self.membership = Some(start.membership);
+        self.batches = Some(batches);
+        self.connection_broken = false;
+        self.connection_new = self.asking;
+        // An operation before us in the same transaction has lost it and the error was swallowed.
+        if self.lost().is_some() {
+            let lost = FailureAnswer::Own(Kind::TransactionLost);
+            self.fail(Phase::Begin, None, lost);
+            return self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: false,
+            });
+        }
+        match self.asking {
+            // Whatever it is, it is not where the commit was.
+            true if self.is_savepoint() => self.finish_unknown(),
+            true => self.state = self.question(),
+            false => self.state = State::Begin,
+        }
+    }
+
+    /// There is no connection. `advice` says whether to try again; by default the fault decides.
+    pub fn connect_failed(&mut self, fault: Fault, advice: Advice) {
+        self.connection_broken = true;
+        if self.asking {
+            return self.asking_failed(Some(fault), advice);
+        }
+        let answer = FailureAnswer::Own(Kind::NoConnection);
+        self.fail(Phase::Connect, Some(fault), answer);
+        if let Some(failure) = &mut self.failure {
+            failure.advice = advice;
+        }
+        self.decide(Aftermath {
+            undone: true,
+            enclosing_alive: true,
+        });
+    }
+
+    /// The query of the last step was answered.
+    pub fn read_done(&mut self, result: Result<Option<String>, Fault>) {
+        match (&self.state, result) {
+            (State::ReadId, Ok(id)) => {
+                self.transaction_id = Some(id.and_then(|id| id.parse().ok()));
+                self.state = State::Commit;
+            }
+            (State::ReadId, Err(fault)) => self.batch_failed(
+                match fault.class() {
+                    // As the COMMIT would have told.
+                    FaultClass::TransactionAborted => Phase::Commit,
+                    _ => Phase::Body,
+                },
+                fault,
+            ),
+            (State::ReadStatus, Ok(status)) => match status.as_deref() {
+                Some("committed") => self.found(true),
+                Some("aborted") => self.found(false),
+                // It can still end either way.
+                Some("in progress") => self.ask_again(Handling::Keep, None),
+                _ => self.finish_unknown(),
+            },
+            (State::ReadStatus, Err(fault)) => self.asking_failed(Some(fault), Advice::Judge),
+            _ => debug_assert!(false, "no query was asked for"),
+        }
+    }
+
+    /// The caller has looked. `depth` is the number of transactions and savepoints now open on the
+    /// connection, `None` if its transaction manager is in an error state.
+    pub fn verify_done(&mut self, verified: Verified, depth: Option<u32>) {
+        let base = match self.batches().level() {
+            Level::Transaction => 0,
+            Level::Savepoint(depth) => depth.get(),
+        };
+        self.connection_broken |= depth != Some(base);
+        match verified {
+            Verified::Committed(committed) => self.found(committed),
+            Verified::Failed { fault, advice } => self.asking_failed(fault, advice),
+            Verified::Panicked => {
+                self.event = Some(self.event(EventKind::Panicked, self.failure.as_ref()));
+                let stop = StopReason::Panicked;
+                self.finish(Answer::Panic, Outcome::Unknown, stop, false);
+            }
+        }
+    }
+
+    pub(super) fn begin_attempt(&mut self) {
+        if !self.in_attempt {
+            self.in_attempt = true;
+            self.attempt = self.attempt.saturating_add(1);
+            self.failure = None;
+            self.rollback_fault = None;
+            self.transaction_id = None;
+        }
+        self.connection_new = false;
+    }
+
+    pub(super) fn pause(&mut self, pause: Pause, after: AfterPause) -> Step<'_> {
+        self.in_attempt &= !pause.settled;
+        self.state = match (pause.connection, after) {
+            (Handling::GiveBack | Handling::Discard, _) => {
+                self.spare = self.retries_left();
+                self.membership = None;
+                self.batches = None;
+                State::Connect
+            }
+            (_, AfterPause::Begin) => State::Begin,
+            (_, AfterPause::Commit) => State::CommitAgain,
+            (_, AfterPause::Ask) => self.question(),
+        };
+        Step::Pause(pause)
+    }
+
+    pub(super) fn needs_transaction_id(&self) -> bool {
+        self.terms.resolution == Resolution::TransactionStatus
+            && self.dialect == Dialect::Postgres
+            && !self.is_savepoint()
+    }
+
+    /// The answer to the COMMIT is lost, or says nothing about it.
+    pub(super) fn commit_unknown(&mut self) {
+        let Some(failure) = self.failure else {
+            return debug_assert!(false, "a lost commit without a failure");
+        };
+        let never_sent = |fault: Fault| fault.class() == FaultClass::NotConnected;
+        if failure.fault.is_some_and(never_sent)
+            || self.batches().is_read_only()
+            || self.transaction_id == Some(None)
+        {
+            return self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: true,
+            });
+        }
+        let failure = worth_another_try(failure);
+        if self.terms.idempotent {
+            let undone = Aftermath {
+                undone: true,
+                enclosing_alive: true,
+            };
+            if let Ok(pause) = self.verdict(&failure, undone) {
+                self.unsettled = true;
+                return self.try_again(pause);
+            }
+        } else if self.terms.fresh_connections && self.terms.resolution != Resolution::Nothing {
+            self.asking = true;
+            let connection = if self.connection_broken {
+                Handling::Discard
+            } else {
+                Handling::Keep
+            };
+            return self.ask(connection, failure.fault);
+        }
+        self.finish_unknown();
+    }
+
+    /// Asks, after a delay. `fault`: the last one that was in the way.
+    fn ask(&mut self, connection: Handling, fault: Option<Fault>) {
+        let delay = self.next_delay(false, fault);
+        let mut event = self.event(EventKind::Asking, self.failure.as_ref());
+        event.fault = fault.or(event.fault);
+        event.delay = Some(delay);
+        self.event = Some(event);
+        let pause = Pause {
+            delay,
+            connection,
+            settled: false,
+        };
+        self.state = State::Pause(pause, AfterPause::Ask);
+    }
+
+    fn ask_again(&mut self, connection: Handling, fault: Option<Fault>) {
+        if self.take_retry() {
+            self.ask(connection, fault);
+        } else {
+            self.finish_unknown();
+        }
+    }
+
+    fn asking_failed(&mut self, fault: Option<Fault>, advice: Advice) {
+        let connection = match verdict(fault, advice, Scope::Transaction, true, &self.policy) {
+            _ if advice == Advice::Never => return self.finish_unknown(),
+            _ if fault.is_some_and(|fault| !fault.leaves_connection_usable()) => Handling::Discard,
+            Verdict::GiveUp | Verdict::Escalate => return self.finish_unknown(),
+            Verdict::NeedsConnection => Handling::Discard,
+            _ if self.connection_broken => Handling::Discard,
+            Verdict::Retry | Verdict::RetryOnce => Handling::Keep,
+            Verdict::RetryReplanned => Handling::ClearStatementCache,
+        };
+        self.ask_again(connection, fault);
+    }
+
+    fn question(&self) -> State {
+        match self.terms.resolution {
+            Resolution::TransactionStatus => State::ReadStatus,
+            Resolution::Ledger => State::Probe,
+            Resolution::Nothing | Resolution::Verify => State::Verify,
+        }
+    }
+
+    pub(super) fn status_query(&self) -> Cow<'static, str> {
+        let id = self.transaction_id.flatten().unwrap_or_default();
+        Cow::Owned(format!("SELECT pg_xact_status('{id}'::xid8) AS s"))
+    }
+
+    /// The token was inserted again: that fails if it is there.
+    pub(super) fn probed(&mut self, result: Result<(), Fault>) {
+        let found = match result {
+            Ok(()) => Ok(false),
+            Err(fault) if fault.class() == FaultClass::Constraint => Ok(true),
+            Err(fault) if !fault.leaves_connection_usable() => {
+                self.connection_broken = true;
+                return self.asking_failed(Some(fault), Advice::Judge);
+            }
+            Err(fault) => Err(fault),
+        };
+        self.state = State::ProbeRollback(found);
+    }
+
+    pub(super) fn probe_rolled_back(&mut self, found: Result<bool, Fault>, rolled_back: bool) {
+        self.connection_broken |= !rolled_back;
+        match found {
+            Ok(committed) => self.found(committed),
+            Err(fault) => self.asking_failed(Some(fault), Advice::Judge),
+        }
+    }
+
+    /// Whether the work is there is known.
+    fn found(&mut self, committed: bool) {
+        self.asking = false;
+        if committed {
+            self.event = Some(self.event(EventKind::FoundCommitted, self.failure.as_ref()));
+            let stop = StopReason::Succeeded;
+            self.finish(Answer::Value, Outcome::Committed, stop, false);
+        } else {
+            self.failure = self.failure.map(worth_another_try);
+            self.decide(Aftermath {
+                undone: true,
+                enclosing_alive: true,
+            });
+        }
+    }
+}
+
+/// Where the outcome is settled, that it was unknown is no reason to give up.
+fn worth_another_try(mut failure: Failure) -> Failure {
+    let unknown = |fault: Fault| fault.class() == FaultClass::OutcomeUnknown;
+    if failure.advice == Advice::Judge && failure.fault.is_some_and(unknown) {
+        failure.advice = Advice::Retry;
+    }
+    failure
+}
