@@ -22,10 +22,33 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
     {
         std::future::ready(Ok(SessionBefore::default()))
     }
+
+    /// Reads one text. Only PostgreSQL is asked for any.
+    #[doc(hidden)]
+    fn read_text<C>(
+        _conn: &mut C,
+        _sql: &str,
+    ) -> impl Future<Output = QueryResult<Option<String>>> + Send
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        std::future::ready(Ok(None))
+    }
 }
 
 #[cfg(feature = "postgres")]
-impl SupportedBackend for diesel::pg::Pg {}
+impl SupportedBackend for diesel::pg::Pg {
+    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::Text;
+        use diesel_async::RunQueryDsl as _;
+
+        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
+        Ok(row.into())
+    }
+}
 
 #[cfg(feature = "mysql")]
 impl SupportedBackend for diesel::mysql::Mysql {}

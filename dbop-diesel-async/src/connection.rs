@@ -1,7 +1,5 @@
 //! The one primitive that opens and closes transactions and savepoints.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use dbop_core::Batch;
 use diesel::QueryResult;
 use diesel::connection::{CacheSize, TransactionManagerStatus};
@@ -44,33 +42,4 @@ pub(crate) fn clear_statement_cache<C: AsyncConnection>(conn: &mut C) {
     // A connection without a cache has no stale plans, so the cache was on.
     conn.set_prepared_statement_cache_size(CacheSize::Disabled);
     conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
-}
-
-/// Holds the connection while an operation runs on it. Dropped before it is disarmed, that is
-/// when the operation's future is dropped half-way, it makes the connection refuse every further
-/// transaction, so that pools throw it away.
-#[derive(Debug)]
-pub(crate) struct Guard<'c, C: AsyncConnection> {
-    pub(crate) conn: &'c mut C,
-    armed: bool,
-}
-
-impl<'c, C: AsyncConnection> Guard<'c, C> {
-    pub(crate) const fn new(conn: &'c mut C) -> Self {
-        Self { conn, armed: true }
-    }
-
-    pub(crate) const fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl<C: AsyncConnection> Drop for Guard<'_, C> {
-    fn drop(&mut self) {
-        if self.armed {
-            // diesel-async's wrapper of sync connections panics if a statement was cancelled under
-            // it on a current-thread runtime. Let out while panicking, that would abort.
-            _ = catch_unwind(AssertUnwindSafe(|| status(self.conn).set_in_error()));
-        }
-    }
 }

@@ -1,72 +1,81 @@
 //! The loop: does what the machine says.
 
+use std::any::Any;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use dbop_core::{BodyEnd, Machine, SessionBefore, Start, Step};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{Call, Failed, Summary, answer, depth, refused};
+use dbop_diesel::adapter::{Call, Failed, Summary, answer, depth, refused, verified};
 use diesel::result::Error as DieselError;
+use diesel_async::AsyncConnectionCore;
 use futures_util::FutureExt as _;
 
-use crate::connection::{Guard, clear_statement_cache, execute, status};
-use crate::{Body, Clock, Connection, FailedAttempt, OperationError, Report, SupportedBackend};
+use crate::connection::{clear_statement_cache, execute, status};
+use crate::hold::{Guard, Hold};
+use crate::operation::Verify;
+use crate::{Body, Clock, ConnectError, FailedAttempt, OperationError, Report, SupportedBackend};
+
+type BackendOf<H> = <<H as Hold>::Conn as AsyncConnectionCore>::Backend;
 
 /// Runs an operation. The failed attempts are kept in `story`, if there is one.
-pub(crate) async fn drive<C, T, E, F>(
+pub(crate) async fn drive<H, T, E, F, V>(
     call: Call<'_>,
     clock: &dyn Clock,
-    conn: &mut C,
+    hold: H,
     mut operation: F,
+    mut verify: V,
     fallback: Option<T>,
     mut story: Option<&mut Vec<FailedAttempt<E>>>,
 ) -> (Result<T, E>, Summary)
 where
-    C: Connection,
+    H: Hold,
     T: Send,
     E: OperationError + Send,
-    F: for<'r> Body<&'r mut C, Result<T, E>>,
+    F: for<'r> Body<&'r mut H::Conn, Result<T, E>>,
+    V: Verify<H::Conn, E>,
 {
-    let dialect = C::Backend::DIALECT;
-    let Some(base) = depth(status(conn)) else {
-        return refused(DieselError::BrokenTransactionManager.into());
-    };
-    let start = Start::join(std::ptr::from_mut(status(conn)).addr(), base, &call.policy);
-    let mut guard = Guard::new(conn);
-    let before = if dialect.needs_session_before(&call.settings) {
-        match <C::Backend as SupportedBackend>::session_before(guard.conn).await {
-            Ok(before) => before,
-            Err(error) => {
-                guard.disarm();
-                return refused(error.into());
-            }
-        }
-    } else {
-        SessionBefore::default()
-    };
-    let batches = match call.batches(dialect, &start, before) {
-        Ok(batches) => batches,
-        Err(error) => {
-            guard.disarm();
-            return refused(error);
-        }
-    };
-    let mut machine = Machine::new(start, &batches, call.policy, call.settings.read_only);
+    let dialect = BackendOf::<H>::DIALECT;
+    let terms = call.terms(H::IS_FRESH);
+    if let Err(error) = terms.check(dialect) {
+        return refused(E::from_dbop(error));
+    }
+    let entry = call.ledger.map(Ledger::open);
+    let mut machine = Machine::new(dialect, call.policy, terms);
+    let mut guard = Guard::new(hold);
 
+    let mut base = 0;
     let mut value = None;
     let mut panic = None;
     let mut failed = Failed::default();
     loop {
         match machine.step() {
+            Step::Connect => match guard.hold.connect().await {
+                Ok(()) => {
+                    let hold = &mut guard.hold;
+                    match start(&call, &mut machine, hold, entry.as_ref(), &mut failed).await {
+                        Ok(depth) => base = depth,
+                        Err(error) => {
+                            guard.disarm();
+                            return refused(error);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let (fault, advice) = failed.in_connect(dialect, error);
+                    machine.connect_failed(fault, advice);
+                }
+            },
             Step::Batch(batch) => {
                 let purpose = batch.purpose;
-                let result = execute(guard.conn, batch, base).await;
+                let result = execute(guard.hold.conn(), batch, base).await;
                 machine.batch_done(result.map_err(|e| failed.in_batch(dialect, purpose, e)));
             }
             Step::Body => {
                 // The user's code is in here: the clone, the body, and what the error says.
-                let (operation, conn) = (&mut operation, &mut *guard.conn);
+                let (operation, conn) = (&mut operation, guard.hold.conn());
                 let (value, failed) = (&mut value, &mut failed);
-                let attempt = AssertUnwindSafe(async move {
+                let attempt = async move {
                     let attempt = operation.clone();
                     match attempt(conn).await {
                         Ok(returned) => {
@@ -75,34 +84,47 @@ where
                         }
                         Err(error) => failed.in_body(dialect, error),
                     }
-                });
-                let end = attempt.catch_unwind().await.unwrap_or_else(|payload| {
-                    panic = Some(payload);
-                    BodyEnd::Panicked
-                });
-                machine.body_done(end, depth(status(guard.conn)));
+                };
+                let end = caught(attempt, &mut panic).await;
+                let end = end.unwrap_or(BodyEnd::Panicked);
+                machine.body_done(end, depth(status(guard.hold.conn())));
+            }
+            Step::Read(sql) => {
+                let conn = guard.hold.conn();
+                let result = <BackendOf<H> as SupportedBackend>::read_text(conn, sql).await;
+                machine.read_done(result.map_err(|error| failed.in_query(dialect, error)));
+            }
+            Step::Verify => {
+                let (verify, conn) = (&mut verify, guard.hold.conn());
+                let look = async move { verified(dialect, verify.verify(conn).await) };
+                let found = caught(look, &mut panic).await;
+                let found = found.unwrap_or(Verified::Panicked);
+                machine.verify_done(found, depth(status(guard.hold.conn())));
             }
             Step::Report(event) => call.record(dialect, &event, &failed),
-            Step::Pause {
-                delay,
-                clear_statement_cache: clear,
-            } => {
-                value = None;
-                failed.tell(story.as_deref_mut());
-                if clear {
-                    clear_statement_cache(guard.conn);
+            Step::Pause(pause) => {
+                if pause.settled {
+                    value = None;
+                    failed.tell(story.as_deref_mut());
                 }
-                if !delay.is_zero() {
-                    clock.sleep(delay).await;
+                match pause.connection {
+                    Handling::ClearStatementCache => clear_statement_cache(guard.hold.conn()),
+                    handling => guard.hold.let_go(handling),
+                }
+                if !pause.delay.is_zero() {
+                    clock.sleep(pause.delay).await;
                 }
             }
             Step::Done(done) => {
+                drop(machine);
                 if done.connection_broken {
-                    status(guard.conn).set_in_error();
+                    guard.hold.let_go(Handling::Discard);
                 }
                 guard.disarm();
+                if let Some(entry) = entry {
+                    entry.close(done.outcome);
+                }
                 if let Some(payload) = panic {
-                    drop(machine);
                     resume_unwind(payload);
                 }
                 return answer(done, value, fallback, failed, story);
@@ -111,24 +133,67 @@ where
     }
 }
 
+/// Begins on a connection: how many transactions and savepoints are open on it?
+async fn start<'a, H: Hold, E: OperationError>(
+    call: &Call<'a>,
+    machine: &mut Machine<'a>,
+    hold: &mut H,
+    entry: Option<&Entry<'_>>,
+    failed: &mut Failed<E>,
+) -> Result<u32, E> {
+    let dialect = BackendOf::<H>::DIALECT;
+    let conn = hold.conn();
+    let Some(base) = depth(status(conn)) else {
+        if !H::IS_FRESH {
+            return Err(DieselError::BrokenTransactionManager.into());
+        }
+        hold.let_go(Handling::Discard);
+        let error = ConnectError::new(DieselError::BrokenTransactionManager);
+        let (fault, advice) = failed.in_connect(dialect, error);
+        machine.connect_failed(fault, advice);
+        return Ok(0);
+    };
+    let key = std::ptr::from_mut(status(conn)).addr();
+    let start = Start::join(key, base, machine.retries_left());
+    let before = if dialect.needs_session_before(&call.settings) {
+        <BackendOf<H> as SupportedBackend>::session_before(conn).await?
+    } else {
+        SessionBefore::default()
+    };
+    let batches = call.batches::<E>(dialect, &start, before, entry)?;
+    machine.connected(start, batches);
+    Ok(base)
+}
+
+/// Runs the user's code. What it panics with is kept.
+async fn caught<R>(
+    code: impl Future<Output = R> + Send,
+    panic: &mut Option<Box<dyn Any + Send>>,
+) -> Option<R> {
+    let result = AssertUnwindSafe(code).catch_unwind().await;
+    result.map_err(|payload| *panic = Some(payload)).ok()
+}
+
 /// Runs an operation and tells the whole story.
-pub(crate) async fn report<C, T, E, F>(
+pub(crate) async fn report<H, T, E, F, V>(
     call: Call<'_>,
     clock: &dyn Clock,
-    conn: &mut C,
+    hold: H,
     operation: F,
+    verify: V,
     fallback: Option<T>,
 ) -> Report<T, E>
 where
-    C: Connection,
+    H: Hold,
     T: Send,
     E: OperationError + Send,
-    F: for<'r> Body<&'r mut C, Result<T, E>>,
+    F: for<'r> Body<&'r mut H::Conn, Result<T, E>>,
+    V: Verify<H::Conn, E>,
 {
     let started = clock.now();
     let mut failures = Vec::new();
-    let (result, summary) =
-        drive(call, clock, conn, operation, fallback, Some(&mut failures)).await;
+    let story = Some(&mut failures);
+    let (result, summary) = drive(call, clock, hold, operation, verify, fallback, story).await;
     Report {
         result,
         failures,

@@ -16,17 +16,20 @@ pub use body::Body;
 pub use clock::{Clock, TokioClock};
 pub use connection::Connection;
 pub use dbop_diesel::{
-    Advice, Backoff, Code, DefaultTimeouts, Dialect, Error, FailedAttempt, Fault, FaultClass,
-    Jitter, LogLevels, OperationError, Outcome, Phase, Report, RetryPolicy, Setting, SqlState,
-    StopReason, diesel_error_in, fault_of,
+    Advice, Backoff, Code, ConnectError, DefaultTimeouts, Dialect, Error, FailedAttempt, Fault,
+    FaultClass, Jitter, Ledger, LogLevels, OperationError, Outcome, Phase, Report, RetryPolicy,
+    Setting, SqlState, StopReason, diesel_error_in, fault_of,
 };
-pub use operation::{FallbackOperation, Operation};
+pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
 pub use runner::Runner;
+pub use source::Source;
 
 mod backend;
 mod body;
 mod clock;
 mod connection;
 mod driver;
+mod hold;
 mod operation;
 mod runner;
+mod source;

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 
-use dbop_core::{Name, Settings};
+use dbop_core::{Ledger, Name, Resolution, Settings};
 use dbop_diesel::adapter::Call;
 
 use crate::driver::{drive, report};
-use crate::{Body, Clock, Connection, OperationError, Report, Runner};
+use crate::hold::{Fresh, Given};
+use crate::{Body, Clock, Connection, OperationError, Report, Runner, Source};
 
 /// An operation with a name and settings of its own, from [`Runner::operation`].
 ///
@@ -20,6 +21,7 @@ pub struct Operation<'a> {
     pub(crate) name: &'a str,
     pub(crate) settings: Settings,
     pub(crate) max_retries: Option<u32>,
+    pub(crate) idempotent: bool,
 }
 
 impl<'a> Operation<'a> {
@@ -36,6 +38,58 @@ impl<'a> Operation<'a> {
         FallbackOperation {
             operation: self,
             value,
+        }
+    }
+
+    /// Finds out what became of a commit whose answer was lost by looking for the work: `look` is
+    /// run on a fresh connection, outside of a transaction, and says whether it is there.
+    ///
+    /// If it is, the operation's value is returned as if nothing had happened; if not, the
+    /// operation is tried again. A look that fails is repeated as long as there are retries left.
+    ///
+    /// **It has a race**: a COMMIT that is held up on its way can still arrive after the look found
+    /// nothing, and the work is then done twice. [`ledger`](Self::ledger) has none.
+    pub const fn verify<C, E, V>(self, look: V) -> ResolvingOperation<'a, V>
+    where
+        V: for<'r> Body<&'r mut C, Result<bool, E>>,
+    {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::Verify,
+            ledger: None,
+            look,
+        }
+    }
+
+    /// Finds out what became of a commit whose answer was lost by asking PostgreSQL for the status
+    /// of the transaction, for which its id is read in front of every COMMIT: one more round trip.
+    /// PostgreSQL only; elsewhere it is an error when the operation is run.
+    ///
+    /// While the server says "in progress" it is asked again, as long as there are retries left.
+    /// A transaction without an id has written nothing, and is tried again without being asked for.
+    /// After a failover to a standby that had not received everything, an id can mean another
+    /// transaction: see [`ledger`](Self::ledger).
+    pub const fn transaction_status(self) -> ResolvingOperation<'a, Unverified> {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::TransactionStatus,
+            ledger: None,
+            look: Unverified,
+        }
+    }
+
+    /// Finds out what became of a commit whose answer was lost by a token that is committed with
+    /// the work, in the table [`Ledger::create_table`] creates. It costs no round trip.
+    ///
+    /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`. The
+    /// outcome stays unknown only if the server could not be asked before the retries ran out.
+    /// SQLite needs no ledger and gets no token.
+    pub const fn ledger(self, ledger: &'a Ledger) -> ResolvingOperation<'a, Unverified> {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::Ledger,
+            ledger: Some(ledger),
+            look: Unverified,
         }
     }
 
@@ -59,8 +113,12 @@ impl<'a> Operation<'a> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let (call, clock) = (self.call(), self.clock());
-        async move { drive(call, clock, conn, operation, None, None).await.0 }
+        let (call, clock, hold) = (self.call(), self.clock(), Given(conn));
+        async move {
+            drive(call, clock, hold, operation, Unverified, None, None)
+                .await
+                .0
+        }
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -79,8 +137,56 @@ impl<'a> Operation<'a> {
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let (call, clock) = (self.call(), self.clock());
-        async move { report(call, clock, conn, operation, None).await }
+        let (call, clock, hold) = (self.call(), self.clock(), Given(conn));
+        async move { report(call, clock, hold, operation, Unverified, None).await }
+    }
+
+    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run_on`], and if a setting is not valid or not supported here.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<'c, S, T, E, F>(
+        &self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, S, T, E, F>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let (call, clock, hold) = (self.call(), self.clock(), Fresh::from(source));
+        async move {
+            drive(call, clock, hold, operation, Unverified, None, None)
+                .await
+                .0
+        }
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<'c, S, T, E, F>(
+        &self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, S, T, E, F>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let (call, clock, hold) = (self.call(), self.clock(), Fresh::from(source));
+        async move { report(call, clock, hold, operation, Unverified, None).await }
     }
 
     fn clock(&self) -> &'a dyn Clock {
@@ -93,6 +199,9 @@ impl<'a> Operation<'a> {
             name: Name::Given(self.name),
             settings: self.settings,
             policy: self.policy(),
+            idempotent: self.idempotent,
+            resolution: Resolution::Nothing,
+            ledger: None,
             mode: "async",
         }
     }
@@ -120,19 +229,16 @@ impl<'a, T: Send> FallbackOperation<'a, T> {
         self,
         conn: &'c mut C,
         operation: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, T, E, F>
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, E, F, T>
     where
         C: Connection,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
-        let (call, clock) = (settings.call(), settings.clock());
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let value = Some(self.value);
         async move {
-            drive(call, clock, conn, operation, Some(value), None)
+            drive(call, clock, Given(conn), operation, Unverified, value, None)
                 .await
                 .0
         }
@@ -147,17 +253,164 @@ impl<'a, T: Send> FallbackOperation<'a, T> {
         self,
         conn: &'c mut C,
         operation: F,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, T, E, F>
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, E, F, T>
     where
         C: Connection,
         E: OperationError + Send,
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
-        let (call, clock) = (settings.call(), settings.clock());
-        async move { report(call, clock, conn, operation, Some(value)).await }
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let value = Some(self.value);
+        async move { report(call, clock, Given(conn), operation, Unverified, value).await }
+    }
+
+    /// Runs the operation on a fresh connection; see [`Operation::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// Those that a fallback value cannot replace; see [`Operation::fallback`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<'c, S, E, F>(
+        self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, S, E, F, T>
+    where
+        S: Source,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let (hold, value) = (Fresh::from(source), Some(self.value));
+        async move {
+            drive(call, clock, hold, operation, Unverified, value, None)
+                .await
+                .0
+        }
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<'c, S, E, F>(
+        self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, S, E, F, T>
+    where
+        S: Source,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let (hold, value) = (Fresh::from(source), Some(self.value));
+        async move { report(call, clock, hold, operation, Unverified, value).await }
+    }
+}
+
+/// An operation that finds out what became of a commit whose answer was lost, from
+/// [`Operation::verify`], [`Operation::transaction_status`] and [`Operation::ledger`]. That takes a
+/// fresh connection, so it runs on a [`Source`] only.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an operation does nothing until it is given connections with `run_on`"]
+pub struct ResolvingOperation<'a, V> {
+    operation: Operation<'a>,
+    resolution: Resolution,
+    ledger: Option<&'a Ledger>,
+    look: V,
+}
+
+impl<'a, V> ResolvingOperation<'a, V> {
+    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run_on`], and if a setting is not valid or not supported here.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<'c, S, T, E, F>(
+        &self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, S, T, E, F, V>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        V: Verify<S::Conn, E>,
+    {
+        let (call, clock) = (self.call(), self.operation.clock());
+        let hold = Fresh::from(source);
+        let look = self.look.clone();
+        async move {
+            drive(call, clock, hold, operation, look, None, None)
+                .await
+                .0
+        }
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<'c, S, T, E, F>(
+        &self,
+        source: &'c S,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, S, T, E, F, V>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        V: Verify<S::Conn, E>,
+    {
+        let (call, clock) = (self.call(), self.operation.clock());
+        let hold = Fresh::from(source);
+        let look = self.look.clone();
+        async move { report(call, clock, hold, operation, look, None).await }
+    }
+
+    const fn call(&self) -> Call<'a> {
+        Call {
+            resolution: self.resolution,
+            ledger: self.ledger,
+            ..self.operation.call()
+        }
+    }
+}
+
+/// How an operation's work is looked for: an async closure like an operation that returns whether
+/// it is there. Implemented for everything that fits.
+pub trait Verify<C, E>: Clone + Send {
+    /// Looks.
+    fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send;
+}
+
+impl<F, C, E> Verify<C, E> for F
+where
+    F: for<'r> Body<&'r mut C, Result<bool, E>>,
+{
+    fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
+        self.clone()(conn)
+    }
+}
+
+/// Nobody looks for the work.
+#[derive(Clone, Copy, Debug)]
+pub struct Unverified;
+
+impl<C: Send, E: OperationError + Send> Verify<C, E> for Unverified {
+    async fn verify(&mut self, _conn: &mut C) -> Result<bool, E> {
+        Err(diesel::result::Error::NotFound.into())
     }
 }

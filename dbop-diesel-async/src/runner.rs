@@ -5,11 +5,13 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::{Config, Name, Settings};
+use dbop_core::{Config, Name, Resolution, Settings};
 use dbop_diesel::adapter::Call;
 
 use crate::driver::{drive, report};
-use crate::{Body, Clock, Connection, Operation, OperationError, Report, TokioClock};
+use crate::hold::{Fresh, Given};
+use crate::operation::Unverified;
+use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, TokioClock};
 
 /// Runs database operations safely: in a transaction or savepoint of their own, with retries where
 /// a retry can succeed, and with settings that are gone afterwards.
@@ -100,8 +102,9 @@ impl Runner {
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         let call = self.call(Location::caller());
+        let hold = Given(conn);
         async move {
-            drive(call, &*self.clock, conn, operation, None, None)
+            drive(call, &*self.clock, hold, operation, Unverified, None, None)
                 .await
                 .0
         }
@@ -125,7 +128,67 @@ impl Runner {
         F: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         let call = self.call(Location::caller());
-        async move { report(call, &*self.clock, conn, operation, None).await }
+        let hold = Given(conn);
+        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
+    }
+
+    /// Runs an operation on a connection from a pool, or on one that is made for it.
+    ///
+    /// This is [`run`](Self::run) for what a connection of the caller's cannot survive: a fault
+    /// that needs a new connection gets one, and getting it is a part of the attempt, retried like
+    /// the rest. A broken connection leaves the pool at once, and so does one to a server that
+    /// takes no writes after a failover. Before a delay of 10 ms and more, a pool's connection is
+    /// given back, so that others can use it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and if there is no connection
+    /// ([`is_no_connection`](dbop_core::Error::is_no_connection)).
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_on<'a, S, T, E, F>(
+        &'a self,
+        source: &'a S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, S, T, E, F>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let call = self.call(Location::caller());
+        let hold = Fresh::from(source);
+        async move {
+            drive(call, &*self.clock, hold, operation, Unverified, None, None)
+                .await
+                .0
+        }
+    }
+
+    /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_on_report<'a, S, T, E, F>(
+        &'a self,
+        source: &'a S,
+        operation: F,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, S, T, E, F>
+    where
+        S: Source,
+        T: Send,
+        E: OperationError + Send,
+        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+    {
+        let call = self.call(Location::caller());
+        let hold = Fresh::from(source);
+        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
     }
 
     fn call(&self, location: &'static Location<'static>) -> Call<'_> {
@@ -134,6 +197,9 @@ impl Runner {
             name: Name::Call(location),
             settings: Settings::default(),
             policy: *self.config.policy(),
+            idempotent: false,
+            resolution: Resolution::Nothing,
+            ledger: None,
             mode: "async",
         }
     }

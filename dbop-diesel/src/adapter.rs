@@ -6,14 +6,15 @@ use std::fmt::Display;
 use std::num::NonZeroU32;
 
 use dbop_core::{
-    Answer, Batches, BodyEnd, Config, Dialect, Done, Event, Fault, FaultClass, Name, Outcome,
-    Purpose, RetryPolicy, SessionBefore, Settings, Start, StopReason, Subject,
+    Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
+    Ledger, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings, Start,
+    StopReason, Subject, Terms, Verified,
 };
 use diesel::QueryResult;
 use diesel::connection::{InstrumentationEvent, TransactionDepthChange, TransactionManagerStatus};
 use diesel::result::Error as DieselError;
 
-use crate::{FailedAttempt, OperationError, fault_of};
+use crate::{ConnectError, FailedAttempt, OperationError, fault_of};
 
 /// Everything about a run but the connection, the operation and the clock.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +27,28 @@ pub struct Call<'a> {
     pub settings: Settings,
     /// How often it may be tried.
     pub policy: RetryPolicy,
+    /// Whether its work done twice is the same as done once.
+    pub idempotent: bool,
+    /// How to find out what became of a commit whose answer was lost.
+    pub resolution: Resolution,
+    /// Where its token is, if it has one.
+    pub ledger: Option<&'a Ledger>,
     /// `sync` or `async`.
     pub mode: &'static str,
 }
 
 impl<'a> Call<'a> {
+    /// What the machine has to know about it.
+    #[must_use]
+    pub const fn terms(&self, fresh_connections: bool) -> Terms {
+        Terms {
+            read_only: self.settings.read_only,
+            idempotent: self.idempotent,
+            fresh_connections,
+            resolution: self.resolution,
+        }
+    }
+
     /// The SQL of the operation.
     ///
     /// # Errors
@@ -41,10 +59,19 @@ impl<'a> Call<'a> {
         dialect: Dialect,
         start: &Start,
         before: SessionBefore,
+        entry: Option<&Entry<'_>>,
     ) -> Result<Cow<'a, Batches>, E> {
-        self.config
+        let batches = self
+            .config
             .batches(dialect, start, &self.settings, before)
-            .map_err(E::from_dbop)
+            .map_err(E::from_dbop)?;
+        // What writes nothing needs no token, and can have none.
+        let entry = entry.filter(|_| !self.settings.read_only);
+        let sql = entry.map(|entry| entry.sql(dialect)).unwrap_or_default();
+        Ok(match sql.is_empty() {
+            true => batches,
+            false => Cow::Owned(batches.into_owned().opened_with(&sql)),
+        })
     }
 
     /// Writes the record of an event.
@@ -95,7 +122,13 @@ pub fn answer<T, E: OperationError>(
         outcome: done.outcome,
     };
     let error = match (done.answer, value) {
-        (Answer::Value, Some(value)) => return (Ok(value), summary),
+        (Answer::Value, Some(value)) => {
+            // What was survived within the attempt is a part of the story.
+            if failed.first.is_some() {
+                failed.tell(story);
+            }
+            return (Ok(value), summary);
+        }
         (Answer::Own(error), _) => E::from_dbop(failed.explain(error)),
         _ => failed.take_error(),
     };
@@ -123,6 +156,7 @@ pub struct Failed<E> {
 enum First<E> {
     Operation(E),
     Batch(DieselError),
+    Connect(ConnectError),
 }
 
 impl<E> Default for Failed<E> {
@@ -141,13 +175,34 @@ impl<E: OperationError> Failed<E> {
         let fault = fault_of(dialect, &error)
             .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown));
         match purpose {
-            Purpose::Begin | Purpose::Commit => {
+            Purpose::Begin => self.keep(fault, First::Batch(error)),
+            Purpose::Commit | Purpose::CommitAgain => {
                 self.fault = Some(fault);
                 self.first = Some(First::Batch(error));
             }
             _ => _ = self.rollback_error.get_or_insert(error),
         }
         fault
+    }
+
+    /// Keeps the error of a query.
+    pub fn in_query(&mut self, dialect: Dialect, error: DieselError) -> Fault {
+        self.in_batch(dialect, Purpose::Begin, error)
+    }
+
+    /// Keeps the error of connecting.
+    pub fn in_connect(&mut self, dialect: Dialect, error: ConnectError) -> (Fault, Advice) {
+        let (fault, advice) = error.fault(dialect);
+        self.keep(fault, First::Connect(error));
+        (fault, advice)
+    }
+
+    /// What is asked about an attempt can fail too, but does not change what went wrong in it.
+    fn keep(&mut self, fault: Fault, first: First<E>) {
+        if self.first.is_none() {
+            self.fault = Some(fault);
+            self.first = Some(first);
+        }
     }
 
     /// Keeps the error of the operation.
@@ -168,10 +223,7 @@ impl<E: OperationError> Failed<E> {
         let failed = std::mem::take(self);
         if let Some(story) = story {
             story.push(FailedAttempt {
-                error: failed.first.map(|first| match first {
-                    First::Operation(error) => error,
-                    First::Batch(error) => error.into(),
-                }),
+                error: failed.first.map(First::into_error),
                 fault: failed.fault,
                 rollback_error: failed.rollback_error,
             });
@@ -183,6 +235,7 @@ impl<E: OperationError> Failed<E> {
         let error = match self.first.as_ref()? {
             First::Operation(error) => error.diesel_error()?,
             First::Batch(error) => error,
+            First::Connect(error) => return Some(error),
         };
         Some(error)
     }
@@ -192,6 +245,7 @@ impl<E: OperationError> Failed<E> {
     fn explain(&mut self, error: dbop_core::Error) -> dbop_core::Error {
         match self.first.take() {
             Some(First::Batch(cause)) => error.with_source(cause),
+            Some(First::Connect(cause)) => error.with_source(cause.into_source()),
             Some(First::Operation(cause)) => {
                 let text = cause.diesel_error().map(ToString::to_string);
                 self.first = Some(First::Operation(cause));
@@ -206,11 +260,35 @@ impl<E: OperationError> Failed<E> {
 
     fn take_error(&mut self) -> E {
         match self.first.take() {
-            Some(First::Operation(error)) => error,
-            Some(First::Batch(error)) => error.into(),
+            Some(first) => first.into_error(),
             // The connection broke and the operation said Ok.
             None => DieselError::BrokenTransactionManager.into(),
         }
+    }
+}
+
+impl<E: OperationError> First<E> {
+    fn into_error(self) -> E {
+        match self {
+            Self::Operation(error) => error,
+            Self::Batch(error) => error.into(),
+            Self::Connect(error) => {
+                E::from_dbop(dbop_core::Error::no_connection(error.into_source()))
+            }
+        }
+    }
+}
+
+/// What the caller's look for the work of an attempt has found.
+pub fn verified<E: OperationError>(dialect: Dialect, result: Result<bool, E>) -> Verified {
+    match result {
+        Ok(committed) => Verified::Committed(committed),
+        Err(error) => Verified::Failed {
+            fault: error
+                .diesel_error()
+                .and_then(|error| fault_of(dialect, error)),
+            advice: error.advice(),
+        },
     }
 }
 
@@ -229,7 +307,7 @@ pub fn instrumentation_event(purpose: Purpose, base: u32) -> Option<Instrumentat
         Purpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
         Purpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
         Purpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
-        Purpose::RollbackAgain | Purpose::Ask | Purpose::Contain => None,
+        Purpose::CommitAgain | Purpose::RollbackAgain | Purpose::Ask | Purpose::Contain => None,
     }
 }
 
@@ -265,7 +343,7 @@ pub fn settle(
         }
         // Whatever the body left open goes with it; and a failed ROLLBACK leaves nothing that a
         // second one could roll back better.
-        (Purpose::Commit, Ok(())) | (Purpose::Rollback, _) => {
+        (Purpose::Commit | Purpose::CommitAgain, Ok(())) | (Purpose::Rollback, _) => {
             while valid.transaction_depth().map_or(0, NonZeroU32::get) > base {
                 valid.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
             }
@@ -303,3 +381,18 @@ impl From<Pragmas> for SessionBefore {
 #[cfg(feature = "sqlite")]
 pub const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
                                   (SELECT query_only FROM pragma_query_only) AS query_only";
+
+/// The answer to a query of the machine: one text, or nothing.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Debug, diesel::QueryableByName)]
+pub struct Text {
+    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
+    s: Option<String>,
+}
+
+#[cfg(feature = "postgres")]
+impl From<Text> for Option<String> {
+    fn from(text: Text) -> Self {
+        text.s
+    }
+}

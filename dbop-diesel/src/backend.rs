@@ -25,6 +25,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
     {
         Ok(SessionBefore::default())
     }
+
+    /// Reads one text. Only PostgreSQL is asked for any.
+    #[doc(hidden)]
+    fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        Ok(None)
+    }
 }
 
 #[doc(hidden)]
@@ -36,7 +45,11 @@ pub trait Sealed {}
 
 #[cfg(feature = "postgres")]
 mod postgres {
+    use diesel::connection::LoadConnection;
     use diesel::pg::Pg;
+    use diesel::{QueryResult, RunQueryDsl, sql_query};
+
+    use crate::adapter::Text;
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -44,6 +57,14 @@ mod postgres {
 
     impl SupportedBackend for Pg {
         const DIALECT: Dialect = Dialect::Postgres;
+
+        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let row: Text = sql_query(sql).get_result(conn)?;
+            Ok(row.into())
+        }
     }
 }
 

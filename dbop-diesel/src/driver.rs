@@ -1,92 +1,111 @@
 //! The loop: does what the machine says.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use dbop_core::{BodyEnd, Machine, SessionBefore, Start, Step};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
+use diesel::connection::Connection as DieselConnection;
 use diesel::result::Error as DieselError;
 
-use crate::adapter::{Call, Failed, Summary, answer, depth, refused};
+use crate::adapter::{Call, Failed, Summary, answer, depth, refused, verified};
 use crate::connection::{clear_statement_cache, execute, status};
-use crate::{Clock, Connection, FailedAttempt, OperationError, Report, SupportedBackend};
+use crate::hold::Hold;
+use crate::operation::Verify;
+use crate::{Clock, ConnectError, FailedAttempt, OperationError, Report, SupportedBackend};
+
+type BackendOf<H> = <<H as Hold>::Conn as DieselConnection>::Backend;
 
 /// Runs an operation. The failed attempts are kept in `story`, if there is one.
-pub(crate) fn drive<C, T, E, F>(
+pub(crate) fn drive<H, T, E, F, V>(
     call: &Call<'_>,
     clock: &dyn Clock,
-    conn: &mut C,
+    mut hold: H,
     operation: F,
+    verify: &V,
     fallback: Option<T>,
     mut story: Option<&mut Vec<FailedAttempt<E>>>,
 ) -> (Result<T, E>, Summary)
 where
-    C: Connection,
+    H: Hold,
     E: OperationError,
-    F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    F: FnOnce(&mut H::Conn) -> Result<T, E> + Clone,
+    V: Verify<H::Conn, E>,
 {
-    let dialect = C::Backend::DIALECT;
-    let Some(base) = depth(status(conn)) else {
-        return refused(DieselError::BrokenTransactionManager.into());
-    };
-    let start = Start::join(std::ptr::from_mut(status(conn)).addr(), base, &call.policy);
-    let before = if dialect.needs_session_before(&call.settings) {
-        match C::Backend::session_before(conn) {
-            Ok(before) => before,
-            Err(error) => return refused(error.into()),
-        }
-    } else {
-        SessionBefore::default()
-    };
-    let batches = match call.batches(dialect, &start, before) {
-        Ok(batches) => batches,
-        Err(error) => return refused(error),
-    };
-    let mut machine = Machine::new(start, &batches, call.policy, call.settings.read_only);
+    let dialect = <BackendOf<H> as SupportedBackend>::DIALECT;
+    let terms = call.terms(H::IS_FRESH);
+    if let Err(error) = terms.check(dialect) {
+        return refused(E::from_dbop(error));
+    }
+    let entry = call.ledger.map(Ledger::open);
+    let mut machine = Machine::new(dialect, call.policy, terms);
 
+    let mut base = 0;
     let mut value = None;
     let mut panic = None;
     let mut failed = Failed::default();
     loop {
         match machine.step() {
+            Step::Connect => match hold.connect() {
+                Ok(()) => match start(call, &mut machine, &mut hold, entry.as_ref(), &mut failed) {
+                    Ok(depth) => base = depth,
+                    Err(error) => return refused(error),
+                },
+                Err(error) => {
+                    let (fault, advice) = failed.in_connect(dialect, error);
+                    machine.connect_failed(fault, advice);
+                }
+            },
             Step::Batch(batch) => {
                 let purpose = batch.purpose;
-                let result = execute(conn, batch, base);
+                let result = execute(hold.conn(), batch, base);
                 machine.batch_done(result.map_err(|e| failed.in_batch(dialect, purpose, e)));
             }
             Step::Body => {
+                let conn = hold.conn();
                 // The user's code is in here: the clone, the body, and what the error says.
-                let attempt = AssertUnwindSafe(|| match operation.clone()(conn) {
+                let attempt = || match operation.clone()(conn) {
                     Ok(returned) => {
                         value = Some(returned);
                         BodyEnd::Ok
                     }
                     Err(error) => failed.in_body(dialect, error),
-                });
-                let end = catch_unwind(attempt).unwrap_or_else(|payload| {
-                    panic = Some(payload);
-                    BodyEnd::Panicked
-                });
-                machine.body_done(end, depth(status(conn)));
+                };
+                let end = caught(attempt, &mut panic).unwrap_or(BodyEnd::Panicked);
+                machine.body_done(end, depth(status(hold.conn())));
+            }
+            Step::Read(sql) => {
+                let result = BackendOf::<H>::read_text(hold.conn(), sql);
+                machine.read_done(result.map_err(|error| failed.in_query(dialect, error)));
+            }
+            Step::Verify => {
+                let conn = hold.conn();
+                let look = || verified(dialect, verify.verify(conn));
+                let found = caught(look, &mut panic).unwrap_or(Verified::Panicked);
+                machine.verify_done(found, depth(status(hold.conn())));
             }
             Step::Report(event) => call.record(dialect, &event, &failed),
-            Step::Pause {
-                delay,
-                clear_statement_cache: clear,
-            } => {
-                value = None;
-                failed.tell(story.as_deref_mut());
-                if clear {
-                    clear_statement_cache(conn);
+            Step::Pause(pause) => {
+                if pause.settled {
+                    value = None;
+                    failed.tell(story.as_deref_mut());
                 }
-                if !delay.is_zero() {
-                    clock.sleep(delay);
+                match pause.connection {
+                    Handling::ClearStatementCache => clear_statement_cache(hold.conn()),
+                    handling => hold.let_go(handling),
+                }
+                if !pause.delay.is_zero() {
+                    clock.sleep(pause.delay);
                 }
             }
             Step::Done(done) => {
+                drop(machine);
                 if done.connection_broken {
-                    status(conn).set_in_error();
+                    hold.let_go(Handling::Discard);
+                }
+                if let Some(entry) = entry {
+                    entry.close(done.outcome);
                 }
                 if let Some(payload) = panic {
-                    drop(machine);
                     resume_unwind(payload);
                 }
                 return answer(done, value, fallback, failed, story);
@@ -95,22 +114,64 @@ where
     }
 }
 
+/// Begins on a connection: how many transactions and savepoints are open on it?
+fn start<'a, H: Hold, E: OperationError>(
+    call: &Call<'a>,
+    machine: &mut Machine<'a>,
+    hold: &mut H,
+    entry: Option<&Entry<'_>>,
+    failed: &mut Failed<E>,
+) -> Result<u32, E> {
+    let dialect = <BackendOf<H> as SupportedBackend>::DIALECT;
+    let conn = hold.conn();
+    let Some(base) = depth(status(conn)) else {
+        if !H::IS_FRESH {
+            return Err(DieselError::BrokenTransactionManager.into());
+        }
+        hold.let_go(Handling::Discard);
+        let error = ConnectError::new(DieselError::BrokenTransactionManager);
+        let (fault, advice) = failed.in_connect(dialect, error);
+        machine.connect_failed(fault, advice);
+        return Ok(0);
+    };
+    let key = std::ptr::from_mut(status(conn)).addr();
+    let start = Start::join(key, base, machine.retries_left());
+    let before = if dialect.needs_session_before(&call.settings) {
+        BackendOf::<H>::session_before(conn)?
+    } else {
+        SessionBefore::default()
+    };
+    let batches = call.batches::<E>(dialect, &start, before, entry)?;
+    machine.connected(start, batches);
+    Ok(base)
+}
+
+/// Runs the user's code. What it panics with is kept.
+fn caught<R>(code: impl FnOnce() -> R, panic: &mut Option<Box<dyn Any + Send>>) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(code))
+        .map_err(|payload| *panic = Some(payload))
+        .ok()
+}
+
 /// Runs an operation and tells the whole story.
-pub(crate) fn report<C, T, E, F>(
+pub(crate) fn report<H, T, E, F, V>(
     call: &Call<'_>,
     clock: &dyn Clock,
-    conn: &mut C,
+    hold: H,
     operation: F,
+    verify: &V,
     fallback: Option<T>,
 ) -> Report<T, E>
 where
-    C: Connection,
+    H: Hold,
     E: OperationError,
-    F: FnOnce(&mut C) -> Result<T, E> + Clone,
+    F: FnOnce(&mut H::Conn) -> Result<T, E> + Clone,
+    V: Verify<H::Conn, E>,
 {
     let started = clock.now();
     let mut failures = Vec::new();
-    let (result, summary) = drive(call, clock, conn, operation, fallback, Some(&mut failures));
+    let story = Some(&mut failures);
+    let (result, summary) = drive(call, clock, hold, operation, verify, fallback, story);
     Report {
         result,
         failures,

@@ -67,14 +67,15 @@ pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::Connection;
 pub use dbop_core::{
-    Advice, Backoff, Code, DefaultTimeouts, Dialect, Error, Fault, FaultClass, Jitter, LogLevels,
-    Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
+    Advice, Backoff, Code, DefaultTimeouts, Dialect, Error, Fault, FaultClass, Jitter, Ledger,
+    LogLevels, Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
 };
 pub use error::{OperationError, diesel_error_in};
 pub use fault::fault_of;
-pub use operation::{FallbackOperation, Operation};
+pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
+pub use source::{ConnectError, Source};
 
 mod backend;
 mod clock;
@@ -82,6 +83,8 @@ mod connection;
 mod driver;
 mod error;
 mod fault;
+mod hold;
 mod operation;
 mod report;
 mod runner;
+mod source;

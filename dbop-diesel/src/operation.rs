@@ -1,10 +1,11 @@
 //! One operation's name, settings and fallback value.
 
-use dbop_core::{Name, Settings};
+use dbop_core::{Ledger, Name, Resolution, Settings};
 
 use crate::adapter::Call;
 use crate::driver::{drive, report};
-use crate::{Clock, Connection, OperationError, Report, Runner};
+use crate::hold::{Fresh, Given};
+use crate::{Clock, Connection, OperationError, Report, Runner, Source};
 
 /// An operation with a name and settings of its own, from [`Runner::operation`].
 ///
@@ -35,6 +36,7 @@ pub struct Operation<'a> {
     pub(crate) name: &'a str,
     pub(crate) settings: Settings,
     pub(crate) max_retries: Option<u32>,
+    pub(crate) idempotent: bool,
 }
 
 impl<'a> Operation<'a> {
@@ -54,6 +56,58 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Finds out what became of a commit whose answer was lost by looking for the work: `look` is
+    /// run on a fresh connection, outside of a transaction, and says whether it is there.
+    ///
+    /// If it is, the operation's value is returned as if nothing had happened; if not, the
+    /// operation is tried again. A look that fails is repeated as long as there are retries left.
+    ///
+    /// **It has a race**: a COMMIT that is held up on its way can still arrive after the look found
+    /// nothing, and the work is then done twice. [`ledger`](Self::ledger) has none.
+    pub const fn verify<C, E, V>(self, look: V) -> ResolvingOperation<'a, V>
+    where
+        V: FnOnce(&mut C) -> Result<bool, E> + Clone,
+    {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::Verify,
+            ledger: None,
+            look,
+        }
+    }
+
+    /// Finds out what became of a commit whose answer was lost by asking PostgreSQL for the status
+    /// of the transaction, for which its id is read in front of every COMMIT: one more round trip.
+    /// PostgreSQL only; elsewhere it is an error when the operation is run.
+    ///
+    /// While the server says "in progress" it is asked again, as long as there are retries left.
+    /// A transaction without an id has written nothing, and is tried again without being asked for.
+    /// After a failover to a standby that had not received everything, an id can mean another
+    /// transaction: see [`ledger`](Self::ledger).
+    pub const fn transaction_status(self) -> ResolvingOperation<'a, Unverified> {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::TransactionStatus,
+            ledger: None,
+            look: Unverified,
+        }
+    }
+
+    /// Finds out what became of a commit whose answer was lost by a token that is committed with
+    /// the work, in the table [`Ledger::create_table`] creates. It costs no round trip.
+    ///
+    /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`. The
+    /// outcome stays unknown only if the server could not be asked before the retries ran out.
+    /// SQLite needs no ledger and gets no token.
+    pub const fn ledger(self, ledger: &'a Ledger) -> ResolvingOperation<'a, Unverified> {
+        ResolvingOperation {
+            operation: self,
+            resolution: Resolution::Ledger,
+            ledger: Some(ledger),
+            look: Unverified,
+        }
+    }
+
     /// Runs the operation; see [`Runner::run`].
     ///
     /// # Errors
@@ -69,7 +123,17 @@ impl<'a> Operation<'a> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        drive(&self.call(), self.clock(), conn, operation, None, None).0
+        let (call, hold) = (self.call(), Given(conn));
+        drive(
+            &call,
+            self.clock(),
+            hold,
+            operation,
+            &Unverified,
+            None,
+            None,
+        )
+        .0
     }
 
     /// Runs the operation like [`run`](Self::run) and tells the whole story.
@@ -83,7 +147,51 @@ impl<'a> Operation<'a> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        report(&self.call(), self.clock(), conn, operation, None)
+        let (call, hold) = (self.call(), Given(conn));
+        report(&call, self.clock(), hold, operation, &Unverified, None)
+    }
+
+    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run_on`], and if a setting is not valid or not supported here.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<S, T, E, F>(&self, source: &S, operation: F) -> Result<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (call, hold) = (self.call(), Fresh::from(source));
+        drive(
+            &call,
+            self.clock(),
+            hold,
+            operation,
+            &Unverified,
+            None,
+            None,
+        )
+        .0
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<S, T, E, F>(&self, source: &S, operation: F) -> Report<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (call, hold) = (self.call(), Fresh::from(source));
+        report(&call, self.clock(), hold, operation, &Unverified, None)
     }
 
     fn clock(&self) -> &'a dyn Clock {
@@ -96,6 +204,9 @@ impl<'a> Operation<'a> {
             name: Name::Given(self.name),
             settings: self.settings,
             policy: self.policy(),
+            idempotent: self.idempotent,
+            resolution: Resolution::Nothing,
+            ledger: None,
             mode: "sync",
         }
     }
@@ -125,16 +236,15 @@ impl<T> FallbackOperation<'_, T> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let value = Some(self.value);
         drive(
-            &settings.call(),
-            settings.clock(),
-            conn,
+            &call,
+            clock,
+            Given(conn),
             operation,
-            Some(value),
+            &Unverified,
+            value,
             None,
         )
         .0
@@ -151,16 +261,134 @@ impl<T> FallbackOperation<'_, T> {
         E: OperationError,
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let Self {
-            operation: settings,
-            value,
-        } = self;
-        report(
-            &settings.call(),
-            settings.clock(),
-            conn,
-            operation,
-            Some(value),
-        )
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let value = Some(self.value);
+        report(&call, clock, Given(conn), operation, &Unverified, value)
+    }
+
+    /// Runs the operation on a fresh connection; see [`Operation::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// Those that a fallback value cannot replace; see [`Operation::fallback`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<S, E, F>(self, source: &S, operation: F) -> Result<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let (hold, value) = (Fresh::from(source), Some(self.value));
+        drive(&call, clock, hold, operation, &Unverified, value, None).0
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<S, E, F>(self, source: &S, operation: F) -> Report<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (call, clock) = (self.operation.call(), self.operation.clock());
+        let (hold, value) = (Fresh::from(source), Some(self.value));
+        report(&call, clock, hold, operation, &Unverified, value)
+    }
+}
+
+/// An operation that finds out what became of a commit whose answer was lost, from
+/// [`Operation::verify`], [`Operation::transaction_status`] and [`Operation::ledger`]. That takes a
+/// fresh connection, so it runs on a [`Source`] only.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an operation does nothing until it is given connections with `run_on`"]
+pub struct ResolvingOperation<'a, V> {
+    operation: Operation<'a>,
+    resolution: Resolution,
+    ledger: Option<&'a Ledger>,
+    look: V,
+}
+
+impl<'a, V> ResolvingOperation<'a, V> {
+    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run_on`], and if a setting is not valid or not supported here.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on<S, T, E, F>(&self, source: &S, operation: F) -> Result<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+        V: Verify<S::Conn, E>,
+    {
+        let (call, clock) = (self.call(), self.operation.clock());
+        let hold = Fresh::from(source);
+        drive(&call, clock, hold, operation, &self.look, None, None).0
+    }
+
+    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    pub fn run_on_report<S, T, E, F>(&self, source: &S, operation: F) -> Report<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+        V: Verify<S::Conn, E>,
+    {
+        let (call, clock) = (self.call(), self.operation.clock());
+        let hold = Fresh::from(source);
+        report(&call, clock, hold, operation, &self.look, None)
+    }
+
+    const fn call(&self) -> Call<'a> {
+        Call {
+            resolution: self.resolution,
+            ledger: self.ledger,
+            ..self.operation.call()
+        }
+    }
+}
+
+/// How an operation's work is looked for: a closure like an operation that returns whether it is
+/// there. Implemented for everything that fits.
+pub trait Verify<C, E> {
+    /// Looks.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be found out.
+    fn verify(&self, conn: &mut C) -> Result<bool, E>;
+}
+
+impl<F, C, E> Verify<C, E> for F
+where
+    F: FnOnce(&mut C) -> Result<bool, E> + Clone,
+{
+    fn verify(&self, conn: &mut C) -> Result<bool, E> {
+        self.clone()(conn)
+    }
+}
+
+/// Nobody looks for the work.
+#[derive(Clone, Copy, Debug)]
+pub struct Unverified;
+
+impl<C, E: OperationError> Verify<C, E> for Unverified {
+    fn verify(&self, _conn: &mut C) -> Result<bool, E> {
+        Err(diesel::result::Error::NotFound.into())
     }
 }

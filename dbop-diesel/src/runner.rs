@@ -4,11 +4,13 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::{Config, Name, Settings};
+use dbop_core::{Config, Name, Resolution, Settings};
 
 use crate::adapter::Call;
 use crate::driver::{drive, report};
-use crate::{Clock, Connection, Operation, OperationError, Report, SystemClock};
+use crate::hold::{Fresh, Given};
+use crate::operation::Unverified;
+use crate::{Clock, Connection, Operation, OperationError, Report, Source, SystemClock};
 
 /// Runs database operations safely: in a transaction or savepoint of their own, with retries where
 /// a retry can succeed, and with settings that are gone afterwards.
@@ -82,7 +84,17 @@ impl Runner {
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
         let call = self.call(Location::caller());
-        drive(&call, &*self.clock, conn, operation, None, None).0
+        let hold = Given(conn);
+        drive(
+            &call,
+            &*self.clock,
+            hold,
+            operation,
+            &Unverified,
+            None,
+            None,
+        )
+        .0
     }
 
     /// Runs an operation like [`run`](Self::run) and tells the whole story.
@@ -98,7 +110,68 @@ impl Runner {
         F: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
         let call = self.call(Location::caller());
-        report(&call, &*self.clock, conn, operation, None)
+        report(
+            &call,
+            &*self.clock,
+            Given(conn),
+            operation,
+            &Unverified,
+            None,
+        )
+    }
+
+    /// Runs an operation on a connection from a pool, or on one that is made for it.
+    ///
+    /// This is [`run`](Self::run) for what a connection of the caller's cannot survive: a fault
+    /// that needs a new connection gets one, and getting it is a part of the attempt, retried like
+    /// the rest. A broken connection leaves the pool at once, and so does one to a server that
+    /// takes no writes after a failover. Before a delay of 10 ms and more, a pool's connection is
+    /// given back, so that others can use it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and if there is no connection
+    /// ([`is_no_connection`](dbop_core::Error::is_no_connection)).
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_on<S, T, E, F>(&self, source: &S, operation: F) -> Result<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let call = self.call(Location::caller());
+        let hold = Fresh::from(source);
+        drive(
+            &call,
+            &*self.clock,
+            hold,
+            operation,
+            &Unverified,
+            None,
+            None,
+        )
+        .0
+    }
+
+    /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panics: rolled back first, then the panic goes on.
+    #[track_caller]
+    pub fn run_on_report<S, T, E, F>(&self, source: &S, operation: F) -> Report<T, E>
+    where
+        S: Source,
+        E: OperationError,
+        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let call = self.call(Location::caller());
+        let hold = Fresh::from(source);
+        report(&call, &*self.clock, hold, operation, &Unverified, None)
     }
 
     fn call(&self, location: &'static Location<'static>) -> Call<'_> {
@@ -107,6 +180,9 @@ impl Runner {
             name: Name::Call(location),
             settings: Settings::default(),
             policy: *self.config.policy(),
+            idempotent: false,
+            resolution: Resolution::Nothing,
+            ledger: None,
             mode: "sync",
         }
     }

@@ -1,0 +1,149 @@
+//! Where fresh connections come from.
+
+use std::error::Error as StdError;
+use std::future::Future;
+
+#[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
+use diesel_async::pooled_connection::PoolError;
+#[cfg(feature = "bb8")]
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConnection};
+
+use crate::connection::status;
+use crate::{ConnectError, Connection};
+
+/// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
+/// that says how to connect.
+///
+/// Implemented for closures and, with the features `deadpool`, `bb8` and `mobc`, for the pools of
+/// diesel-async. A closure's connection is used for one run and closed at its end.
+///
+/// ```
+/// use dbop_diesel_async::Runner;
+/// use diesel::prelude::*;
+/// use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+/// use diesel_async::{AsyncConnection, RunQueryDsl};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let runner = Runner::default();
+/// let connect = || SyncConnectionWrapper::<SqliteConnection>::establish(":memory:");
+/// let two: i32 = runner.run_on(&connect, async |conn| {
+///     diesel::select(1.into_sql::<diesel::sql_types::Integer>() + 1).get_result(conn).await
+/// }).await?;
+/// assert_eq!(two, 2);
+/// # Ok(()) }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of connections",
+    label = "not a pool or a closure that connects",
+    note = "pass a reference to a closure `|| Conn::establish(&url)`, or to a pool of diesel-async \
+            with the feature of its name; use `run` on a connection that you already have"
+)]
+pub trait Source: Sync {
+    /// What operations get.
+    type Conn: Connection;
+
+    /// Whether giving a connection back and getting it again costs little, so that it is worth it
+    /// during the delay between two attempts. Defaults to `true`.
+    const IS_POOL: bool = true;
+
+    /// Gets a connection.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    fn connect(&self) -> impl Future<Output = Result<Self::Conn, ConnectError>> + Send;
+
+    /// Takes back a connection that must not be used again. By default it is dropped, after which
+    /// its transaction manager says that it is broken.
+    fn discard(&self, mut conn: Self::Conn) {
+        status(&mut conn).set_in_error();
+    }
+}
+
+impl<F, Fut, C, E> Source for F
+where
+    F: Fn() -> Fut + Sync,
+    Fut: Future<Output = Result<C, E>> + Send,
+    C: Connection,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Conn = C;
+
+    const IS_POOL: bool = false;
+
+    async fn connect(&self) -> Result<C, ConnectError> {
+        self().await.map_err(ConnectError::new)
+    }
+}
+
+/// deadpool keeps a broken connection until its next checkout, so it is taken out.
+#[cfg(feature = "deadpool")]
+impl<M> Source for deadpool::managed::Pool<M>
+where
+    M: deadpool::managed::Manager<Error = PoolError>,
+    deadpool::managed::Object<M>: Connection,
+{
+    type Conn = deadpool::managed::Object<M>;
+
+    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+        use deadpool::managed::PoolError;
+
+        self.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => cause(error),
+            PoolError::Timeout(_) => ConnectError::pool_timeout(error),
+            _ => ConnectError::new(error),
+        })
+    }
+
+    fn discard(&self, conn: Self::Conn) {
+        drop(deadpool::managed::Object::take(conn));
+    }
+}
+
+/// bb8 looks at a connection when it comes back.
+#[cfg(feature = "bb8")]
+impl<C> Source for bb8::Pool<AsyncDieselConnectionManager<C>>
+where
+    C: Connection + PoolableConnection + 'static,
+    AsyncDieselConnectionManager<C>: bb8::ManageConnection<Connection = C, Error = PoolError>,
+{
+    type Conn = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
+
+    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+        self.get_owned().await.map_err(|error| match error {
+            bb8::RunError::User(error) => cause(error),
+            bb8::RunError::TimedOut => ConnectError::pool_timeout(error),
+        })
+    }
+}
+
+/// diesel-async 0.9 tells mobc the opposite of whether a connection is broken, so it is taken out.
+#[cfg(feature = "mobc")]
+impl<M> Source for mobc::Pool<M>
+where
+    M: mobc::Manager<Error = PoolError>,
+    mobc::Connection<M>: Connection,
+{
+    type Conn = mobc::Connection<M>;
+
+    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+        self.get().await.map_err(|error| match error {
+            mobc::Error::Inner(error) => cause(error),
+            mobc::Error::Timeout => ConnectError::pool_timeout(error),
+            _ => ConnectError::new(error),
+        })
+    }
+
+    fn discard(&self, conn: Self::Conn) {
+        drop(conn.into_inner());
+    }
+}
+
+/// What the pools of diesel-async say is not in their errors' sources.
+#[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
+fn cause(error: PoolError) -> ConnectError {
+    match error {
+        PoolError::ConnectionError(error) => ConnectError::new(error),
+        PoolError::QueryError(error) => ConnectError::new(error),
+    }
+}

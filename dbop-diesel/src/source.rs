@@ -1,0 +1,194 @@
+//! Where fresh connections come from.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
+use diesel::ConnectionError;
+use diesel::connection::TransactionManager;
+
+use crate::{Connection, fault_of};
+
+/// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
+/// that says how to connect.
+///
+/// Implemented for closures and, with the feature `r2d2`, for Diesel's `r2d2::Pool`. A closure's
+/// connection is used for one run and closed at its end.
+///
+/// ```
+/// use dbop_diesel::Runner;
+/// use diesel::prelude::*;
+///
+/// let runner = Runner::default();
+/// let url = ":memory:";
+/// let two = runner.run_on(&|| SqliteConnection::establish(url), |conn| {
+///     diesel::select(1_i32.into_sql::<diesel::sql_types::Integer>() + 1).get_result::<i32>(conn)
+/// })?;
+/// assert_eq!(two, 2);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of connections",
+    label = "not a pool or a closure that connects",
+    note = "pass a reference to a closure `|| Conn::establish(url)`, or to an `r2d2::Pool` with \
+            the feature `r2d2` of dbop-diesel; use `run` on a connection that you already have"
+)]
+pub trait Source {
+    /// What operations get.
+    type Conn: Connection;
+
+    /// Whether giving a connection back and getting it again costs little, so that it is worth it
+    /// during the delay between two attempts. Defaults to `true`.
+    const IS_POOL: bool = true;
+
+    /// Gets a connection.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    fn connect(&self) -> Result<Self::Conn, ConnectError>;
+
+    /// Takes back a connection that must not be used again. By default it is dropped, after which
+    /// its transaction manager says that it is broken.
+    fn discard(&self, mut conn: Self::Conn) {
+        let status =
+            <Self::Conn as diesel::Connection>::TransactionManager::transaction_manager_status_mut(
+                &mut conn,
+            );
+        status.set_in_error();
+    }
+}
+
+impl<F, C, E> Source for F
+where
+    F: Fn() -> Result<C, E>,
+    C: Connection,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Conn = C;
+
+    const IS_POOL: bool = false;
+
+    fn connect(&self) -> Result<C, ConnectError> {
+        self().map_err(ConnectError::new)
+    }
+}
+
+#[cfg(feature = "r2d2")]
+impl<C> Source for diesel::r2d2::Pool<diesel::r2d2::ConnectionManager<C>>
+where
+    C: diesel::r2d2::R2D2Connection + 'static,
+    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: Connection,
+{
+    type Conn = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
+
+    fn connect(&self) -> Result<Self::Conn, ConnectError> {
+        self.get().map_err(|error| {
+            // r2d2 keeps the text of the last failure, and tells it behind its own.
+            let text = error.to_string();
+            match text.split_once(": ") {
+                Some((_, cause)) => ConnectError::with_text(cause, error),
+                None => ConnectError::pool_timeout(error),
+            }
+        })
+    }
+}
+
+/// Why a [`Source`] gave no connection.
+#[derive(Debug)]
+pub struct ConnectError {
+    source: Box<dyn StdError + Send + Sync>,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    /// It is in the error or its sources.
+    InSource,
+    Text(String),
+    PoolTimeout,
+}
+
+impl ConnectError {
+    /// An error of connecting. What it is about is found by a Diesel error in its chain of
+    /// sources; without one, nothing is tried again.
+    #[must_use]
+    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::InSource,
+        }
+    }
+
+    /// The pool had no connection for as long as it was told to wait. That is not tried again: the
+    /// pool has done so already.
+    #[must_use]
+    pub fn pool_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::PoolTimeout,
+        }
+    }
+
+    /// An error whose cause is only known as the text of a client library or server.
+    #[must_use]
+    pub fn with_text(
+        text: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::Text(text.into()),
+        }
+    }
+
+    /// The fault, and whether it alone decides.
+    pub(crate) fn fault(&self, dialect: Dialect) -> (Fault, Advice) {
+        let unknown = || Fault::from_class(dialect, FaultClass::Unknown);
+        let fault = match &self.reason {
+            Reason::InSource => fault_in(dialect, &*self.source).unwrap_or_else(unknown),
+            Reason::Text(text) => Fault::recognize(dialect, ErrorKind::Unknown, text),
+            Reason::PoolTimeout => {
+                let fault = Fault::from_class(dialect, FaultClass::NotConnected);
+                return (fault, Advice::Never);
+            }
+        };
+        (fault, Advice::Judge)
+    }
+
+    pub(crate) fn into_source(self) -> Box<dyn StdError + Send + Sync> {
+        self.source
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no connection")
+    }
+}
+
+impl StdError for ConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+fn fault_in(dialect: Dialect, error: &(dyn StdError + 'static)) -> Option<Fault> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref() {
+            return fault_of(dialect, error);
+        }
+        match error.downcast_ref() {
+            Some(ConnectionError::BadConnection(text)) => {
+                return Some(Fault::recognize(dialect, ErrorKind::Unknown, text));
+            }
+            Some(ConnectionError::CouldntSetupConfiguration(error)) => {
+                return fault_of(dialect, error);
+            }
+            Some(_) => return Some(Fault::from_class(dialect, FaultClass::Permanent)),
+            None => next = error.source(),
+        }
+    }
+    None
+}
