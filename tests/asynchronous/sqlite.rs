@@ -1,7 +1,9 @@
-//! What exists in the async adapter only, on SQLite.
+//! The async adapter on SQLite.
 
 use dbop_tests::asynchronous::on_many_threads;
 
+/// What exists in the async adapter only.
+///
 /// On a runtime of several threads: diesel-async's wrapper of sync connections can be cancelled on
 /// no other.
 #[path = "."]
@@ -29,4 +31,74 @@ mod asynchronous {
     mod sqlite_classes;
     mod sqlite_current_thread;
     mod sqlite_paused_time;
+}
+
+/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+#[path = "../scenarios"]
+mod scenarios {
+    use dbop_diesel_async::Runner;
+    use dbop_tests::asynchronous::scenarios::{
+        RunQueryDsl, caught, depth, is_test_transaction, together,
+    };
+    use dbop_tests::asynchronous::sqlite::{Conn, ScenarioBed as Bed};
+    use dbop_tests::sqlite as backend;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "async";
+
+    mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod reports;
+    mod retries;
+    mod settings_common;
+    mod sqlite_batches;
+    mod sqlite_begun_in_sql;
+    mod sqlite_busy;
+    mod sqlite_commit;
+    mod sqlite_loss;
+    mod sqlite_settings;
+    mod sqlite_snapshot;
+    mod sqlite_steps;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on deadpool's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel_async::Runner;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
+    use dbop_tests::asynchronous::sqlite::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod nesting;
+    mod panics;
+    mod pool;
+    mod sqlite_pool;
+    mod sqlite_steps;
 }

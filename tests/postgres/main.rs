@@ -5,7 +5,7 @@
 mod sync {
     use dbop_diesel::{Operation, Runner};
     use dbop_tests::postgres::{self as backend, Bed, Conn};
-    use dbop_tests::together;
+    use dbop_tests::{caught, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
     use diesel::connection::{Connection, SimpleConnection, TransactionManager};
@@ -14,6 +14,7 @@ mod sync {
 
     const MODE: &str = "sync";
 
+    mod allocations;
     mod basics;
     mod cost;
     mod fallback;
@@ -49,9 +50,10 @@ mod sync {
 mod pooled {
     use dbop_diesel::Runner;
     use dbop_tests::postgres::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests::{caught, depth, is_test_transaction};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
-    use diesel::connection::{Connection, TransactionManager};
+    use diesel::connection::{Connection, SimpleConnection, TransactionManager};
 
     type Manager = <Conn as Connection>::TransactionManager;
 
@@ -62,4 +64,6 @@ mod pooled {
     mod panics;
     mod pool;
     mod postgres_pool;
+    #[expect(dead_code, reason = "most of it is for other scenarios")]
+    mod postgres_steps;
 }

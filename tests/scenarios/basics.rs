@@ -3,12 +3,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_tests::depth;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance, set};
-use super::{Bed, Conn, Connection as _, Runner, scenario};
+use super::{Bed, Conn, Connection as _, Runner, depth, scenario};
 
 #[scenario]
 async fn without_a_transaction_the_work_is_committed() {

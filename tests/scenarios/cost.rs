@@ -1,72 +1,53 @@
-//! An operation costs what Diesel's own transaction costs: not one statement batch more, and not
-//! one allocation more.
+//! An operation costs what Diesel's own transaction costs: not one statement batch more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use allocation_counter::measure;
-use dbop_tests::accounts;
-use diesel::connection::{Connection as _, InstrumentationEvent};
-use diesel::prelude::{ExpressionMethods as _, QueryDsl as _};
-use diesel::result::Error;
-use log::{Log, Metadata, Record};
+use diesel::QueryResult;
+use diesel::connection::InstrumentationEvent;
 
-use super::{Bed, Conn, RunQueryDsl, Runner};
+use super::money::set;
+use super::{Bed, Conn, Connection as _, Runner, helper, scenario};
 
-fn update(conn: &mut Conn) -> Result<usize, Error> {
-    diesel::update(accounts::table.find(1))
-        .set(accounts::balance.eq(7))
-        .execute(conn)
+#[helper]
+async fn update(conn: &mut Conn) -> QueryResult<usize> {
+    set(conn, 1, 7).await
 }
 
-fn bare(conn: &mut Conn) {
-    conn.transaction(update).expect("committed");
+#[helper]
+pub(super) async fn bare(conn: &mut Conn) {
+    conn.transaction(update).await.expect("committed");
 }
 
-fn with_dbop(runner: &Runner, conn: &mut Conn) {
-    runner.run(conn, update).expect("committed");
+#[helper]
+pub(super) async fn with_dbop(runner: &Runner, conn: &mut Conn) {
+    runner.run(conn, update).await.expect("committed");
 }
 
-fn bare_steps(conn: &mut Conn) {
-    conn.transaction(|conn| {
-        conn.transaction(update)?;
-        conn.transaction(update)
-    })
-    .expect("committed");
-}
-
-fn steps_with_dbop(runner: &Runner, conn: &mut Conn) {
-    runner
-        .run(conn, |conn| {
-            runner.run(conn, update)?;
-            runner.run(conn, update)
+#[helper]
+pub(super) async fn bare_steps(conn: &mut Conn) {
+    let result: QueryResult<usize> = conn
+        .transaction(async |conn: &mut Conn| {
+            conn.transaction(update).await?;
+            conn.transaction(update).await
         })
-        .expect("committed");
+        .await;
+    result.expect("committed");
 }
 
-#[test]
-fn no_allocation_that_diesel_does_not_make() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let runner = Runner::default().with_logger(Arc::new(Silent));
-    // Statement caches and tables of dbop grow at first.
-    for _ in 0..3 {
-        bare_steps(&mut conn);
-        steps_with_dbop(&runner, &mut conn);
-    }
-    let expected = measure(|| bare(&mut conn)).count_total;
-    let actual = measure(|| with_dbop(&runner, &mut conn)).count_total;
-    assert!(actual <= expected, "{actual}, Diesel {expected}");
-    let expected = measure(|| bare_steps(&mut conn)).count_total;
-    let actual = measure(|| steps_with_dbop(&runner, &mut conn)).count_total;
-    assert!(
-        actual <= expected,
-        "with steps: {actual}, Diesel {expected}"
-    );
+#[helper]
+pub(super) async fn steps_with_dbop(runner: &Runner, conn: &mut Conn) {
+    let result: QueryResult<usize> = runner
+        .run(conn, async |conn: &mut Conn| {
+            runner.run(conn, update).await?;
+            runner.run(conn, update).await
+        })
+        .await;
+    result.expect("committed");
 }
 
-#[test]
-fn no_batch_that_diesel_does_not_send() {
+#[scenario]
+async fn no_batch_that_diesel_does_not_send() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();
@@ -77,26 +58,13 @@ fn no_batch_that_diesel_does_not_send() {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     });
-    bare(&mut conn);
+    bare(&mut conn).await;
     let expected = sent.swap(0, Ordering::Relaxed);
     assert_eq!(expected, 3, "BEGIN, UPDATE, COMMIT");
-    with_dbop(&runner, &mut conn);
+    with_dbop(&runner, &mut conn).await;
     assert_eq!(sent.swap(0, Ordering::Relaxed), expected);
-    bare_steps(&mut conn);
+    bare_steps(&mut conn).await;
     let expected = sent.swap(0, Ordering::Relaxed);
-    steps_with_dbop(&runner, &mut conn);
+    steps_with_dbop(&runner, &mut conn).await;
     assert_eq!(sent.swap(0, Ordering::Relaxed), expected);
-}
-
-/// A logger that wants nothing.
-struct Silent;
-
-impl Log for Silent {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        false
-    }
-
-    fn log(&self, _: &Record<'_>) {}
-
-    fn flush(&self) {}
 }

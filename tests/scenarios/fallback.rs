@@ -4,12 +4,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{FaultClass, Outcome, RetryPolicy, StopReason};
-use dbop_tests::{InstantClock, caught};
+use dbop_tests::InstantClock;
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::{balance, insert, set};
-use super::{Bed, Conn, Connection as _, Runner, scenario};
+use super::{Bed, Conn, Connection as _, Runner, caught, scenario};
 
 #[scenario]
 async fn it_replaces_a_database_error_which_is_undone() {

@@ -5,13 +5,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
-use dbop_tests::depth;
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::add;
 use super::mysql_steps::{lose_deadlock, session_id};
-use super::{Bed, Conn, Connection as _, Runner, scenario};
+use super::{Bed, Conn, Connection as _, Runner, depth, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
 

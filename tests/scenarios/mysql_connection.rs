@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::{InstantClock, depth};
+use dbop_tests::InstantClock;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::add;
 use super::mysql_steps::session_id;
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, depth, helper, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
 

@@ -5,13 +5,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
-use dbop_tests::depth;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::add;
 use super::mysql_steps::{assert_unchanged, session};
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, depth, scenario};
 
 const CREATE_TABLE: &str = "CREATE TABLE more (n INT)";
 

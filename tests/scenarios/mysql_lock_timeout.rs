@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Code, FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Meanwhile, depth};
+use dbop_tests::{InstantClock, Meanwhile};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
 use super::money::{add, balance};
 use super::mysql_server::{is_mariadb, is_on, rolls_back_on_timeout};
-use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, helper, scenario};
+use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, depth, helper, scenario};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 

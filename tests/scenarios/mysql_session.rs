@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, Outcome, RetryPolicy};
-use dbop_tests::{InstantClock, depth};
+use dbop_tests::InstantClock;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance, insert};
 use super::mysql_steps::{Session, assert_unchanged, lose_deadlock, session, session_id};
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, depth, helper, scenario};
 
 /// What sessions have by themselves. The comments are read by one of the two servers each.
 const SESSIONS: [&str; 5] = [

@@ -5,13 +5,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Code, FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Opponent, depth};
+use dbop_tests::{InstantClock, Opponent};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance};
 use super::mysql_server::is_on;
-use super::{Bed, Conn, Connection as _, Runner, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, depth, helper, scenario};
 
 #[helper]
 async fn has_snapshot_isolation(conn: &mut Conn) -> bool {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{OperationError, StopReason};
-use dbop_tests::{Capture, InstantClock, Number, depth};
+use dbop_tests::{Capture, InstantClock, Number};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
@@ -13,7 +13,7 @@ use log::Level;
 
 use super::money::{add, balance, set};
 use super::{
-    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, backend, helper,
+    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, backend, depth, helper,
     scenario,
 };
 

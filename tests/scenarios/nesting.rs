@@ -5,12 +5,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::OperationError as _;
-use dbop_tests::{depth, is_test_transaction};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::{add, balance, insert, set};
-use super::{Bed, Conn, Connection as _, Manager, Runner, TransactionManager as _, scenario};
+use super::{
+    Bed, Conn, Connection as _, Manager, Runner, TransactionManager as _, depth,
+    is_test_transaction, scenario,
+};
 
 #[scenario]
 async fn two_steps_in_the_caller_s_transaction_are_committed_together() {

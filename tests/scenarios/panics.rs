@@ -3,11 +3,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_tests::{caught, depth};
 use diesel::QueryResult;
 
 use super::money::{balance, set};
-use super::{Bed, Conn, Connection as _, Runner, scenario};
+use super::{Bed, Conn, Connection as _, Runner, caught, depth, scenario};
 
 /// A payload that is no text.
 #[derive(Debug, PartialEq)]

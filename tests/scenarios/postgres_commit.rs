@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::{Capture, InstantClock, depth};
+use dbop_tests::{Capture, InstantClock};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
@@ -16,7 +16,7 @@ use log::Level;
 use super::money::{balance, insert, set};
 use super::postgres_steps::opponent_commits;
 use super::{
-    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, helper, scenario,
+    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, depth, helper, scenario,
 };
 
 /// A bed with a table whose rows are checked when the transaction is committed.

@@ -4,14 +4,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::{Capture, InstantClock, depth};
+use dbop_tests::{Capture, InstantClock};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 use log::Level;
 
 use super::money::{balance, insert, set};
 use super::postgres_steps::session_id;
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, depth, helper, scenario};
 
 /// Ends the session of whoever commits a row of this table.
 const FATAL: &str = "

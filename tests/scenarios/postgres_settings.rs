@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, RetryPolicy};
-use dbop_tests::{InstantClock, caught};
+use dbop_tests::InstantClock;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{balance, insert, set};
 use super::postgres_steps::{show, timeouts};
 use super::{
-    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, helper, scenario,
+    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, caught, helper, scenario,
 };
 
 const SESSION: &str = "SET lock_timeout = '20s'; SET statement_timeout = '1min'";

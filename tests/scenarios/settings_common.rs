@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{OperationError as _, StopReason};
-use dbop_tests::{Capture, depth};
+use dbop_tests::Capture;
 use diesel::QueryResult;
 use diesel::result::Error;
 use log::Level;
 
 use super::money::{balance, set};
-use super::{Bed, Conn, Connection as _, Runner, backend, scenario};
+use super::{Bed, Conn, Connection as _, Runner, backend, depth, scenario};
 
 #[scenario]
 async fn a_read_only_operation_reads() {

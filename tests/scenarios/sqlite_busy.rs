@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Code, FaultClass, Outcome, RetryPolicy, StopReason};
-use dbop_tests::{InstantClock, Meanwhile, depth};
+use dbop_tests::{InstantClock, Meanwhile};
 use diesel::QueryResult;
 
 use super::money::{add, balance};
 use super::sqlite_steps::{commits_during, writer};
-use super::{Bed, Conn, Runner, SimpleConnection as _, helper, scenario, together};
+use super::{Bed, Conn, Runner, SimpleConnection as _, depth, helper, scenario, together};
 
 #[scenario]
 async fn the_begin_is_tried_again_until_the_other_writer_is_done() {

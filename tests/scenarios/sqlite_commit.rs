@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Meanwhile, Opponent, depth};
+use dbop_tests::{InstantClock, Meanwhile, Opponent};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::add;
 use super::sqlite_steps::pragmas;
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, depth, helper, scenario};
 
 /// Somebody who reads, and so keeps others from committing.
 fn reader(bed: &Bed) -> Opponent {

@@ -5,13 +5,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
-use dbop_tests::{InstantClock, depth};
+use dbop_tests::InstantClock;
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
 use super::money::add;
 use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, SimpleConnection as _};
-use super::{helper, scenario};
+use super::{depth, helper, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
 

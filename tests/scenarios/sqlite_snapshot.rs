@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Opponent, depth};
+use dbop_tests::{InstantClock, Opponent};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance};
-use super::{Bed, Conn, Connection as _, Runner, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, depth, helper, scenario};
 
 const ELSEWHERE: &str = "UPDATE accounts SET balance = balance + 1000 WHERE id = 1";
 

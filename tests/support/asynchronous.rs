@@ -21,6 +21,8 @@ mod http;
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod queries;
+pub mod scenarios;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -1,6 +1,9 @@
 //! What the tests share: test beds on real servers, opponents that hold locks, a logger that
 //! remembers, a clock that does not wait.
 
+use std::time::{Duration, Instant};
+
+pub use blocking::blocking;
 pub use capture::{Capture, Captured};
 pub use clock::InstantClock;
 pub use meanwhile::Meanwhile;
@@ -11,6 +14,7 @@ pub use together::together;
 pub use watch::{caught, depth, global_records, is_test_transaction};
 
 pub mod asynchronous;
+mod blocking;
 mod capture;
 mod clock;
 mod meanwhile;
@@ -71,14 +75,13 @@ pub struct Word {
 ///
 /// If that takes more than ten seconds.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !is_so() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "never happened: {what}"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    blocking(|| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "never happened: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
 }
 
 /// The URL of the server under test.

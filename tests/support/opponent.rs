@@ -5,6 +5,8 @@ use std::thread::JoinHandle;
 use diesel::QueryResult;
 use diesel::connection::Connection;
 
+use crate::blocking;
+
 /// A second session, on a thread of its own: it holds locks and waits for locks while the test
 /// goes on. It gives up its connection when it is dropped.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Opponent {
     /// If the opponent is gone.
     pub fn finish(&self) -> QueryResult<()> {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        results.recv().expect("the opponent lives")
+        blocking(|| results.recv()).expect("the opponent lives")
     }
 }
 
