@@ -1,8 +1,8 @@
-//! What exists in the async adapter only, on MySQL and MariaDB.
+//! The async adapter on MySQL and MariaDB.
 
 use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 
-/// On a runtime of several threads.
+/// What exists in the async adapter only, on a runtime of several threads.
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::mysql::{Bed, Conn, Db};
@@ -42,4 +42,78 @@ mod current_thread {
     mod paused_time;
     mod pools;
     mod server_panics;
+}
+
+/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+#[path = "../scenarios"]
+mod scenarios {
+    use dbop_diesel_async::Runner;
+    use dbop_tests::asynchronous::mysql::{Conn, ScenarioBed as Bed};
+    use dbop_tests::asynchronous::scenarios::{
+        RunQueryDsl, caught, depth, is_test_transaction, together,
+    };
+    use dbop_tests::mysql as backend;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "async";
+
+    mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod mysql_batches;
+    mod mysql_caller_deadlock;
+    mod mysql_connection;
+    mod mysql_deadlock;
+    mod mysql_errors;
+    mod mysql_implicit_commit;
+    mod mysql_lock_timeout;
+    mod mysql_nested_deadlock;
+    mod mysql_outcomes;
+    mod mysql_server;
+    mod mysql_session;
+    mod mysql_settings;
+    mod mysql_snapshot;
+    mod mysql_steps;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod reports;
+    mod retries;
+    mod settings_common;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on deadpool's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel_async::Runner;
+    use dbop_tests::asynchronous::mysql::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{AsyncConnection as Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod mysql_caller_deadlock;
+    mod mysql_pool;
+    mod mysql_steps;
+    mod nesting;
+    mod panics;
+    mod pool;
 }

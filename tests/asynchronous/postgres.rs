@@ -1,8 +1,8 @@
-//! What exists in the async adapter only, on PostgreSQL.
+//! The async adapter on PostgreSQL.
 
 use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 
-/// On a runtime of several threads.
+/// What exists in the async adapter only, on a runtime of several threads.
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::postgres::{Bed, Conn, Db, LOCK};
@@ -52,4 +52,81 @@ mod current_thread {
     mod pools;
     mod postgres_pipeline;
     mod server_panics;
+}
+
+/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+#[path = "../scenarios"]
+mod scenarios {
+    use dbop_diesel_async::{Operation, Runner};
+    use dbop_tests::asynchronous::postgres::{Conn, ScenarioBed as Bed};
+    use dbop_tests::asynchronous::scenarios::{
+        RunQueryDsl, caught, depth, is_test_transaction, together,
+    };
+    use dbop_tests::postgres as backend;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    const MODE: &str = "async";
+
+    /// Whether Diesel itself notices that a batch has failed because the connection was lost.
+    const LOSS_IS_NOTICED: bool = false;
+
+    mod basics;
+    mod cost;
+    mod fallback;
+    mod instrumentation;
+    mod logging;
+    mod money;
+    mod negative;
+    mod nesting;
+    mod own_errors;
+    mod panics;
+    mod postgres_batches;
+    mod postgres_commit;
+    mod postgres_connection;
+    mod postgres_deadlock;
+    mod postgres_drop_in;
+    mod postgres_locks;
+    mod postgres_plan;
+    mod postgres_serialization;
+    mod postgres_settings;
+    mod postgres_stale_savepoint;
+    mod postgres_steps;
+    mod reports;
+    mod retries;
+    mod settings_common;
+}
+
+/// The scenarios that a pooled connection could make a difference to, on deadpool's.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod pooled {
+    use dbop_diesel_async::Runner;
+    use dbop_tests::asynchronous::postgres::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    mod basics;
+    mod fallback;
+    mod money;
+    mod nesting;
+    mod panics;
+    mod pool;
+    mod postgres_pool;
+    #[expect(dead_code, reason = "most of it is for other scenarios")]
+    mod postgres_steps;
 }

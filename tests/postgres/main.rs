@@ -14,6 +14,9 @@ mod sync {
 
     const MODE: &str = "sync";
 
+    /// Whether Diesel itself notices that a batch has failed because the connection was lost.
+    const LOSS_IS_NOTICED: bool = true;
+
     mod allocations;
     mod basics;
     mod cost;

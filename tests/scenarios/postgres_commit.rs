@@ -273,6 +273,35 @@ async fn ended_by_the_operation(statement: &str, left: i64) {
 }
 
 #[scenario]
+async fn an_operation_that_commits_by_itself_and_then_fails_has_an_unknown_outcome_too() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let bodies = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .operation("ends it")
+        .fallback(())
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            bodies.fetch_add(1, Ordering::Relaxed);
+            set(conn, 1, 1).await?;
+            conn.batch_execute("COMMIT").await?;
+            Err(Error::NotFound)
+        })
+        .await;
+    let error = report.result.expect_err("no fallback: it is not undone");
+    assert!(
+        error
+            .dbop_error()
+            .is_some_and(|own| own.is_outcome_unknown()),
+        "{error}"
+    );
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!(bodies.into_inner(), 1);
+    assert_eq!(bed.balances()[0], (1, 1));
+    assert_eq!(depth(&mut conn), Some(0));
+}
+
+#[scenario]
 async fn a_nested_operation_that_commits_everything_is_never_reported_as_done() {
     let bed = Bed::new();
     let mut conn = bed.connect();

@@ -5,11 +5,12 @@ use std::ops::Deref;
 use diesel::connection::SimpleConnection as _;
 use diesel::{MysqlConnection, sql_query};
 use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool,
 };
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl as _};
 
 use super::eventually;
+use super::scenarios::{Pooled, Unpooled};
 use crate::{Number, mysql};
 
 /// The connection of the async adapter.
@@ -17,6 +18,43 @@ pub type Conn = AsyncMysqlConnection;
 
 /// Its backend.
 pub type Db = diesel::mysql::Mysql;
+
+/// The test bed of the scenarios.
+pub type ScenarioBed = Unpooled<mysql::Bed, Conn>;
+
+impl ScenarioBed {
+    /// A fresh one.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a server")]
+    pub fn new() -> Self {
+        let bed = mysql::Bed::new();
+        let url = bed.url().to_owned();
+        Self::around(bed, &url)
+    }
+}
+
+/// The test bed of the scenarios that want pooled connections.
+pub type PooledBed = Pooled<mysql::Bed, AsyncDieselConnectionManager<Conn>>;
+
+/// One of those.
+pub type PooledConn = deadpool::Object<Conn>;
+
+impl PooledBed {
+    /// A fresh one, with room for a few.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a server")]
+    pub fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// A fresh one, with room for this many.
+    #[must_use]
+    pub fn of(size: usize) -> Self {
+        let bed = mysql::Bed::new();
+        let url = bed.url().to_owned();
+        Self::around(bed, &url, size)
+    }
+}
 
 /// A database of its own, with `accounts`.
 #[derive(Debug)]
