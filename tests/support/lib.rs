@@ -28,6 +28,7 @@ mod watch;
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod proxy;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
