@@ -31,6 +31,7 @@ mod asynchronous {
     mod sqlite_classes;
     mod sqlite_current_thread;
     mod sqlite_paused_time;
+    mod sqlite_sync_runner;
 }
 
 /// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
