@@ -3,7 +3,142 @@
 //!
 //! This is [`dbop-diesel`](https://docs.rs/dbop-diesel) with `.await`: the same machine, policy,
 //! settings and errors, and the same promises, which that crate's documentation lists. See
-//! [`Runner`] for an example and for what happens when a run is cancelled.
+//! [`Runner`] for an example.
+//!
+//! # Timeouts and cancellation
+//!
+//! A run can be dropped at any of its await points: by `tokio::time::timeout`, by
+//! `tokio::select!`, with a task that is aborted, with the request of a client that has gone away.
+//! Nothing of it is kept, unless its COMMIT was under way: then it is all or nothing. Its
+//! connection may be in the middle of a transaction, so it refuses every further one with
+//! `BrokenTransactionManager`, and has to be closed.
+//!
+//! ```
+//! # use diesel::prelude::*;
+//! # use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+//! # use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+//! # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+//! use std::time::Duration;
+//!
+//! use dbop_diesel_async::Runner;
+//! use diesel_async::pooled_connection::deadpool::{Object, Pool};
+//! use tokio::time::timeout;
+//!
+//! # type Conn = SyncConnectionWrapper<SqliteConnection>;
+//! # async fn work(conn: &mut Conn) -> QueryResult<()> {
+//! #     conn.batch_execute("CREATE TABLE t (id INTEGER)").await?;
+//! #     std::future::pending().await
+//! # }
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let pool: Pool<Conn> = Pool::builder(AsyncDieselConnectionManager::new(":memory:")).build()?;
+//! # let runner = Runner::default();
+//! let mut conn = pool.get().await?;
+//! let run = runner
+//!     .operation("work")
+//!     .lock_timeout(Duration::from_secs(1))
+//!     .run(&mut *conn, work);
+//! match timeout(Duration::from_millis(100), run).await {
+//!     Ok(result) => result?,
+//!     // Closes the connection, which deadpool would keep until its next checkout.
+//!     Err(_too_late) => drop(Object::take(conn)),
+//! }
+//! # assert_eq!(pool.status().size, 0);
+//! # Ok(()) }
+//! ```
+//!
+//! A server that waits for a lock, or is busy with a statement, does not see that the connection is
+//! closed before it has done. So give operations a `lock_timeout` and a `statement_timeout` too:
+//! these end a statement where it runs, the connection stays in use, and the error says why.
+//!
+//! diesel-async's `SyncConnectionWrapper`, which SQLite needs, can be cancelled on a multi-thread
+//! runtime only. There it blocks until the statement is done; on a current-thread runtime it
+//! panics. `#[tokio::test]` makes one of those, unless it is told `flavor = "multi_thread"`.
+//!
+//! # Pools
+//!
+//! What a pool does with a connection on which a run was cancelled:
+//!
+//! - **bb8** closes it when it is returned.
+//! - **deadpool** closes it when it is its turn to be lent out. Until then it stays open, with its
+//!   transaction and its locks. Take it out of the pool, as above; where the whole future can go
+//!   away, do that in a `Drop`, as `Loan` does in the example `axum`.
+//! - **mobc** should close it when it is returned, but diesel-async 0.9.2 says the opposite of what
+//!   mobc asks for: it closes every *healthy* connection and keeps the broken one, which
+//!   `RecyclingMethod::Fast` and `Verified` lend out again, in the middle of its transaction. A
+//!   `RecyclingMethod::CustomFunction` that refuses broken ones helps against the latter only. A
+//!   manager of your own helps against both:
+//!
+//! ```
+//! # use diesel::prelude::*;
+//! # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+//! use std::error::Error;
+//!
+//! # use dbop_diesel_async::Runner;
+//! use diesel_async::{AsyncConnection, RunQueryDsl, TransactionManager};
+//!
+//! # type Conn = SyncConnectionWrapper<SqliteConnection>;
+//! struct Manager(String); // type Conn = AsyncPgConnection, for example
+//!
+//! #[mobc::async_trait]
+//! impl mobc::Manager for Manager {
+//!     type Connection = Conn;
+//!     type Error = Box<dyn Error + Send + Sync>;
+//!
+//!     async fn connect(&self) -> Result<Conn, Self::Error> {
+//!         Ok(Conn::establish(&self.0).await?)
+//!     }
+//!
+//!     async fn check(&self, mut conn: Conn) -> Result<Conn, Self::Error> {
+//!         diesel::sql_query("SELECT 1").execute(&mut conn).await?;
+//!         Ok(conn)
+//!     }
+//!
+//!     fn validate(&self, conn: &mut Conn) -> bool {
+//!         type Transactions = <Conn as AsyncConnection>::TransactionManager;
+//!
+//!         !std::thread::panicking() && !Transactions::is_broken_transaction_manager(conn)
+//!     }
+//! }
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn Error>> {
+//! # let pool = mobc::Pool::builder().max_open(1).build(Manager(":memory:".into()));
+//! # async fn get(pool: &mobc::Pool<Manager>) -> mobc::Connection<Manager> {
+//! #     pool.get().await.unwrap_or_else(|_| panic!("no connection"))
+//! # }
+//! # drop(get(&pool).await);
+//! # let mut conn = get(&pool).await;
+//! # assert!(!conn.is_brand_new());
+//! # let runner = Runner::default();
+//! # let run = runner.run(&mut *conn, async |_| std::future::pending::<QueryResult<()>>().await);
+//! # assert!(tokio::time::timeout(std::time::Duration::from_millis(100), run).await.is_err());
+//! # drop(conn);
+//! # assert!(get(&pool).await.is_brand_new());
+//! # Ok(()) }
+//! ```
+//!
+//! # Several statements at once
+//!
+//! An operation on `AsyncPgConnection` can send statements without waiting for the one before.
+//! When one fails, PostgreSQL refuses those after it (25P02). Look at the answers in the order of
+//! the statements, or the operation returns such a refusal instead of its cause, and what could be
+//! tried again is not. tokio's `try_join!` looks in that order if it is told `biased` (1.46):
+//!
+//! ```
+//! # use diesel::prelude::*;
+//! # use diesel_async::{AsyncPgConnection, RunQueryDsl};
+//! # diesel::table! { accounts { id -> Integer, balance -> BigInt } }
+//! async fn add(mut conn: &AsyncPgConnection, id: i32, amount: i64) -> QueryResult<usize> {
+//!     diesel::update(accounts::table.find(id))
+//!         .set(accounts::balance.eq(accounts::balance + amount))
+//!         .execute(&mut conn)
+//!         .await
+//! }
+//!
+//! async fn transfer(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+//!     let conn = &*conn;
+//!     tokio::try_join!(biased; add(conn, 1, -10), add(conn, 2, 10))?;
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # Features
 //!

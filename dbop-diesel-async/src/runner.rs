@@ -53,8 +53,9 @@ use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, 
 /// # Cancellation
 ///
 /// When the future of a run is dropped before it is done, the connection refuses every further
-/// transaction, and pools throw it away. Dropped before the COMMIT was sent, nothing of the
-/// operation is kept; dropped while it was under way, all or nothing.
+/// transaction, and has to be closed: [what to do](crate#timeouts-and-cancellation), and [what each
+/// pool does](crate#pools). Dropped before the COMMIT was sent, nothing of the operation is kept;
+/// dropped while it was under way, all or nothing.
 ///
 /// diesel-async's wrapper of sync connections, which SQLite needs, can be cancelled on a
 /// multi-thread runtime only: on a current-thread one diesel-async itself panics.
