@@ -81,6 +81,7 @@ mod scenarios {
     mod fallback;
     mod instrumentation;
     mod logging;
+    mod lost_commit;
     mod money;
     mod negative;
     mod nesting;

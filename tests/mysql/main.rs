@@ -20,6 +20,7 @@ mod sync {
     mod fallback;
     mod instrumentation;
     mod logging;
+    mod lost_commit;
     mod money;
     mod mysql_batches;
     mod mysql_caller_deadlock;

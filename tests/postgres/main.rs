@@ -23,6 +23,7 @@ mod sync {
     mod fallback;
     mod instrumentation;
     mod logging;
+    mod lost_commit;
     mod money;
     mod negative;
     mod nesting;

@@ -10,6 +10,9 @@ use diesel::sql_query;
 
 use crate::{ACCOUNTS, Number, Opponent, Pooled, accounts, eventually, server_url, unique_name};
 
+/// Its dialect.
+pub const DIALECT: dbop_core::Dialect = dbop_core::Dialect::Mysql;
+
 /// The connection of the sync adapter.
 pub type Conn = MysqlConnection;
 
