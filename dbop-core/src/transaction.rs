@@ -47,6 +47,7 @@ pub use step::{
     Verified,
 };
 
+mod again;
 mod end;
 mod fresh;
 mod step;
@@ -111,8 +112,8 @@ pub struct Machine<'a> {
     /// The body committed or rolled back a transaction that it had not begun.
     ended_by_body: bool,
     connection_broken: bool,
-    /// Nothing has failed on the present connection.
-    connection_new: bool,
+    /// The delay before the next attempt has passed, and the connection is good for it.
+    waited: bool,
     /// Whether the commit of the current attempt happened is being asked.
     asking: bool,
     /// An attempt of unknown outcome was followed by another one.
@@ -203,7 +204,7 @@ impl<'a> Machine<'a> {
             rollback_fault: None,
             ended_by_body: false,
             connection_broken: false,
-            connection_new: false,
+            waited: false,
             asking: false,
             unsettled: false,
             transaction_id: None,
@@ -432,5 +433,7 @@ const CONNECTED: &str = "`Step::Connect` comes first";
 /// No id, no writes.
 const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text AS s";
 
+#[cfg(test)]
+mod fresh_tests;
 #[cfg(test)]
 mod tests;

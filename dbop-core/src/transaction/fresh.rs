@@ -73,7 +73,6 @@ impl<'a> Machine<'a> {
         self.membership = Some(start.membership);
         self.batches = Some(batches);
         self.connection_broken = false;
-        self.connection_new = self.asking;
         // An operation before us in the same transaction has lost it and the error was swallowed.
         if self.lost().is_some() {
             let lost = FailureAnswer::Own(Kind::TransactionLost);
@@ -162,7 +161,7 @@ impl<'a> Machine<'a> {
             self.rollback_fault = None;
             self.transaction_id = None;
         }
-        self.connection_new = false;
+        self.waited = false;
     }
 
     pub(super) fn pause(&mut self, pause: Pause, after: AfterPause) -> Step<'_> {
@@ -304,6 +303,7 @@ impl<'a> Machine<'a> {
             self.finish(Answer::Value, Outcome::Committed, stop, false);
         } else {
             self.failure = self.failure.map(worth_another_try);
+            self.waited = true;
             self.decide(Aftermath {
                 undone: true,
                 enclosing_alive: true,

@@ -79,7 +79,7 @@ impl Script {
     }
 }
 
-fn new_key() -> usize {
+pub(super) fn new_key() -> usize {
     // Far from the keys of the other tests of this crate, which share the table.
     static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
     NEXT.fetch_add(1, Ordering::Relaxed)

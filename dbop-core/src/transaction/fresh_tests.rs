@@ -1,0 +1,478 @@
+//! The machine with a source of connections, against scripts: no database, no clock, no sleep.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::tests::new_key;
+use super::*;
+use crate::{DefaultTimeouts, Ledger, SessionBefore, Settings};
+
+/// What happens next, in order. Where nothing is said, all is well.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    Fine,
+    Fails(Fault),
+    Reads(&'static str),
+    Finds(bool),
+}
+
+use Given::{Fails, Finds, Fine, Reads};
+
+struct Script {
+    dialect: Dialect,
+    policy: RetryPolicy,
+    terms: Terms,
+    settings: Settings,
+    steps: Vec<String>,
+    delays: Vec<Duration>,
+}
+
+impl Script {
+    fn new(dialect: Dialect, resolution: Resolution) -> Self {
+        Self {
+            dialect,
+            policy: RetryPolicy::new(),
+            terms: Terms {
+                fresh_connections: true,
+                resolution,
+                ..Terms::default()
+            },
+            settings: Settings::default(),
+            steps: Vec::new(),
+            delays: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, answers: impl IntoIterator<Item = Given>) -> Done {
+        let mut answers: VecDeque<_> = answers.into_iter().collect();
+        let mut next = || answers.pop_front().unwrap_or(Fine);
+        let mut machine = Machine::new(self.dialect, self.policy, self.terms);
+        loop {
+            let fails = |answer| match answer {
+                Fails(fault) => Err(fault),
+                _ => Ok(()),
+            };
+            match machine.step() {
+                Step::Connect => {
+                    self.steps.push("connect".into());
+                    match fails(next()) {
+                        Ok(()) => {
+                            let start = Start::join(new_key(), 0, machine.retries_left());
+                            machine.connected(start, Cow::Owned(self.batches()));
+                        }
+                        Err(fault) => machine.connect_failed(fault, Advice::Judge),
+                    }
+                }
+                Step::Batch(batch) => {
+                    self.steps.push(format!("{:?}", batch.purpose));
+                    machine.batch_done(fails(next()));
+                }
+                Step::Body => {
+                    self.steps.push("body".into());
+                    match next() {
+                        Fails(fault) => {
+                            let end = BodyEnd::Failed {
+                                fault: Some(fault),
+                                advice: Advice::Judge,
+                            };
+                            let lost = !fault.leaves_connection_usable();
+                            machine.body_done(end, if lost { None } else { Some(1) });
+                        }
+                        _ => machine.body_done(BodyEnd::Ok, Some(1)),
+                    }
+                }
+                Step::Read(sql) => {
+                    self.steps.push(match sql {
+                        TRANSACTION_ID => "id".into(),
+                        _ => "status".into(),
+                    });
+                    machine.read_done(match next() {
+                        Fails(fault) => Err(fault),
+                        Reads(text) => Ok(Some(text.into())),
+                        _ => Ok(None),
+                    });
+                }
+                Step::Verify => {
+                    self.steps.push("verify".into());
+                    let verified = match next() {
+                        Finds(found) => Verified::Committed(found),
+                        Fails(fault) => Verified::Failed {
+                            fault: Some(fault),
+                            advice: Advice::Judge,
+                        },
+                        _ => Verified::Panicked,
+                    };
+                    machine.verify_done(verified, Some(0));
+                }
+                Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
+                Step::Pause(pause) => {
+                    self.delays.push(pause.delay);
+                    let settled = if pause.settled { "settled" } else { "open" };
+                    self.steps.push(format!("{:?} {settled}", pause.connection));
+                }
+                Step::Done(done) => return done,
+            }
+        }
+    }
+
+    fn batches(&self) -> Batches {
+        let none = DefaultTimeouts::NONE;
+        let before = SessionBefore::default();
+        let level = Level::Transaction;
+        let batches = Batches::new(self.dialect, level, &self.settings, &none, before);
+        let batches = batches.expect("valid settings");
+        match self.terms.resolution {
+            Resolution::Ledger => batches.opened_with(&Ledger::new().open().sql(self.dialect)),
+            _ => batches,
+        }
+    }
+}
+
+fn fault(dialect: Dialect, class: FaultClass) -> Given {
+    Fails(Fault::from_class(dialect, class))
+}
+
+fn lost() -> Given {
+    fault(Dialect::Postgres, FaultClass::ConnectionLost)
+}
+
+#[test]
+fn a_lost_connection_is_discarded_and_the_next_one_tried() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([Fine, Fine, lost()]);
+    assert_eq!(
+        script.steps,
+        [
+            "connect",
+            "Begin",
+            "body",
+            "Retrying",
+            "Discard settled",
+            "connect",
+            "Begin",
+            "body",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
+    assert!(!done.connection_broken);
+}
+
+#[test]
+fn connecting_is_a_part_of_the_attempt_and_waits_longer() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let done = script.run([refused, refused]);
+    assert_eq!((done.attempts, done.outcome), (3, Outcome::Committed));
+    for delay in &script.delays {
+        let (half, whole) = (Duration::from_millis(500), Duration::from_secs(1));
+        assert!((half..=whole).contains(delay), "{delay:?}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_not_tried_again() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([fault(Dialect::Postgres, FaultClass::Permanent)]);
+    assert_eq!((done.attempts, done.stop), (1, StopReason::NotRetryable));
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_no_connection()));
+}
+
+#[test]
+fn a_long_pause_gives_the_connection_back_a_short_one_keeps_it() {
+    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+    for (millis, expected) in [(9, "Keep settled"), (10, "GiveBack settled")] {
+        let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+        script.policy = RetryPolicy::new()
+            .with_jitter(crate::Jitter::None)
+            .with_initial_delay(Duration::from_millis(millis));
+        let done = script.run([Fine, Fine, deadlock]);
+        assert_eq!(done.attempts, 2);
+        assert!(
+            script.steps.contains(&expected.into()),
+            "{:?}",
+            script.steps
+        );
+    }
+}
+
+#[test]
+fn retries_are_shared_by_all_connections() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let done = script.run([refused; 100]);
+    assert_eq!(
+        (done.attempts, done.stop),
+        (6, StopReason::RetriesExhausted)
+    );
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([Fine, Fine, lost()].into_iter().cycle().take(100));
+    assert_eq!(
+        (done.attempts, done.stop),
+        (6, StopReason::RetriesExhausted)
+    );
+}
+
+#[test]
+fn a_lost_commit_is_unknown_and_the_end() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!(
+        script.steps,
+        ["connect", "Begin", "body", "Commit", "OutcomeUnknown"]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!(!done.fallback_allowed && done.connection_broken);
+}
+
+#[test]
+fn a_commit_that_was_never_sent_is_undone() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([
+        Fine,
+        Fine,
+        Fine,
+        fault(Dialect::Postgres, FaultClass::NotConnected),
+    ]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn what_writes_nothing_is_free_to_be_done_again() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.settings.read_only = true;
+    script.terms.read_only = true;
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn what_is_idempotent_is_done_again_but_never_called_undone() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    // The second attempt is undone for certain, the first one is not.
+    let constraint = fault(Dialect::Postgres, FaultClass::Constraint);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, constraint]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+    assert!(!done.fallback_allowed);
+}
+
+#[test]
+fn verify_says_what_became_of_it() {
+    let lose = [Fine, Fine, Fine, lost(), Fine];
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([Finds(true)]));
+    assert_eq!(
+        script.steps[3..],
+        [
+            "Commit",
+            "Asking",
+            "Discard open",
+            "connect",
+            "verify",
+            "FoundCommitted"
+        ]
+    );
+    assert!(matches!(done.answer, Answer::Value));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([Finds(false)]));
+    assert_eq!(
+        script.steps[6..],
+        [
+            "connect",
+            "verify",
+            "Retrying",
+            "Keep settled",
+            "Begin",
+            "body",
+            "Commit",
+            "Succeeded"
+        ],
+        "on the fresh connection, at once"
+    );
+    assert_eq!(script.delays[1], Duration::ZERO);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn questions_share_the_retries_but_the_first_one_is_free() {
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let lose = [Fine, Fine, Fine, lost()];
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([refused; 100]));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert_eq!(script.delays.len(), 6);
+
+    script = Script::new(Dialect::Postgres, Resolution::Verify);
+    script.policy = RetryPolicy::no_retries();
+    let done = script.run(lose.into_iter().chain([Fine, Finds(false)]));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+    assert_eq!(done.stop, StopReason::RetriesExhausted);
+    assert!(matches!(done.answer, Answer::FirstError));
+}
+
+#[test]
+fn a_panic_while_looking_leaves_it_unknown() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine]);
+    assert!(matches!(done.answer, Answer::Panic));
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn the_transaction_status_is_asked_until_it_is_final() {
+    let begin = [Fine, Fine, Fine, Reads("741"), lost(), Fine];
+    for (status, attempts) in [("committed", 1), ("aborted", 2)] {
+        let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+        let answers = [Reads("in progress"), Reads("in progress"), Reads(status)];
+        let done = script.run(begin.into_iter().chain(answers));
+        assert_eq!(
+            (done.outcome, done.attempts),
+            (Outcome::Committed, attempts)
+        );
+        let asked = script.steps.iter().filter(|step| *step == "status").count();
+        assert_eq!(asked, 3);
+    }
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let done = script.run(begin.into_iter().chain([Fine]));
+    assert_eq!(done.outcome, Outcome::Unknown, "forgotten by the server");
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let done = script.run([Fine, Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    assert!(!script.steps.contains(&"status".into()), "it had no id");
+}
+
+#[test]
+fn a_transaction_without_its_id_is_not_committed() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
+    let done = script.run([Fine, Fine, Fine, aborted]);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_rolled_back()));
+    assert_eq!(done.outcome, Outcome::Undone);
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!(done.attempts, 2, "COMMIT was not sent");
+}
+
+#[test]
+fn the_ledger_is_asked_by_inserting_the_token_again() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let lose = [Fine, Fine, Fine, lost, Fine];
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let there = fault(dialect, FaultClass::Constraint);
+        let done = script.run(lose.into_iter().chain([there]));
+        assert_eq!(
+            script.steps[6..],
+            ["connect", "Begin", "Rollback", "FoundCommitted"]
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let blocked = fault(dialect, FaultClass::LockTimeout);
+        let done = script.run(lose.into_iter().chain([blocked, Fine, Fine]));
+        assert_eq!(
+            script.steps[6..],
+            [
+                "connect",
+                "Begin",
+                "Rollback",
+                "Asking",
+                "Keep open",
+                "Begin",
+                "Rollback",
+                "Retrying",
+                "Keep settled",
+                "Begin",
+                "body",
+                "Commit",
+                "Succeeded"
+            ]
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    }
+}
+
+#[test]
+fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
+    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let during_commit = fault(Dialect::Mysql, FaultClass::OutcomeUnknown);
+    let done = script.run([Fine, Fine, Fine, during_commit]);
+    assert_eq!(
+        script.steps[3..],
+        [
+            "Commit",
+            "Rollback",
+            "Asking",
+            "Keep open",
+            "Begin",
+            "Rollback",
+            "Retrying",
+            "Keep settled",
+            "Begin",
+            "body",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn ddl_is_not_settled_by_a_token_that_it_has_committed() {
+    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
+    let done = script.run([Fine, Fine, Fine, gone]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_left() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let standby = fault(Dialect::Postgres, FaultClass::ReadOnlyServer);
+    let done = script.run([Fine, Fine, standby]);
+    assert!(script.steps.contains(&"Discard settled".into()));
+    assert_eq!(done.attempts, 2);
+    script.policy = RetryPolicy::no_retries();
+    let done = script.run([Fine, Fine, standby]);
+    assert_eq!(done.attempts, 1);
+}
+
+#[test]
+fn sqlite_commits_again_alone() {
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    let mut script = Script::new(Dialect::Sqlite, Resolution::Nothing);
+    let done = script.run([Fine, Fine, Fine, busy, busy]);
+    assert_eq!(
+        script.steps[3..],
+        [
+            "Commit",
+            "Retrying",
+            "Keep open",
+            "CommitAgain",
+            "Retrying",
+            "Keep open",
+            "CommitAgain",
+            "Succeeded"
+        ]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    let full = fault(Dialect::Sqlite, FaultClass::Constraint);
+    let done = script.run([Fine, Fine, Fine, busy, full]);
+    assert_eq!(
+        (done.outcome, done.stop),
+        (Outcome::Undone, StopReason::NotRetryable)
+    );
+    let done = script.run([Fine, Fine, Fine].into_iter().chain([busy; 6]));
+    assert_eq!(
+        (done.outcome, done.stop),
+        (Outcome::Undone, StopReason::RetriesExhausted)
+    );
+    assert_eq!(done.attempts, 1);
+}
