@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
 use dbop_tests::InstantClock;
 use diesel::QueryResult;
-use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::add;
-use super::mysql_steps::lose_deadlock;
+use super::mysql_steps::{is_deadlock, lose_deadlock};
 use super::{Bed, Conn, Runner, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
@@ -255,11 +254,4 @@ async fn a_further_step_is_refused_before_it_begins() {
     result.expect_err("lost");
     assert_eq!(bodies.into_inner(), 0);
     assert_eq!(bed.balances(), UNTOUCHED);
-}
-
-fn is_deadlock(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _)
-    )
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dbop_diesel::{Dialect, FaultClass, fault_of};
 use dbop_tests::mysql::BALLAST;
 use dbop_tests::{Number, Opponent};
+use diesel::result::Error;
 use diesel::sql_types::Text;
 use diesel::{QueryResult, QueryableByName, sql_query};
 
@@ -56,6 +58,12 @@ pub(super) async fn lose_deadlock(conn: &mut Conn, bed: &Bed) -> QueryResult<usi
     let lost = add(conn, 2, 1).await;
     winner.leave();
     lost
+}
+
+/// Whether it is a deadlock. Diesel has a kind for it in some places only, dbop a class everywhere.
+pub(super) fn is_deadlock(error: &Error) -> bool {
+    let fault = fault_of(Dialect::Mysql, error);
+    fault.is_some_and(|fault| fault.class() == FaultClass::Deadlock)
 }
 
 /// A variable as the server shows it.
