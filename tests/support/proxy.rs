@@ -89,14 +89,17 @@ impl Proxy {
         self.shared.lock().round_trips
     }
 
-    /// How many messages were sent that no server answers: `Terminate`, `COM_STMT_CLOSE`.
+    /// How much was sent in passing, while no client waits: what is the last word (`Terminate`,
+    /// `COM_QUIT`), and statements that are closed (`COM_STMT_CLOSE`; a `Close` and its `Sync`).
+    /// Some of it can come after a [`reset`](Self::reset) though it was sent before.
     #[must_use]
-    pub fn one_way(&self) -> u32 {
-        self.shared.lock().one_way
+    pub fn asides(&self) -> u32 {
+        self.shared.lock().asides
     }
 
-    /// What clients have sent since the last [`reset`](Self::reset), logins not counted:
-    /// `Query: BEGIN`, `COM_SET_OPTION`. A cut stands after its message.
+    /// What clients have sent since the last [`reset`](Self::reset), logins and
+    /// [asides](Self::asides) left out: `Query: BEGIN`, `COM_SET_OPTION`. A cut stands after its
+    /// message.
     #[must_use]
     pub fn conversation(&self) -> Vec<String> {
         self.shared.lock().lines.clone()
@@ -106,7 +109,7 @@ impl Proxy {
     pub fn reset(&self) {
         let mut state = self.shared.lock();
         state.lines.clear();
-        (state.round_trips, state.one_way) = (0, 0);
+        (state.round_trips, state.asides) = (0, 0);
     }
 
     /// Plans a cut. If a message is one for several, the first plan is carried out.

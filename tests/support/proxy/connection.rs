@@ -164,6 +164,7 @@ impl Connection {
             match request.turn {
                 Turn::AsksForEncryption => client.output.push(b'N'),
                 Turn::Login => self.pass_on(request),
+                _ if request.is_aside => self.pass_on(request),
                 _ => self.meet(request),
             }
         }

@@ -54,6 +54,8 @@ pub struct Request {
     pub action: Action,
     /// What comes after it.
     pub turn: Turn,
+    /// Whether it is part of something that no client waits for, sent whenever it suits.
+    pub is_aside: bool,
 }
 
 impl Request {
@@ -64,6 +66,7 @@ impl Request {
             sql: None,
             action: Action::Neither,
             turn,
+            is_aside: false,
         }
     }
 
@@ -126,4 +129,6 @@ pub enum End {
     Login,
     /// The answer to a message that [asks](Turn::Asks).
     Answer,
+    /// The same, but to an [aside](Request::is_aside).
+    Aside,
 }

@@ -127,7 +127,9 @@ impl Mysql {
             let prepared = sql.clone().filter(|_| action == Action::Prepares);
             self.owed.push_back((answer, prepared));
         }
-        Request::new(packet.bytes, name, turn).about(sql, action)
+        let mut request = Request::new(packet.bytes, name, turn).about(sql, action);
+        request.is_aside = matches!(code, answer::COM_QUIT | answer::COM_STMT_CLOSE);
+        request
     }
 
     fn sql(&mut self, code: u8, payload: &[u8]) -> (Option<String>, Action) {

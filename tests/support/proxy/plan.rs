@@ -146,7 +146,7 @@ impl Planned {
         self.shared.release(self.number);
     }
 
-    /// How often it has come to the cut: the client has lost its connection or waits for an answer
+    /// How often it has come to the cut: the client loses its connection, or waits for an answer
     /// that does not come. In the [middle](Cut::MidStatement) of a statement: the server has got
     /// the statement.
     #[must_use]
@@ -161,7 +161,8 @@ impl Planned {
         self.shared.progress(self.number).finished
     }
 
-    /// Waits until it has come to the cut. Not for a test on a runtime that the client needs.
+    /// Waits until it has come to the cut. Not for a test on a single thread that the
+    /// client needs.
     ///
     /// # Panics
     ///
@@ -172,7 +173,8 @@ impl Planned {
         });
     }
 
-    /// Waits until the cut is over. Not for a test on a runtime that the client needs.
+    /// Waits until the cut is over. Not for a test on a single thread that the
+    /// client needs.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::dialog::{Action, End, Request, Response, Turn};
 
@@ -14,6 +14,19 @@ pub(super) struct Postgres {
     /// SQL by name.
     statements: HashMap<String, String>,
     portals: HashMap<String, String>,
+    turn: OpenTurn,
+    /// The answers that the server owes.
+    owed: VecDeque<End>,
+}
+
+/// What the client has sent since it last asked for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum OpenTurn {
+    #[default]
+    Nothing,
+    /// Statements that are to be forgotten: a pipelining client says so in passing.
+    Closes,
+    More,
 }
 
 impl Postgres {
@@ -25,20 +38,30 @@ impl Postgres {
         if !self.logged_in {
             return Some(Request::new(bytes, "login", Turn::Login));
         }
-        let body = &bytes[5..];
-        let request = match bytes[0] {
-            b'Q' => {
-                let sql = Some(word(body).0);
-                return Some(Request::new(bytes, "Query", Turn::Asks).about(sql, Action::Executes));
-            }
-            b'P' => return Some(self.parse(bytes)),
-            b'B' => return Some(self.bind(bytes)),
-            b'E' => {
-                let sql = self.portals.get(&word(body).0).cloned();
-                return Some(
-                    Request::new(bytes, "Execute", Turn::GoesOn).about(sql, Action::Executes),
-                );
-            }
+        let mut request = self.message(bytes);
+        self.turn = match (self.turn, request.name) {
+            (OpenTurn::Nothing | OpenTurn::Closes, "Close") => OpenTurn::Closes,
+            (turn, "Sync") => turn,
+            _ => OpenTurn::More,
+        };
+        request.is_aside = self.turn == OpenTurn::Closes || request.name == "Terminate";
+        if request.turn == Turn::Asks {
+            self.turn = OpenTurn::Nothing;
+            self.owed.push_back(if request.is_aside {
+                End::Aside
+            } else {
+                End::Answer
+            });
+        }
+        Some(request)
+    }
+
+    fn message(&mut self, bytes: Vec<u8>) -> Request {
+        let (name, turn) = match bytes[0] {
+            b'Q' => ("Query", Turn::Asks),
+            b'P' => ("Parse", Turn::GoesOn),
+            b'B' => ("Bind", Turn::GoesOn),
+            b'E' => ("Execute", Turn::GoesOn),
             b'D' => ("Describe", Turn::GoesOn),
             b'C' => ("Close", Turn::GoesOn),
             b'H' => ("Flush", Turn::GoesOn),
@@ -50,17 +73,40 @@ impl Postgres {
             b'X' => ("Terminate", Turn::OneWay),
             other => panic!("no message of a PostgreSQL client: {other}"),
         };
-        Some(Request::new(bytes, request.0, request.1))
+        let (sql, action) = self.sql(name, &bytes[5..]);
+        Request::new(bytes, name, turn).about(sql, action)
+    }
+
+    fn sql(&mut self, name: &str, body: &[u8]) -> (Option<String>, Action) {
+        let (first, rest) = word(body);
+        match name {
+            "Query" => (Some(first), Action::Executes),
+            "Parse" => {
+                let (sql, _) = word(rest);
+                self.statements.insert(first, sql.clone());
+                (Some(sql), Action::Prepares)
+            }
+            "Bind" => {
+                let sql = self.statements.get(&word(rest).0).cloned();
+                self.portals.insert(first, sql.clone().unwrap_or_default());
+                (sql, Action::Neither)
+            }
+            "Execute" => (self.portals.get(&first).cloned(), Action::Executes),
+            _ => (None, Action::Neither),
+        }
     }
 
     pub(super) fn response(&mut self, buffer: &mut Vec<u8>) -> Option<Response> {
         let bytes = take(buffer, 1)?;
-        let end = (bytes[0] == b'Z').then_some(if self.logged_in {
-            End::Answer
-        } else {
-            End::Login
-        });
-        self.logged_in |= end.is_some();
+        let mut end = None;
+        if bytes[0] == b'Z' {
+            end = Some(if self.logged_in {
+                self.owed.pop_front().expect("a question to the answer")
+            } else {
+                End::Login
+            });
+            self.logged_in = true;
+        }
         Some(Response { bytes, end })
     }
 
@@ -77,22 +123,6 @@ impl Postgres {
             }
         };
         Some(Request::new(bytes, name, turn))
-    }
-
-    fn parse(&mut self, bytes: Vec<u8>) -> Request {
-        let (name, rest) = word(&bytes[5..]);
-        let (sql, _) = word(rest);
-        self.statements.insert(name, sql.clone());
-        Request::new(bytes, "Parse", Turn::GoesOn).about(Some(sql), Action::Prepares)
-    }
-
-    fn bind(&mut self, bytes: Vec<u8>) -> Request {
-        let (portal, rest) = word(&bytes[5..]);
-        let sql = self.statements.get(&word(rest).0).cloned();
-        if let Some(sql) = sql.clone() {
-            self.portals.insert(portal, sql);
-        }
-        Request::new(bytes, "Bind", Turn::GoesOn).about(sql, Action::Neither)
     }
 }
 

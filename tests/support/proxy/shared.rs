@@ -4,8 +4,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dialog::Request;
+use super::dialog::{End, Request};
 use super::plan::{Cut, Progress, When};
+use crate::blocking;
 
 /// What the threads of a proxy share with the test.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(super) struct State {
     plans: Vec<Plan>,
     pub(super) lines: Vec<String>,
     pub(super) round_trips: u32,
-    pub(super) one_way: u32,
+    pub(super) asides: u32,
     pub(super) cuts: u32,
     pub(super) connections: u64,
     pub(super) resets: bool,
@@ -122,23 +123,33 @@ impl Shared {
     }
 
     /// The server has answered.
-    pub(super) fn answered(&self) {
-        self.lock().round_trips += 1;
+    pub(super) fn answered(&self, end: End) {
+        match end {
+            End::Login => {}
+            End::Answer => self.lock().round_trips += 1,
+            End::Aside => self.went_aside(),
+        }
     }
 
     /// The client has sent something that nobody answers.
-    pub(super) fn went_one_way(&self) {
-        self.lock().one_way += 1;
+    pub(super) fn went_aside(&self) {
+        self.lock().asides += 1;
     }
 
-    pub(super) fn has_reached(&self, hit: Hit) {
+    /// The server has got the statement in whose middle the cut is to be.
+    pub(super) fn is_in_the_middle(&self, hit: Hit) {
         self.lock().plans[hit.plan].progress.reached += 1;
         self.changed.notify_all();
     }
 
-    /// To be told before the client can see it.
-    pub(super) fn has_cut(&self) {
-        self.lock().cuts += 1;
+    /// It has come to the cut. To be told before the client can see it.
+    pub(super) fn has_cut(&self, hit: Hit) {
+        let mut state = self.lock();
+        state.cuts += 1;
+        if !matches!(hit.cut, Cut::MidStatement(_)) {
+            state.plans[hit.plan].progress.reached += 1;
+        }
+        self.changed.notify_all();
     }
 
     pub(super) fn has_finished(&self, hit: Hit) {
@@ -183,6 +194,10 @@ impl Shared {
 
     /// Waits until this is so.
     pub(super) fn wait(&self, what: &str, is_so: impl Fn(&State) -> bool) {
+        blocking(|| self.wait_here(what, is_so));
+    }
+
+    fn wait_here(&self, what: &str, is_so: impl Fn(&State) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut state = self.lock();
         while !is_so(&state) {

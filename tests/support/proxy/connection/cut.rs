@@ -86,13 +86,11 @@ impl Connection {
         });
         match hit.cut {
             Cut::BeforeSent => {
-                self.reach();
                 self.make();
                 self.is_over = true;
             }
             Cut::Stall => {
                 self.make();
-                self.reach();
             }
             _ if request.turn == Turn::OneWay => {
                 self.shared.mishap(format!("{request}: has no answer"));
@@ -111,7 +109,7 @@ impl Connection {
             _ => server.output.extend(request.bytes),
         }
         match turn {
-            Turn::OneWay => self.shared.went_one_way(),
+            Turn::OneWay => self.shared.went_aside(),
             Turn::Asks => self.asked += 1,
             _ => return,
         }
@@ -131,11 +129,10 @@ impl Connection {
                 cut.stage = held(until);
                 self.make();
                 self.close_client();
-                self.reach();
             }
             Cut::MidStatement(until) => {
                 cut.stage = held(until);
-                self.reach();
+                self.shared.is_in_the_middle(cut.hit);
             }
             Cut::HalfClose => {
                 cut.stage = Stage::HalfClosed;
@@ -143,12 +140,10 @@ impl Connection {
                 if let Some(client) = &mut self.client {
                     client.shut();
                 }
-                self.reach();
             }
             Cut::StallAnswer => {
                 cut.stage = Stage::Stalled(self.shared.resumed());
                 self.make();
-                self.reach();
             }
             Cut::BeforeSent | Cut::Stall => unreachable!("they need not wait for the rest"),
         }
@@ -160,9 +155,9 @@ impl Connection {
             None => false,
             Some(cut) => matches!(cut.stage, Stage::HalfClosed) || self.answered >= cut.answer,
         };
-        if response.end == Some(End::Answer) {
+        if let Some(end @ (End::Answer | End::Aside)) = response.end {
             self.answered += 1;
-            self.shared.answered();
+            self.shared.answered(end);
         }
         if !is_lost && let Some(client) = &mut self.client {
             client.output.extend(response.bytes);
@@ -180,7 +175,6 @@ impl Connection {
         match (stage, hit.cut) {
             (Stage::Answering, Cut::AnswerLost) => {
                 self.make();
-                self.reach();
                 self.is_over = true;
             }
             (Stage::Answering, _) => self.is_over = true,
@@ -192,15 +186,10 @@ impl Connection {
         }
     }
 
-    /// The client can notice it from now on.
+    /// It comes to the cut, which the client can notice from now on.
     fn make(&self) {
-        self.shared.has_cut();
-    }
-
-    fn reach(&self) {
-        if let Some(cut) = &self.cut {
-            self.shared.has_reached(cut.hit);
-        }
+        let cut = self.cut.as_ref().expect("under way");
+        self.shared.has_cut(cut.hit);
     }
 }
 

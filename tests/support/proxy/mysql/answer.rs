@@ -1,3 +1,4 @@
+pub(super) const COM_QUIT: u8 = 0x01;
 pub(super) const COM_QUERY: u8 = 0x03;
 pub(super) const COM_STMT_PREPARE: u8 = 0x16;
 pub(super) const COM_STMT_EXECUTE: u8 = 0x17;
@@ -55,7 +56,7 @@ impl Answer {
     pub(super) fn to_command(code: u8) -> (&'static str, Option<Self>) {
         let one = Some(Self::One);
         match code {
-            0x01 => ("COM_QUIT", None),
+            COM_QUIT => ("COM_QUIT", None),
             0x02 => ("COM_INIT_DB", one),
             COM_QUERY => ("COM_QUERY", Some(Self::Results)),
             0x04 => ("COM_FIELD_LIST", Some(Self::Rows)),
