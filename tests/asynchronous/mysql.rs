@@ -87,6 +87,8 @@ mod scenarios {
     mod nesting;
     mod own_errors;
     mod panics;
+    mod proxy;
+    mod proxy_plans;
     mod reports;
     mod retries;
     mod settings_common;

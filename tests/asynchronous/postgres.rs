@@ -98,6 +98,8 @@ mod scenarios {
     mod postgres_settings;
     mod postgres_stale_savepoint;
     mod postgres_steps;
+    mod proxy;
+    mod proxy_plans;
     mod reports;
     mod retries;
     mod settings_common;

@@ -40,6 +40,8 @@ mod sync {
     mod nesting;
     mod own_errors;
     mod panics;
+    mod proxy;
+    mod proxy_plans;
     mod reports;
     mod retries;
     mod settings_common;

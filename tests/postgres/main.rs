@@ -40,6 +40,8 @@ mod sync {
     mod postgres_settings;
     mod postgres_stale_savepoint;
     mod postgres_steps;
+    mod proxy;
+    mod proxy_plans;
     mod reports;
     mod retries;
     mod settings_common;
