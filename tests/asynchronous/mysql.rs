@@ -16,6 +16,7 @@ mod asynchronous {
     mod classes;
     mod closures;
     mod keying;
+    mod leaked;
     mod money;
     mod mysql_classes;
     mod panics;

@@ -23,6 +23,7 @@ mod asynchronous {
     mod classes;
     mod closures;
     mod keying;
+    mod leaked;
     mod money;
     mod panics;
     mod pools;

@@ -24,6 +24,7 @@ mod asynchronous {
     mod classes;
     mod closures;
     mod keying;
+    mod leaked;
     mod money;
     mod panics;
     mod paused_time;
