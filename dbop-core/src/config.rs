@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::{
-    Batches, DefaultTimeouts, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings,
-    Start,
+    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings, Start,
 };
 
 /// The configuration of a runner: policy, default timeouts and logging.
 ///
 /// # Default
 ///
-/// The defaults of [`RetryPolicy`], [`DefaultTimeouts`] and [`Logging`].
+/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`].
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     policy: RetryPolicy,
-    timeouts: DefaultTimeouts,
+    defaults: Defaults,
     logging: Logging,
     /// The SQL of top-level operations that ask for nothing, made once.
     plain: [OnceLock<Batches>; Dialect::COUNT],
@@ -28,10 +27,16 @@ impl Config {
         self.policy = policy;
     }
 
-    /// Sets the default timeouts.
-    pub fn set_timeouts(&mut self, change: impl FnOnce(&mut DefaultTimeouts)) {
-        change(&mut self.timeouts);
+    /// Sets the default settings.
+    pub fn set_defaults(&mut self, change: impl FnOnce(&mut Defaults)) {
+        change(&mut self.defaults);
         self.plain = Default::default();
+    }
+
+    /// The default settings.
+    #[must_use]
+    pub const fn defaults(&self) -> &Defaults {
+        &self.defaults
     }
 
     /// Sets up logging.
@@ -66,16 +71,19 @@ impl Config {
     ) -> Result<Cow<'_, Batches>, Error> {
         let make = |defaults| Batches::new(dialect, start.level(), settings, defaults, before);
         if !start.is_outermost() {
-            return make(&DefaultTimeouts::NONE).map(Cow::Owned);
+            return make(&Defaults::NONE).map(Cow::Owned);
         }
-        if start.level() != Level::Transaction || *settings != Settings::default() {
-            return make(&self.timeouts).map(Cow::Owned);
+        if start.level() != Level::Transaction
+            || *settings != Settings::default()
+            || dialect.needs_session_before(settings, &self.defaults)
+        {
+            return make(&self.defaults).map(Cow::Owned);
         }
         let cached = &self.plain[dialect as usize];
         if let Some(batches) = cached.get() {
             return Ok(Cow::Borrowed(batches));
         }
-        let batches = make(&self.timeouts)?;
+        let batches = make(&self.defaults)?;
         Ok(Cow::Borrowed(cached.get_or_init(|| batches)))
     }
 }
@@ -105,7 +113,7 @@ macro_rules! __runner_methods {
             timeout: impl Into<Option<::core::time::Duration>>,
         ) -> Self {
             self.config
-                .set_timeouts(|timeouts| timeouts.lock_timeout = timeout.into());
+                .set_defaults(|defaults| defaults.lock_timeout = timeout.into());
             self
         }
 
@@ -120,7 +128,55 @@ macro_rules! __runner_methods {
             timeout: impl Into<Option<::core::time::Duration>>,
         ) -> Self {
             self.config
-                .set_timeouts(|timeouts| timeouts.statement_timeout = timeout.into());
+                .set_defaults(|defaults| defaults.statement_timeout = timeout.into());
+            self
+        }
+
+        /// Whether operations refuse writes. Defaults to `false`. It applies to outermost
+        /// operations: nested ones inherit it.
+        #[must_use]
+        pub fn with_default_read_only(mut self, read_only: bool) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.read_only = read_only);
+            self
+        }
+
+        /// The isolation level of operations that ask for no `isolation` of their own. Defaults to
+        /// `None`: that of the session.
+        ///
+        /// It never makes the session's own level weaker. It applies to outermost operations that
+        /// are not in a transaction of the caller. SQLite knows one level only.
+        #[must_use]
+        pub fn with_default_isolation(
+            mut self,
+            isolation: impl Into<Option<$crate::IsolationLevel>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.isolation = isolation.into());
+            self
+        }
+
+        /// How the transactions of operations that ask for no `begin_mode` of their own begin on
+        /// SQLite. Defaults to `None`: immediate, or deferred for what is read-only.
+        #[must_use]
+        pub fn with_default_begin_mode(
+            mut self,
+            mode: impl Into<Option<$crate::BeginMode>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.begin_mode = mode.into());
+            self
+        }
+
+        /// How long an operation that has no `deadline` of its own may take, all attempts and the
+        /// delays between them together. Defaults to `None`: there is only the number of retries.
+        #[must_use]
+        pub fn with_default_deadline(
+            mut self,
+            deadline: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.deadline = deadline.into());
             self
         }
 
@@ -156,13 +212,16 @@ macro_rules! __runner_methods {
                 settings: $crate::Settings::default(),
                 max_retries: None,
                 idempotent: false,
+                deadline: None,
+                lock_timeouts: &[],
             }
         }
     };
 }
 
 /// The builder methods of an `Operation` with the fields `settings: Settings`,
-/// `max_retries: Option<u32>` and `idempotent: bool`, the same for every adapter.
+/// `max_retries: Option<u32>`, `idempotent: bool`, `deadline: Option<Duration>` and
+/// `lock_timeouts: &[Duration]`, the same for every adapter.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __operation_methods {
@@ -190,6 +249,34 @@ macro_rules! __operation_methods {
             self
         }
 
+        /// The lock timeout of each attempt: the first one has the first, and the last one is for
+        /// all that follow. Empty by default: [`lock_timeout`](Self::lock_timeout) is for all.
+        ///
+        /// For migrations and other work that must not make others wait behind it: short at first,
+        /// longer while it does not succeed. Units and limits are those of `lock_timeout`.
+        #[must_use]
+        pub const fn lock_timeouts(mut self, timeouts: &'a [::core::time::Duration]) -> Self {
+            if let Some(first) = timeouts.first() {
+                self.settings.lock_timeout = Some(*first);
+            }
+            self.lock_timeouts = timeouts;
+            self
+        }
+
+        /// How long the operation may take from the call of `run`, all attempts and the delays
+        /// between them together. Defaults to the runner's default, which is none.
+        ///
+        /// No attempt begins and no delay ends after it: the last error is returned instead. The
+        /// statement timeout of each attempt is shortened to what is left (on MySQL and MariaDB
+        /// the lock timeout as well; SQLite has none), so a body of many statements can exceed it.
+        /// Operations nested in it inherit what is left. Zero, and more than 2147483647 ms, is an
+        /// error when the operation is run.
+        #[must_use]
+        pub const fn deadline(mut self, deadline: ::core::time::Duration) -> Self {
+            self.deadline = Some(deadline);
+            self
+        }
+
         /// How long a statement may run. Defaults to the runner's default.
         ///
         /// PostgreSQL: `statement_timeout`, in milliseconds. MariaDB: `max_statement_time`, in
@@ -199,6 +286,41 @@ macro_rules! __operation_methods {
         #[must_use]
         pub const fn statement_timeout(mut self, timeout: ::core::time::Duration) -> Self {
             self.settings.statement_timeout = Some(timeout);
+            self
+        }
+
+        /// How much of what others do at the same time the operation may see. Defaults to the
+        /// runner's default.
+        ///
+        /// PostgreSQL, MySQL and MariaDB have every level; SQLite has `Serializable` only. A
+        /// transaction that is already open has its level: there it is an error when the operation
+        /// is run, see [`best_effort`](Self::best_effort).
+        #[must_use]
+        pub const fn isolation(mut self, level: $crate::IsolationLevel) -> Self {
+            self.settings.isolation = Some(level);
+            self
+        }
+
+        /// PostgreSQL: waits for a snapshot with which the operation can neither fail with a
+        /// serialization failure nor cause one. Not set by default.
+        ///
+        /// It takes [`read_only`](Self::read_only) and the [isolation level](Self::isolation)
+        /// `Serializable`, and is an error when the operation is run without them. The wait is
+        /// bounded by the statement timeout, not by the lock timeout (measured).
+        #[must_use]
+        pub const fn deferrable(mut self) -> Self {
+            self.settings.deferrable = true;
+            self
+        }
+
+        /// SQLite: how the transaction begins. Defaults to the runner's default, which is
+        /// immediate, or deferred for what is read-only.
+        ///
+        /// On other databases and in a transaction that is already open it is an error when the
+        /// operation is run, see [`best_effort`](Self::best_effort).
+        #[must_use]
+        pub const fn begin_mode(mut self, mode: $crate::BeginMode) -> Self {
+            self.settings.begin_mode = Some(mode);
             self
         }
 

@@ -11,8 +11,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::settings::{Applied, DefaultTimeouts, Settings, Timeout};
-use crate::{Fault, FaultClass, Setting};
+use crate::settings::{Applied, Defaults, Settings, Timeout};
+use crate::{BeginMode, Fault, FaultClass, Setting};
 
 mod mysql;
 mod postgres;
@@ -48,8 +48,9 @@ impl Dialect {
     /// Whether the old values of these settings have to be handed to [`Batches::new`], because
     /// SQL cannot keep them. Only SQLite's pragmas are so; reading them costs no round trip.
     #[must_use]
-    pub const fn needs_session_before(self, settings: &Settings) -> bool {
-        matches!(self, Self::Sqlite) && (settings.read_only || settings.lock_timeout.is_some())
+    pub const fn needs_session_before(self, settings: &Settings, defaults: &Defaults) -> bool {
+        let changes = settings.read_only || defaults.read_only || settings.lock_timeout.is_some();
+        matches!(self, Self::Sqlite) && changes
     }
 
     /// What fails exactly if a lock timeout does *not* end the whole transaction on this server: no
@@ -141,6 +142,8 @@ pub struct Batches {
     level: Level,
     applied: Applied,
     before: SessionBefore,
+    /// The first statement in the transaction.
+    opening: Cow<'static, str>,
     begin: Cow<'static, str>,
     commit: Cow<'static, str>,
 }
@@ -156,10 +159,14 @@ impl Batches {
         dialect: Dialect,
         level: Level,
         settings: &Settings,
-        defaults: &DefaultTimeouts,
+        defaults: &Defaults,
         before: SessionBefore,
     ) -> Result<Self, Error> {
         let applied = Applied::resolve(dialect, level, settings, defaults)?;
+        Ok(Self::assembled(dialect, level, applied, before))
+    }
+
+    fn assembled(dialect: Dialect, level: Level, applied: Applied, before: SessionBefore) -> Self {
         let (begin, commit) = match dialect {
             Dialect::Postgres => (
                 postgres::begin(level, &applied),
@@ -174,13 +181,49 @@ impl Batches {
                 sqlite::commit(level, &applied, before),
             ),
         };
-        Ok(Self {
+        Self {
             dialect,
             level,
             applied,
             before,
+            opening: Cow::Borrowed(""),
             begin,
             commit,
+        }
+    }
+
+    /// Those of an attempt with this lock timeout, of which no statement may go on for longer than
+    /// what is left. `None`: they are the same.
+    pub(crate) fn for_attempt(
+        &self,
+        lock_timeout: Option<Duration>,
+        left: Option<Duration>,
+    ) -> Option<Self> {
+        let mut applied = self.applied;
+        if let Some(lock_timeout) = lock_timeout {
+            applied.lock_timeout = Some(Timeout::Exact(lock_timeout));
+        }
+        if let Some(left) = left {
+            // Where a statement timeout does not bound the wait for a lock, the lock timeout has
+            // to; SQLite has nothing else.
+            let asked = applied.lock_timeout.is_some();
+            match self.dialect {
+                Dialect::Postgres => limit(&mut applied.statement_timeout, left),
+                Dialect::Mysql => {
+                    limit(&mut applied.statement_timeout, left);
+                    limit(&mut applied.lock_timeout, left);
+                }
+                Dialect::Sqlite if asked => limit(&mut applied.lock_timeout, left),
+                Dialect::Sqlite => {}
+            }
+        }
+        if applied == self.applied {
+            return None;
+        }
+        let batches = Self::assembled(self.dialect, self.level, applied, self.before);
+        Some(match &*self.opening {
+            "" => batches,
+            opening => batches.opened_with(opening),
         })
     }
 
@@ -192,6 +235,7 @@ impl Batches {
             let begin = self.begin.to_mut();
             begin.push_str("; ");
             begin.push_str(sql);
+            self.opening = Cow::Owned(sql.to_owned());
         }
         self
     }
@@ -237,7 +281,7 @@ impl Batches {
     pub const fn begins_immediate(&self) -> bool {
         matches!(self.dialect, Dialect::Sqlite)
             && matches!(self.level, Level::Transaction)
-            && !self.applied.read_only
+            && !matches!(sqlite::begin_mode(&self.applied), BeginMode::Deferred)
     }
 
     /// Undoes the attempt and restores the settings. It fails where the transaction is not there
@@ -299,6 +343,15 @@ fn milliseconds(duration: Duration) -> u128 {
 /// Whole seconds, rounded up.
 fn seconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000_000)
+}
+
+/// Makes a timeout no longer than what is left.
+fn limit(timeout: &mut Option<Timeout>, left: Duration) {
+    *timeout = Some(match *timeout {
+        Some(Timeout::Exact(asked)) => Timeout::Exact(asked.min(left)),
+        Some(Timeout::AtMost(default)) => Timeout::AtMost(default.min(left)),
+        None => Timeout::AtMost(left),
+    });
 }
 
 const fn duration(timeout: Timeout) -> Duration {

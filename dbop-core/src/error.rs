@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     TransactionLost,
     #[error("it is unknown whether the transaction was committed")]
     OutcomeUnknown,
+    #[error("the deadline was exceeded before the operation could be tried")]
+    DeadlineExceeded,
     #[error("no connection could be had")]
     NoConnection,
     #[error("the operation left a transaction or savepoint of its own open: rolled back")]
@@ -34,6 +36,8 @@ pub(crate) enum Kind {
         dialect: Dialect,
         in_savepoint: bool,
     },
+    #[error("deferrable needs read_only and the isolation level Serializable")]
+    DeferrableAlone,
     #[error("{setting} must be between 1 ns and 2147483647 ms")]
     InvalidSetting { setting: Setting },
 }
@@ -95,6 +99,12 @@ impl Error {
         matches!(self.kind, Kind::NoConnection)
     }
 
+    /// The deadline had passed before an attempt could begin. Nothing of the operation is done.
+    #[must_use]
+    pub const fn is_deadline_exceeded(&self) -> bool {
+        matches!(self.kind, Kind::DeadlineExceeded)
+    }
+
     /// The operation returned while a transaction or savepoint that it had begun by itself was
     /// still open. Everything was rolled back.
     #[must_use]
@@ -110,10 +120,13 @@ impl Error {
     }
 
     /// The operation asked for a setting with a value that cannot be meant, such as a timeout of
-    /// zero. Nothing was run.
+    /// zero, or one that needs another one with it. Nothing was run.
     #[must_use]
     pub const fn is_invalid_setting(&self) -> bool {
-        matches!(self.kind, Kind::InvalidSetting { .. })
+        matches!(
+            self.kind,
+            Kind::InvalidSetting { .. } | Kind::DeferrableAlone
+        )
     }
 }
 

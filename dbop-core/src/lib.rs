@@ -39,7 +39,9 @@ pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};
 pub use ledger::{Entry, Ledger};
 pub use policy::{Delays, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
-pub use settings::{DefaultTimeouts, Setting, Settings};
+#[doc(hidden)]
+pub use settings::check_deadline;
+pub use settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings};
 pub use transaction::{
     Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
     Start, Step, StopReason, Terms, Verified,

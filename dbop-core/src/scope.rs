@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::Fault;
 
@@ -19,6 +20,7 @@ struct Shared {
     retries_left: u32,
     immediate: bool,
     lost: Option<Lost>,
+    deadline: Option<Instant>,
 }
 
 /// The server dropped the transaction around a savepoint.
@@ -35,6 +37,8 @@ pub(crate) struct Lost {
 pub(crate) struct Membership {
     key: usize,
     outermost: bool,
+    /// The deadline of the operation around it.
+    inherited: Option<Instant>,
 }
 
 impl Membership {
@@ -52,10 +56,16 @@ impl Membership {
                     retries_left: max_retries,
                     immediate: false,
                     lost: None,
+                    deadline: None,
                 },
             );
         }
-        Self { key, outermost }
+        let inherited = table.get(&key).and_then(|shared| shared.deadline);
+        Self {
+            key,
+            outermost,
+            inherited,
+        }
     }
 
     /// Whether no other operation runs around this one on the same connection.
@@ -66,6 +76,13 @@ impl Membership {
     /// Whether the transaction was begun by an operation, not by the caller.
     pub(crate) fn owns_transaction(&self) -> bool {
         self.read(|shared| shared.depth == 0)
+    }
+
+    /// Brings a deadline of its own, unless the one around it is earlier: which one holds?
+    pub(crate) fn join_deadline(&self, own: Option<Instant>) -> Option<Instant> {
+        let deadline = [own, self.inherited].into_iter().flatten().min();
+        self.write(|shared| shared.deadline = deadline);
+        deadline
     }
 
     pub(crate) fn set_immediate(&self) {
@@ -120,6 +137,8 @@ impl Drop for Membership {
     fn drop(&mut self) {
         if self.outermost {
             table().remove(&self.key);
+        } else {
+            self.write(|shared| shared.deadline = self.inherited);
         }
     }
 }

@@ -19,37 +19,108 @@ pub struct Settings {
     pub lock_timeout: Option<Duration>,
     /// How long a statement may run.
     pub statement_timeout: Option<Duration>,
+    /// How much of what others do at the same time the transaction may see.
+    pub isolation: Option<IsolationLevel>,
+    /// PostgreSQL: wait for a snapshot that can never fail.
+    pub deferrable: bool,
+    /// SQLite: which lock to begin with.
+    pub begin_mode: Option<BeginMode>,
     /// Log a setting that cannot be had instead of failing.
     pub best_effort: bool,
 }
 
-/// The timeouts of operations that ask for none.
+/// How much of what others do at the same time a transaction may see: the levels of the SQL
+/// standard. What each of them means is the server's to say; PostgreSQL gives more than asked for
+/// at the first and third one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IsolationLevel {
+    /// Also what others have not committed. PostgreSQL treats it as the next one.
+    ReadUncommitted,
+    /// Each statement sees what was committed when it began. PostgreSQL's default.
+    ReadCommitted,
+    /// All statements see the same. MySQL's and MariaDB's default.
+    RepeatableRead,
+    /// As if there were nobody else. SQLite's only one.
+    Serializable,
+}
+
+impl IsolationLevel {
+    /// From the weakest to the strictest.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::ReadUncommitted,
+        Self::ReadCommitted,
+        Self::RepeatableRead,
+        Self::Serializable,
+    ];
+
+    /// As it is written in SQL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "READ UNCOMMITTED",
+            Self::ReadCommitted => "READ COMMITTED",
+            Self::RepeatableRead => "REPEATABLE READ",
+            Self::Serializable => "SERIALIZABLE",
+        }
+    }
+}
+
+/// How a transaction begins on SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BeginMode {
+    /// Without a lock. The first write takes one; it fails at once if somebody else has written
+    /// since the first read.
+    Deferred,
+    /// With the write lock, waiting for it as long as `busy_timeout` says. The default of
+    /// operations that are not read-only.
+    Immediate,
+    /// With the write lock, keeping out readers as well unless the database is in WAL mode.
+    Exclusive,
+}
+
+/// The settings of operations that do not ask for something else.
 ///
 /// # Default
 ///
 /// - `lock_timeout`: 10 s
 /// - `statement_timeout`: none
+/// - `read_only`: no
+/// - `isolation`: none, that of the session
+/// - `begin_mode`: none: immediate, or deferred for what is read-only
+/// - `deadline`: none
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DefaultTimeouts {
+pub struct Defaults {
     /// How long a statement may wait for a lock, unless the session is stricter already.
     pub lock_timeout: Option<Duration>,
     /// How long a statement may run, unless the session is stricter already.
     pub statement_timeout: Option<Duration>,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// The weakest isolation level, unless the session is stricter already.
+    pub isolation: Option<IsolationLevel>,
+    /// SQLite: which lock to begin with.
+    pub begin_mode: Option<BeginMode>,
+    /// How long an operation may take, all attempts together.
+    pub deadline: Option<Duration>,
 }
 
-impl DefaultTimeouts {
-    /// No timeouts: operations change nothing that they do not ask for.
+impl Defaults {
+    /// No defaults: operations change nothing that they do not ask for.
     pub const NONE: Self = Self {
         lock_timeout: None,
         statement_timeout: None,
+        read_only: false,
+        isolation: None,
+        begin_mode: None,
+        deadline: None,
     };
 }
 
-impl Default for DefaultTimeouts {
+impl Default for Defaults {
     fn default() -> Self {
         Self {
             lock_timeout: Some(Duration::from_secs(10)),
-            statement_timeout: None,
+            ..Self::NONE
         }
     }
 }
@@ -64,6 +135,14 @@ pub enum Setting {
     LockTimeout,
     /// `statement_timeout`
     StatementTimeout,
+    /// `isolation`
+    Isolation,
+    /// `deferrable`
+    Deferrable,
+    /// `begin_mode`
+    BeginMode,
+    /// `deadline`
+    Deadline,
     /// `transaction_status`
     TransactionStatus,
 }
@@ -76,6 +155,10 @@ impl Setting {
             Self::ReadOnly => "read_only",
             Self::LockTimeout => "lock_timeout",
             Self::StatementTimeout => "statement_timeout",
+            Self::Isolation => "isolation",
+            Self::Deferrable => "deferrable",
+            Self::BeginMode => "begin_mode",
+            Self::Deadline => "deadline",
             Self::TransactionStatus => "transaction_status",
         }
     }
@@ -96,12 +179,24 @@ pub(crate) enum Timeout {
     AtMost(Duration),
 }
 
+/// An isolation level and whether it may be weaker than the session's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// The operation asked for it.
+    Exact(IsolationLevel),
+    /// A default.
+    AtLeast(IsolationLevel),
+}
+
 /// What is really set, for one backend and level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) read_only: bool,
     pub(crate) lock_timeout: Option<Timeout>,
     pub(crate) statement_timeout: Option<Timeout>,
+    pub(crate) isolation: Option<Isolation>,
+    pub(crate) deferrable: bool,
+    pub(crate) begin_mode: Option<BeginMode>,
     /// The first setting that was asked for with best effort and cannot be had.
     pub(crate) skipped: Option<Setting>,
 }
@@ -113,9 +208,10 @@ impl Applied {
         dialect: Dialect,
         level: Level,
         settings: &Settings,
-        defaults: &DefaultTimeouts,
+        defaults: &Defaults,
     ) -> Result<Self, Error> {
         let in_savepoint = matches!(level, Level::Savepoint(_));
+        let at_least = defaults.isolation.map(Isolation::AtLeast);
         let mut applied = Self {
             read_only: settings.read_only,
             lock_timeout: timeout(
@@ -128,8 +224,15 @@ impl Applied {
                 settings.statement_timeout,
                 defaults.statement_timeout,
             )?,
+            isolation: settings.isolation.map(Isolation::Exact).or(at_least),
+            deferrable: settings.deferrable,
+            begin_mode: settings.begin_mode,
             skipped: None,
         };
+        let deferrable = Some(IsolationLevel::Serializable);
+        if settings.deferrable && !(settings.read_only && settings.isolation == deferrable) {
+            return Err(Error::new(Kind::DeferrableAlone));
+        }
         let refuse = |setting| {
             if settings.best_effort {
                 return Ok(Some(setting));
@@ -141,13 +244,36 @@ impl Applied {
             }))
         };
 
+        // A transaction that is already open has a level and a lock.
+        if in_savepoint {
+            if let Some(Isolation::Exact(_)) = applied.isolation {
+                applied.skipped = refuse(Setting::Isolation)?;
+            }
+            applied.isolation = None;
+            applied.deferrable = false;
+        }
+        if applied.begin_mode.is_some() && (in_savepoint || dialect != Dialect::Sqlite) {
+            applied.skipped = refuse(Setting::BeginMode)?;
+            applied.begin_mode = None;
+        }
+        if applied.deferrable && dialect != Dialect::Postgres {
+            applied.skipped = refuse(Setting::Deferrable)?;
+            applied.deferrable = false;
+        }
         // MySQL and MariaDB know read-only per transaction only: inside one, every way to ask for
         // it is refused, ignored, or hits the next transaction instead (measured).
         if dialect == Dialect::Mysql && in_savepoint && applied.read_only {
             applied.skipped = refuse(Setting::ReadOnly)?;
             applied.read_only = false;
         }
+        applied.read_only |= defaults.read_only && !in_savepoint;
         if dialect == Dialect::Sqlite {
+            match applied.isolation.take() {
+                None | Some(Isolation::AtLeast(_)) => {}
+                Some(Isolation::Exact(IsolationLevel::Serializable)) => {}
+                Some(Isolation::Exact(_)) => applied.skipped = refuse(Setting::Isolation)?,
+            }
+            applied.begin_mode = applied.begin_mode.or(defaults.begin_mode);
             if let Some(Timeout::Exact(_)) = applied.statement_timeout {
                 applied.skipped = refuse(Setting::StatementTimeout)?;
             }
@@ -175,10 +301,25 @@ fn timeout(
     let (Timeout::Exact(value) | Timeout::AtMost(value)) = timeout;
     // Zero means "no limit" on PostgreSQL and "do not wait" on MariaDB; what is longer than
     // PostgreSQL and SQLite can hold, SQLite would take for zero (measured).
+    check_duration(setting, value)?;
+    Ok(Some(timeout))
+}
+
+/// Checks that a deadline can be kept.
+///
+/// # Errors
+///
+/// If it is zero or longer than 2147483647 ms.
+#[doc(hidden)]
+pub fn check_deadline(deadline: Duration) -> Result<(), Error> {
+    check_duration(Setting::Deadline, deadline)
+}
+
+pub(crate) fn check_duration(setting: Setting, value: Duration) -> Result<(), Error> {
     if value.is_zero() || value > LONGEST {
         return Err(Error::new(Kind::InvalidSetting { setting }));
     }
-    Ok(Some(timeout))
+    Ok(())
 }
 
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
@@ -188,7 +329,7 @@ mod tests {
     use super::*;
 
     fn resolve(dialect: Dialect, level: Level, settings: Settings) -> Result<Applied, Error> {
-        Applied::resolve(dialect, level, &settings, &DefaultTimeouts::default())
+        Applied::resolve(dialect, level, &settings, &Defaults::default())
     }
 
     const NESTED: Level = Level::Savepoint(std::num::NonZeroU32::MIN);
@@ -276,9 +417,9 @@ mod tests {
 
     #[test]
     fn sqlite_skips_the_defaults_of_the_runner() {
-        let defaults = DefaultTimeouts {
+        let defaults = Defaults {
             statement_timeout: Some(Duration::from_secs(1)),
-            ..DefaultTimeouts::default()
+            ..Defaults::default()
         };
         let applied = Applied::resolve(
             Dialect::Sqlite,

@@ -7,12 +7,12 @@
 //! use std::borrow::Cow;
 //!
 //! use dbop_core::{
-//!     Advice, Batches, BodyEnd, DefaultTimeouts, Dialect, Fault, FaultClass, Level, Machine,
+//!     Advice, Batches, BodyEnd, Defaults, Dialect, Fault, FaultClass, Level, Machine,
 //!     Purpose, RetryPolicy, SessionBefore, Settings, Start, Step, Terms,
 //! };
 //!
 //! let settings = Settings::default();
-//! let none = DefaultTimeouts::NONE;
+//! let none = Defaults::NONE;
 //! let before = SessionBefore::default();
 //! let batches = Batches::new(Dialect::Postgres, Level::Transaction, &settings, &none, before)?;
 //! let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), Terms::default());
@@ -33,6 +33,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use crate::error::Kind;
 use crate::event::Event;
@@ -41,16 +42,18 @@ use crate::retry::Advice;
 use crate::scope::{Lost, Membership};
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
-pub use fresh::{Resolution, Terms};
 pub use step::{
     Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
     Verified,
 };
+pub use terms::{Resolution, Terms};
 
 mod again;
 mod end;
 mod fresh;
+mod late;
 mod step;
+mod terms;
 
 /// An operation's place on its connection: alone, or nested in another operation.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl Start {
 pub struct Machine<'a> {
     dialect: Dialect,
     policy: RetryPolicy,
-    terms: Terms,
+    terms: Terms<'a>,
     /// Its place on its present connection, if it has one.
     membership: Option<Membership>,
     batches: Option<Cow<'a, Batches>>,
@@ -116,6 +119,11 @@ pub struct Machine<'a> {
     waited: bool,
     /// Whether the commit of the current attempt happened is being asked.
     asking: bool,
+    /// When to give up: by its own deadline, or by that of an operation around it.
+    deadline: Option<Instant>,
+    now: Option<Instant>,
+    /// There is no time for another attempt.
+    late: bool,
     /// An attempt of unknown outcome was followed by another one.
     unsettled: bool,
     /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
@@ -185,7 +193,7 @@ struct Aftermath {
 impl<'a> Machine<'a> {
     /// A machine at the beginning of an operation.
     #[must_use]
-    pub const fn new(dialect: Dialect, policy: RetryPolicy, terms: Terms) -> Self {
+    pub const fn new(dialect: Dialect, policy: RetryPolicy, terms: Terms<'a>) -> Self {
         Self {
             dialect,
             policy,
@@ -206,6 +214,9 @@ impl<'a> Machine<'a> {
             connection_broken: false,
             waited: false,
             asking: false,
+            deadline: terms.deadline,
+            now: None,
+            late: false,
             unsettled: false,
             transaction_id: None,
         }
@@ -217,6 +228,7 @@ impl<'a> Machine<'a> {
     ///
     /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
     pub fn step(&mut self) -> Step<'_> {
+        self.mind_the_deadline();
         if let Some(event) = self.event.take() {
             return Step::Report(event);
         }
@@ -230,6 +242,7 @@ impl<'a> Machine<'a> {
                     membership.clear_lost();
                 }
                 self.begin_attempt();
+                self.fit_batches();
             }
             State::CommitAgain => self.failure = None,
             State::Rollback => self.sql = self.rollback(),
@@ -435,5 +448,7 @@ const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text AS s
 
 #[cfg(test)]
 mod fresh_tests;
+#[cfg(test)]
+mod late_tests;
 #[cfg(test)]
 mod tests;

@@ -36,10 +36,11 @@ where
     V: Verify<H::Conn, E>,
 {
     let dialect = BackendOf::<H>::DIALECT;
-    let terms = call.terms(H::IS_FRESH);
-    if let Err(error) = terms.check(dialect) {
-        return refused(E::from_dbop(error));
-    }
+    let now = || clock.now().into_std();
+    let terms = match call.terms(dialect, H::IS_FRESH, now) {
+        Ok(terms) => terms,
+        Err(error) => return refused(error),
+    };
     let entry = call.ledger.map(Ledger::open);
     let mut machine = Machine::new(dialect, call.policy, terms);
     let mut guard = Guard::new(hold);
@@ -49,8 +50,11 @@ where
     let mut panic = None;
     let mut failed = Failed::default();
     loop {
+        if machine.is_timed() {
+            machine.tell_time(now());
+        }
         match machine.step() {
-            Step::Connect => match guard.hold.connect().await {
+            Step::Connect => match guard.hold.connect(machine.time_left()).await {
                 Ok(()) => {
                     let hold = &mut guard.hold;
                     match start(&call, &mut machine, hold, entry.as_ref(), &mut failed).await {
@@ -155,7 +159,7 @@ async fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let before = if dialect.needs_session_before(&call.settings) {
+    let before = if dialect.needs_session_before(&call.settings, call.config.defaults()) {
         <BackendOf<H> as SupportedBackend>::session_before(conn).await?
     } else {
         SessionBefore::default()

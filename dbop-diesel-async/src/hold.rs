@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use dbop_core::Handling;
 
@@ -15,8 +16,11 @@ pub(crate) trait Hold: Send {
     /// Whether it can have another one.
     const IS_FRESH: bool;
 
-    /// Makes sure that there is one.
-    fn connect(&mut self) -> impl Future<Output = Result<(), ConnectError>> + Send;
+    /// Makes sure that there is one, within this time if there is a deadline.
+    fn connect(
+        &mut self,
+        within: Option<Duration>,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
     /// The one there is.
     fn conn(&mut self) -> &mut Self::Conn;
@@ -33,7 +37,7 @@ impl<C: Connection> Hold for Given<'_, C> {
 
     const IS_FRESH: bool = false;
 
-    async fn connect(&mut self) -> Result<(), ConnectError> {
+    async fn connect(&mut self, _within: Option<Duration>) -> Result<(), ConnectError> {
         Ok(())
     }
 
@@ -65,9 +69,16 @@ impl<S: Source> Hold for Fresh<'_, S> {
 
     const IS_FRESH: bool = true;
 
-    async fn connect(&mut self) -> Result<(), ConnectError> {
+    async fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
         if self.conn.is_none() {
-            self.conn = Some(self.source.connect().await?);
+            let connect = self.source.connect();
+            let conn = match within {
+                Some(within) => tokio::time::timeout(within, connect)
+                    .await
+                    .map_err(ConnectError::pool_timeout)?,
+                None => connect.await,
+            };
+            self.conn = Some(conn?);
         }
         Ok(())
     }

@@ -151,9 +151,9 @@ pub use body::Body;
 pub use clock::{Clock, TokioClock};
 pub use connection::Connection;
 pub use dbop_diesel::{
-    Advice, Backoff, Code, ConnectError, DefaultTimeouts, Dialect, Error, FailedAttempt, Fault,
-    FaultClass, Jitter, Ledger, LogLevels, OperationError, Outcome, Phase, Report, RetryPolicy,
-    Setting, SqlState, StopReason, diesel_error_in, fault_of,
+    Advice, Backoff, BeginMode, Code, ConnectError, Defaults, Dialect, Error, FailedAttempt, Fault,
+    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, OperationError, Outcome, Phase, Report,
+    RetryPolicy, Setting, SqlState, StopReason, diesel_error_in, fault_of,
 };
 pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
 pub use runner::Runner;

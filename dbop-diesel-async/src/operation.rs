@@ -1,6 +1,7 @@
 //! One operation's name, settings and fallback value.
 
 use std::future::Future;
+use std::time::Duration;
 
 use dbop_core::{Ledger, Name, Resolution, Settings};
 use dbop_diesel::adapter::Call;
@@ -22,6 +23,8 @@ pub struct Operation<'a> {
     pub(crate) settings: Settings,
     pub(crate) max_retries: Option<u32>,
     pub(crate) idempotent: bool,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) lock_timeouts: &'a [Duration],
 }
 
 impl<'a> Operation<'a> {
@@ -202,6 +205,8 @@ impl<'a> Operation<'a> {
             idempotent: self.idempotent,
             resolution: Resolution::Nothing,
             ledger: None,
+            deadline: self.deadline,
+            lock_timeouts: self.lock_timeouts,
             mode: "async",
         }
     }

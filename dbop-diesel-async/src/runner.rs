@@ -201,6 +201,8 @@ impl Runner {
             idempotent: false,
             resolution: Resolution::Nothing,
             ledger: None,
+            deadline: None,
+            lock_timeouts: &[],
             mode: "async",
         }
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use dbop_core::{
     Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
@@ -33,20 +34,40 @@ pub struct Call<'a> {
     pub resolution: Resolution,
     /// Where its token is, if it has one.
     pub ledger: Option<&'a Ledger>,
+    /// How long it may take, all attempts together.
+    pub deadline: Option<Duration>,
+    /// The lock timeout of each attempt, if they differ.
+    pub lock_timeouts: &'a [Duration],
     /// `sync` or `async`.
     pub mode: &'static str,
 }
 
 impl<'a> Call<'a> {
-    /// What the machine has to know about it.
-    #[must_use]
-    pub const fn terms(&self, fresh_connections: bool) -> Terms {
-        Terms {
+    /// What the machine has to know about it. It begins now; the clock is not read without need.
+    ///
+    /// # Errors
+    ///
+    /// If it asks for something that is not valid or not supported.
+    pub fn terms<E: OperationError>(
+        &self,
+        dialect: Dialect,
+        fresh_connections: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Terms<'a>, E> {
+        let deadline = self.deadline.or(self.config.defaults().deadline);
+        if let Some(deadline) = deadline {
+            dbop_core::check_deadline(deadline).map_err(E::from_dbop)?;
+        }
+        let terms = Terms {
             read_only: self.settings.read_only,
             idempotent: self.idempotent,
             fresh_connections,
             resolution: self.resolution,
-        }
+            deadline: deadline.and_then(|deadline| now().checked_add(deadline)),
+            lock_timeouts: self.lock_timeouts,
+        };
+        terms.check(dialect).map_err(E::from_dbop)?;
+        Ok(terms)
     }
 
     /// The SQL of the operation.

@@ -32,10 +32,11 @@ where
     V: Verify<H::Conn, E>,
 {
     let dialect = <BackendOf<H> as SupportedBackend>::DIALECT;
-    let terms = call.terms(H::IS_FRESH);
-    if let Err(error) = terms.check(dialect) {
-        return refused(E::from_dbop(error));
-    }
+    let now = || clock.now();
+    let terms = match call.terms(dialect, H::IS_FRESH, now) {
+        Ok(terms) => terms,
+        Err(error) => return refused(error),
+    };
     let entry = call.ledger.map(Ledger::open);
     let mut machine = Machine::new(dialect, call.policy, terms);
 
@@ -44,8 +45,11 @@ where
     let mut panic = None;
     let mut failed = Failed::default();
     loop {
+        if machine.is_timed() {
+            machine.tell_time(now());
+        }
         match machine.step() {
-            Step::Connect => match hold.connect() {
+            Step::Connect => match hold.connect(machine.time_left()) {
                 Ok(()) => match start(call, &mut machine, &mut hold, entry.as_ref(), &mut failed) {
                     Ok(depth) => base = depth,
                     Err(error) => return refused(error),
@@ -136,7 +140,7 @@ fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let before = if dialect.needs_session_before(&call.settings) {
+    let before = if dialect.needs_session_before(&call.settings, call.config.defaults()) {
         BackendOf::<H>::session_before(conn)?
     } else {
         SessionBefore::default()

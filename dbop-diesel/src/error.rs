@@ -122,7 +122,7 @@ mod tests {
                 lock_timeout: Some(std::time::Duration::ZERO),
                 ..Default::default()
             },
-            &dbop_core::DefaultTimeouts::NONE,
+            &dbop_core::Defaults::NONE,
             dbop_core::SessionBefore::default(),
         )
         .expect_err("a timeout of zero")

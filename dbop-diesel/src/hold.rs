@@ -1,5 +1,7 @@
 //! The connection of a run: the caller's, or one from a source.
 
+use std::time::Duration;
+
 use dbop_core::Handling;
 
 use crate::connection::status;
@@ -12,8 +14,8 @@ pub(crate) trait Hold {
     /// Whether it can have another one.
     const IS_FRESH: bool;
 
-    /// Makes sure that there is one.
-    fn connect(&mut self) -> Result<(), ConnectError>;
+    /// Makes sure that there is one, within this time if there is a deadline.
+    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError>;
 
     /// The one there is.
     fn conn(&mut self) -> &mut Self::Conn;
@@ -30,7 +32,7 @@ impl<C: Connection> Hold for Given<'_, C> {
 
     const IS_FRESH: bool = false;
 
-    fn connect(&mut self) -> Result<(), ConnectError> {
+    fn connect(&mut self, _within: Option<Duration>) -> Result<(), ConnectError> {
         Ok(())
     }
 
@@ -62,9 +64,9 @@ impl<S: Source> Hold for Fresh<'_, S> {
 
     const IS_FRESH: bool = true;
 
-    fn connect(&mut self) -> Result<(), ConnectError> {
+    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
         if self.conn.is_none() {
-            self.conn = Some(self.source.connect()?);
+            self.conn = Some(self.source.connect(within)?);
         }
         Ok(())
     }

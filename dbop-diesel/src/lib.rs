@@ -67,8 +67,8 @@ pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::Connection;
 pub use dbop_core::{
-    Advice, Backoff, Code, DefaultTimeouts, Dialect, Error, Fault, FaultClass, Jitter, Ledger,
-    LogLevels, Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
+    Advice, Backoff, BeginMode, Code, Defaults, Dialect, Error, Fault, FaultClass, IsolationLevel,
+    Jitter, Ledger, LogLevels, Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
 };
 pub use error::{OperationError, diesel_error_in};
 pub use fault::fault_of;

@@ -1,5 +1,7 @@
 //! One operation's name, settings and fallback value.
 
+use std::time::Duration;
+
 use dbop_core::{Ledger, Name, Resolution, Settings};
 
 use crate::adapter::Call;
@@ -37,6 +39,8 @@ pub struct Operation<'a> {
     pub(crate) settings: Settings,
     pub(crate) max_retries: Option<u32>,
     pub(crate) idempotent: bool,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) lock_timeouts: &'a [Duration],
 }
 
 impl<'a> Operation<'a> {
@@ -207,6 +211,8 @@ impl<'a> Operation<'a> {
             idempotent: self.idempotent,
             resolution: Resolution::Nothing,
             ledger: None,
+            deadline: self.deadline,
+            lock_timeouts: self.lock_timeouts,
             mode: "sync",
         }
     }

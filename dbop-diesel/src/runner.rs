@@ -183,6 +183,8 @@ impl Runner {
             idempotent: false,
             resolution: Resolution::Nothing,
             ledger: None,
+            deadline: None,
+            lock_timeouts: &[],
             mode: "sync",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
 use diesel::ConnectionError;
@@ -41,12 +42,13 @@ pub trait Source {
     /// during the delay between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
 
-    /// Gets a connection.
+    /// Gets a connection. `within` is what is left until the operation's deadline, if it has one: a
+    /// pool should wait no longer than that.
     ///
     /// # Errors
     ///
     /// If there is none.
-    fn connect(&self) -> Result<Self::Conn, ConnectError>;
+    fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError>;
 
     /// Takes back a connection that must not be used again. By default it is dropped, after which
     /// its transaction manager says that it is broken.
@@ -69,7 +71,7 @@ where
 
     const IS_POOL: bool = false;
 
-    fn connect(&self) -> Result<C, ConnectError> {
+    fn connect(&self, _within: Option<Duration>) -> Result<C, ConnectError> {
         self().map_err(ConnectError::new)
     }
 }
@@ -82,8 +84,10 @@ where
 {
     type Conn = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
 
-    fn connect(&self) -> Result<Self::Conn, ConnectError> {
-        self.get().map_err(|error| {
+    fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError> {
+        let longest = self.connection_timeout();
+        let timeout = within.map_or(longest, |within| within.min(longest));
+        self.get_timeout(timeout).map_err(|error| {
             // r2d2 keeps the text of the last failure, and tells it behind its own.
             let text = error.to_string();
             match text.split_once(": ") {

@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Level, duration, milliseconds, seconds, sql_with_room_for};
-use crate::settings::{Applied, Timeout};
+use crate::IsolationLevel;
+use crate::settings::{Applied, Isolation, Timeout};
 
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
@@ -24,6 +25,15 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
         if has_timeouts(applied) {
             sql.push_str(", ");
             set_timeouts(&mut sql, level, applied);
+        }
+        match applied.isolation {
+            Some(Isolation::AtLeast(isolation)) => set_isolation(&mut sql, isolation),
+            // For the next transaction only.
+            Some(Isolation::Exact(isolation)) => {
+                let isolation = isolation.as_str();
+                _ = write!(sql, "; SET TRANSACTION ISOLATION LEVEL {isolation}");
+            }
+            None => {}
         }
         sql.push_str("; START TRANSACTION");
         if applied.read_only {
@@ -44,16 +54,16 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
 
 pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
-        if !has_timeouts(applied) {
+        if !has_timeouts(applied) && !has_default_isolation(applied) {
             return Cow::Borrowed(
                 "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
             );
         }
         let mut sql = sql_with_room_for(applied);
-        sql.push_str("RELEASE SAVEPOINT dbop_alive; SET ");
-        restore_timeouts(&mut sql, level, applied);
+        sql.push_str("RELEASE SAVEPOINT dbop_alive; ");
+        restore(&mut sql, level, applied);
         // Setting autocommit commits by itself, so it has to come last.
-        sql.push_str("; COMMIT; SET autocommit=@dbop_autocommit");
+        sql.push_str("COMMIT; SET autocommit=@dbop_autocommit");
         return Cow::Owned(sql);
     };
     let mut sql = restoration(level, applied);
@@ -151,12 +161,49 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
 /// `SET ..; ` with the old values, or nothing.
 fn restoration(level: Level, applied: &Applied) -> String {
     let mut sql = sql_with_room_for(applied);
+    restore(&mut sql, level, applied);
+    sql
+}
+
+fn restore(sql: &mut String, level: Level, applied: &Applied) {
     if has_timeouts(applied) {
         sql.push_str("SET ");
-        restore_timeouts(&mut sql, level, applied);
+        restore_timeouts(sql, level, applied);
         sql.push_str("; ");
     }
-    sql
+    if has_default_isolation(applied) {
+        sql.push_str(
+            "SET /*M!100100 SESSION tx_isolation */ /*!80000 SESSION transaction_isolation */\
+             =@dbop_isolation; ",
+        );
+    }
+}
+
+const fn has_default_isolation(applied: &Applied) -> bool {
+    matches!(applied.isolation, Some(Isolation::AtLeast(_)))
+}
+
+/// `, ..`: the session's level is kept, and made stricter where it is weaker. The variable has
+/// two names (MariaDB 10.11 knows the old one only, MySQL the new one).
+fn set_isolation(sql: &mut String, isolation: IsolationLevel) {
+    let name = |isolation: IsolationLevel| isolation.as_str().replace(' ', "-");
+    let level = name(isolation);
+    let stricter: Vec<_> = IsolationLevel::ALL
+        .into_iter()
+        .filter(|stricter| *stricter > isolation)
+        .map(name)
+        .collect();
+    let stricter = stricter.join(",");
+    for (version, variable) in [
+        ("M!100100", "tx_isolation"),
+        ("!80000", "transaction_isolation"),
+    ] {
+        _ = write!(
+            sql,
+            "/*{version} , @dbop_isolation=@@SESSION.{variable}, SESSION {variable}=\
+             IF(FIND_IN_SET(@@SESSION.{variable}, '{stricter}'), @@SESSION.{variable}, '{level}') */"
+        );
+    }
 }
 
 fn restore_timeouts(sql: &mut String, level: Level, applied: &Applied) {

@@ -14,7 +14,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{Level, milliseconds, sql_with_room_for};
-use crate::settings::{Applied, Timeout};
+use crate::IsolationLevel;
+use crate::settings::{Applied, Isolation, Timeout};
 
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
@@ -40,7 +41,7 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
 }
 
 fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
-    if !applied.read_only && timeouts(applied).next().is_none() {
+    if !applied.read_only && applied.isolation.is_none() && timeouts(applied).next().is_none() {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = sql_with_room_for(applied);
@@ -57,14 +58,40 @@ fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
         );
         separator = ",";
     }
+    if let Some(Isolation::AtLeast(level)) = applied.isolation {
+        _ = write!(
+            sql,
+            "{separator} set_config('dbop.{ISOLATION}', current_setting('{ISOLATION}'), false), \
+             set_config('{ISOLATION}', CASE WHEN current_setting('{ISOLATION}') IN ("
+        );
+        let mut comma = "";
+        for stricter in IsolationLevel::ALL
+            .iter()
+            .filter(|stricter| **stricter > level)
+        {
+            _ = write!(sql, "{comma}'{}'", stricter.as_str().to_lowercase());
+            comma = ", ";
+        }
+        let level = level.as_str().to_lowercase();
+        // An empty list is no list.
+        _ = write!(
+            sql,
+            "{comma}'') THEN current_setting('{ISOLATION}') ELSE '{level}' END, false)"
+        );
+    }
     if !sql.is_empty() {
         sql.push_str("; COMMIT; ");
     }
-    sql.push_str(if applied.read_only {
-        "BEGIN READ ONLY"
-    } else {
-        "BEGIN"
-    });
+    sql.push_str("BEGIN");
+    if let Some(Isolation::Exact(level)) = applied.isolation {
+        _ = write!(sql, " ISOLATION LEVEL {}", level.as_str());
+    }
+    if applied.read_only {
+        sql.push_str(" READ ONLY");
+    }
+    if applied.deferrable {
+        sql.push_str(" DEFERRABLE");
+    }
     for (name, timeout) in timeouts(applied) {
         if let Timeout::Exact(duration) = timeout {
             _ = write!(sql, "; SET LOCAL {name} = {}", milliseconds(duration));
@@ -80,7 +107,7 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
         // statement before it fails there, with 25P02, and the COMMIT is not run. This one also
         // brings the deferred constraints under the timeouts, of which COMMIT ignores one.
         Level::Transaction => {
-            if defaults(applied).next().is_none() {
+            if defaults_set(applied).next().is_none() {
                 return Cow::Borrowed("SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
             }
             sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
@@ -104,7 +131,7 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
 
 pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
     match level {
-        Level::Transaction if defaults(applied).next().is_none() => Cow::Borrowed("ROLLBACK"),
+        Level::Transaction if defaults_set(applied).next().is_none() => Cow::Borrowed("ROLLBACK"),
         Level::Transaction => {
             let mut sql = String::from("ROLLBACK; ");
             restore_defaults(&mut sql, applied);
@@ -120,7 +147,7 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
 /// Puts back what the session had.
 fn restore_defaults(sql: &mut String, applied: &Applied) {
     let mut separator = "SELECT";
-    for (name, _) in defaults(applied) {
+    for name in defaults_set(applied) {
         restore(sql, separator, name, name, false);
         separator = ",";
     }
@@ -139,6 +166,16 @@ fn restore(sql: &mut String, separator: &str, name: &str, kept_as: &str, local: 
 fn defaults(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
     timeouts(applied).filter(|(_, timeout)| matches!(timeout, Timeout::AtMost(_)))
 }
+
+/// The settings of the session that defaults have changed.
+fn defaults_set(applied: &Applied) -> impl Iterator<Item = &'static str> {
+    let isolation = matches!(applied.isolation, Some(Isolation::AtLeast(_)));
+    defaults(applied)
+        .map(|(name, _)| name)
+        .chain(isolation.then_some(ISOLATION))
+}
+
+const ISOLATION: &str = "default_transaction_isolation";
 
 fn timeouts(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
     [

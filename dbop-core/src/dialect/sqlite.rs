@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
+use crate::BeginMode;
 use crate::settings::Applied;
 
 /// The statement that opens something comes last: if the batch fails, nothing is open.
@@ -21,11 +22,22 @@ pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> C
         sql.push_str("PRAGMA query_only=1; ");
     }
     match level {
-        Level::Transaction if applied.read_only => sql.push_str("BEGIN"),
-        Level::Transaction => sql.push_str("BEGIN IMMEDIATE"),
+        Level::Transaction => sql.push_str(match begin_mode(applied) {
+            BeginMode::Deferred => "BEGIN",
+            BeginMode::Immediate => "BEGIN IMMEDIATE",
+            BeginMode::Exclusive => "BEGIN EXCLUSIVE",
+        }),
         Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}"),
     }
     Cow::Owned(sql)
+}
+
+pub(super) const fn begin_mode(applied: &Applied) -> BeginMode {
+    match applied.begin_mode {
+        Some(mode) => mode,
+        None if applied.read_only => BeginMode::Deferred,
+        None => BeginMode::Immediate,
+    }
 }
 
 pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::IsolationLevel;
 
 const TOP: Level = Level::Transaction;
 const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
@@ -8,13 +9,13 @@ fn batches(dialect: Dialect, level: Level, settings: Settings) -> Batches {
         busy_timeout: 250,
         query_only: false,
     };
-    Batches::new(dialect, level, &settings, &DefaultTimeouts::NONE, before).expect("valid")
+    Batches::new(dialect, level, &settings, &Defaults::NONE, before).expect("valid")
 }
 
 fn defaults(dialect: Dialect, level: Level) -> Batches {
-    let defaults = DefaultTimeouts {
+    let defaults = Defaults {
         statement_timeout: Some(Duration::from_millis(2500)),
-        ..DefaultTimeouts::default()
+        ..Defaults::default()
     };
     let before = SessionBefore::default();
     Batches::new(dialect, level, &Settings::default(), &defaults, before).expect("valid")
@@ -181,14 +182,8 @@ fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
         busy_timeout: 0,
         query_only: true,
     };
-    let batches = Batches::new(
-        Dialect::Sqlite,
-        TOP,
-        &settings,
-        &DefaultTimeouts::NONE,
-        before,
-    )
-    .expect("valid");
+    let batches =
+        Batches::new(Dialect::Sqlite, TOP, &settings, &Defaults::NONE, before).expect("valid");
     assert_eq!(texts(&batches), ("BEGIN", "COMMIT", "ROLLBACK".into()));
 }
 
@@ -247,4 +242,94 @@ fn sub_units_are_rounded_up_never_to_no_limit() {
     assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
     assert_eq!(seconds(Duration::from_millis(1)), 1);
     assert_eq!(seconds(Duration::from_millis(2001)), 3);
+}
+
+#[test]
+fn isolation_levels_are_a_part_of_the_opening_batch() {
+    let ask = |dialect, settings| {
+        let before = SessionBefore::default();
+        Batches::new(
+            dialect,
+            Level::Transaction,
+            &settings,
+            &Defaults::NONE,
+            before,
+        )
+    };
+    let serializable = Settings {
+        isolation: Some(IsolationLevel::Serializable),
+        ..Settings::default()
+    };
+    let begin = |dialect| {
+        ask(dialect, serializable)
+            .expect("supported")
+            .begin()
+            .to_owned()
+    };
+    assert_eq!(
+        begin(Dialect::Postgres),
+        "BEGIN ISOLATION LEVEL SERIALIZABLE"
+    );
+    assert_eq!(
+        begin(Dialect::Mysql),
+        "SET @dbop_autocommit=@@autocommit, autocommit=0; \
+         SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION; SAVEPOINT dbop_alive"
+    );
+    assert_eq!(begin(Dialect::Sqlite), "BEGIN IMMEDIATE");
+    let deferrable = Settings {
+        read_only: true,
+        deferrable: true,
+        ..serializable
+    };
+    assert_eq!(
+        ask(Dialect::Postgres, deferrable)
+            .expect("supported")
+            .begin(),
+        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE"
+    );
+    let alone = Settings {
+        read_only: false,
+        ..deferrable
+    };
+    let error = ask(Dialect::Postgres, alone).expect_err("it means nothing alone");
+    assert!(error.is_invalid_setting(), "{error}");
+    for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        let error = ask(dialect, deferrable).expect_err("PostgreSQL only");
+        assert!(error.is_unsupported_setting(), "{error}");
+    }
+    let weaker = Settings {
+        isolation: Some(IsolationLevel::ReadCommitted),
+        ..Settings::default()
+    };
+    let error = ask(Dialect::Sqlite, weaker).expect_err("SQLite has one level");
+    assert!(error.is_unsupported_setting(), "{error}");
+}
+
+#[test]
+fn begin_modes_are_sqlite_s() {
+    for (mode, sql, immediate) in [
+        (BeginMode::Deferred, "BEGIN", false),
+        (BeginMode::Immediate, "BEGIN IMMEDIATE", true),
+        (BeginMode::Exclusive, "BEGIN EXCLUSIVE", true),
+    ] {
+        let settings = Settings {
+            begin_mode: Some(mode),
+            ..Settings::default()
+        };
+        let ask = |dialect, level| {
+            let before = SessionBefore::default();
+            Batches::new(dialect, level, &settings, &Defaults::NONE, before)
+        };
+        let batches = ask(Dialect::Sqlite, Level::Transaction).expect("supported");
+        assert_eq!(batches.begin(), sql);
+        assert_eq!(batches.begins_immediate(), immediate);
+        for (dialect, level) in [
+            (Dialect::Sqlite, Level::at_depth(1)),
+            (Dialect::Postgres, Level::Transaction),
+            (Dialect::Mysql, Level::Transaction),
+        ] {
+            let error = ask(dialect, level).expect_err("not there");
+            assert!(error.is_unsupported_setting(), "{error}");
+        }
+    }
 }

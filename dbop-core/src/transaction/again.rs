@@ -17,6 +17,9 @@ impl Machine<'_> {
         failure: &Failure,
         aftermath: Aftermath,
     ) -> Result<Pause, StopReason> {
+        if self.late && !failure.is_own_error() {
+            return Err(StopReason::DeadlineExceeded);
+        }
         let scope = if self.is_savepoint() {
             let immediate = self.membership.as_ref().is_some_and(|m| m.is_immediate());
             Scope::Savepoint { immediate }

@@ -4,62 +4,12 @@ use std::borrow::Cow;
 
 use super::{
     Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
-    Pause, Phase, Start, State, Step, StopReason, Verified,
+    Pause, Phase, Resolution, Start, State, Step, StopReason, Verified,
 };
 use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
-use crate::{Batches, Dialect, Error, Fault, FaultClass, Level, Setting};
-
-/// What an operation has promised, and what it is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// It asked for read-only.
-    pub read_only: bool,
-    /// Its work done twice is the same as done once.
-    pub idempotent: bool,
-    /// Its connections come from a source that has more of them.
-    pub fresh_connections: bool,
-    /// How to find out what became of a commit whose answer was lost.
-    pub resolution: Resolution,
-}
-
-/// How to find out what became of a commit whose answer was lost. The question is asked on a fresh
-/// connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Resolution {
-    /// Not at all: the outcome stays unknown.
-    #[default]
-    Nothing,
-    /// The caller looks for the work.
-    Verify,
-    /// PostgreSQL is asked for the status of the transaction, whose id was read before the commit.
-    TransactionStatus,
-    /// A token is committed with the work, and then looked for by inserting it again, which waits
-    /// for the transaction that may still hold it.
-    Ledger,
-}
-
-impl Terms {
-    /// Checks that the outcome can be found out so on this database.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot.
-    pub fn check(self, dialect: Dialect) -> Result<(), Error> {
-        match (self.resolution, dialect) {
-            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
-                Err(Error::new(Kind::UnsupportedSetting {
-                    setting: Setting::TransactionStatus,
-                    dialect,
-                    in_savepoint: false,
-                }))
-            }
-            _ => Ok(()),
-        }
-    }
-}
+use crate::{Batches, Dialect, Fault, FaultClass, Level};
 
 impl<'a> Machine<'a> {
     /// There is a connection. `batches` are for where the operation stands on it.
@@ -70,6 +20,7 @@ impl<'a> Machine<'a> {
         if let (Some(setting), 0..=1, false) = (batches.skipped(), self.attempt, self.asking) {
             self.event = Some(self.event(EventKind::SettingSkipped(setting), None));
         }
+        self.deadline = start.membership.join_deadline(self.deadline);
         self.membership = Some(start.membership);
         self.batches = Some(batches);
         self.connection_broken = false;

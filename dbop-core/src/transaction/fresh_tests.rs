@@ -1,15 +1,15 @@
 //! The machine with a source of connections, against scripts: no database, no clock, no sleep.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::tests::new_key;
 use super::*;
-use crate::{DefaultTimeouts, Ledger, SessionBefore, Settings};
+use crate::{Defaults, Ledger, SessionBefore, Settings};
 
 /// What happens next, in order. Where nothing is said, all is well.
 #[derive(Clone, Copy, Debug)]
-enum Given {
+pub(super) enum Given {
     Fine,
     Fails(Fault),
     Reads(&'static str),
@@ -18,17 +18,21 @@ enum Given {
 
 use Given::{Fails, Finds, Fine, Reads};
 
-struct Script {
+pub(super) struct Script {
     dialect: Dialect,
-    policy: RetryPolicy,
-    terms: Terms,
-    settings: Settings,
-    steps: Vec<String>,
-    delays: Vec<Duration>,
+    pub(super) policy: RetryPolicy,
+    pub(super) terms: Terms<'static>,
+    pub(super) settings: Settings,
+    pub(super) steps: Vec<String>,
+    pub(super) delays: Vec<Duration>,
+    /// The opening batches.
+    pub(super) opened: Vec<String>,
+    /// What time it is, and how long a step takes.
+    pub(super) time: Option<(Instant, Duration)>,
 }
 
 impl Script {
-    fn new(dialect: Dialect, resolution: Resolution) -> Self {
+    pub(super) fn new(dialect: Dialect, resolution: Resolution) -> Self {
         Self {
             dialect,
             policy: RetryPolicy::new(),
@@ -40,10 +44,12 @@ impl Script {
             settings: Settings::default(),
             steps: Vec::new(),
             delays: Vec::new(),
+            opened: Vec::new(),
+            time: None,
         }
     }
 
-    fn run(&mut self, answers: impl IntoIterator<Item = Given>) -> Done {
+    pub(super) fn run(&mut self, answers: impl IntoIterator<Item = Given>) -> Done {
         let mut answers: VecDeque<_> = answers.into_iter().collect();
         let mut next = || answers.pop_front().unwrap_or(Fine);
         let mut machine = Machine::new(self.dialect, self.policy, self.terms);
@@ -52,6 +58,10 @@ impl Script {
                 Fails(fault) => Err(fault),
                 _ => Ok(()),
             };
+            if let Some((now, per_step)) = &mut self.time {
+                *now += *per_step;
+                machine.tell_time(*now);
+            }
             match machine.step() {
                 Step::Connect => {
                     self.steps.push("connect".into());
@@ -64,6 +74,9 @@ impl Script {
                     }
                 }
                 Step::Batch(batch) => {
+                    if batch.purpose == Purpose::Begin {
+                        self.opened.push(batch.sql.to_owned());
+                    }
                     self.steps.push(format!("{:?}", batch.purpose));
                     machine.batch_done(fails(next()));
                 }
@@ -107,6 +120,9 @@ impl Script {
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
                 Step::Pause(pause) => {
                     self.delays.push(pause.delay);
+                    if let Some((now, _)) = &mut self.time {
+                        *now += pause.delay;
+                    }
                     let settled = if pause.settled { "settled" } else { "open" };
                     self.steps.push(format!("{:?} {settled}", pause.connection));
                 }
@@ -116,7 +132,7 @@ impl Script {
     }
 
     fn batches(&self) -> Batches {
-        let none = DefaultTimeouts::NONE;
+        let none = Defaults::NONE;
         let before = SessionBefore::default();
         let level = Level::Transaction;
         let batches = Batches::new(self.dialect, level, &self.settings, &none, before);
@@ -128,7 +144,7 @@ impl Script {
     }
 }
 
-fn fault(dialect: Dialect, class: FaultClass) -> Given {
+pub(super) fn fault(dialect: Dialect, class: FaultClass) -> Given {
     Fails(Fault::from_class(dialect, class))
 }
 

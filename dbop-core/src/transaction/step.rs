@@ -207,6 +207,8 @@ pub enum StopReason {
     NotRetryable,
     /// The policy allows no more retries.
     RetriesExhausted,
+    /// Another attempt could not have begun before the deadline.
+    DeadlineExceeded,
     /// Only a whole new transaction can succeed, and the transaction belongs to an enclosing
     /// operation or to the caller.
     EnclosingTransaction,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::{Code, DefaultTimeouts, Dialect, SessionBefore, Settings};
+use crate::{Code, Defaults, Dialect, SessionBefore, Settings};
 
 /// An operation on a connection of its own, with the steps it was told to take.
 struct Script {
@@ -25,7 +25,7 @@ impl Script {
             dialect,
             Level::at_depth(depth),
             &Settings::default(),
-            &DefaultTimeouts::NONE,
+            &Defaults::NONE,
             SessionBefore::default(),
         )
         .expect("valid settings");
@@ -371,7 +371,7 @@ fn what_follows_the_commit_and_fails_is_no_proof() {
         lock_timeout: Some(Duration::from_secs(1)),
         ..Settings::default()
     };
-    let (level, none) = (Level::Transaction, DefaultTimeouts::NONE);
+    let (level, none) = (Level::Transaction, Defaults::NONE);
     let before = SessionBefore::default();
     let batches = Batches::new(Dialect::Sqlite, level, &settings, &none, before);
     let mut script = Script::new(Dialect::Sqlite);

@@ -1,0 +1,152 @@
+//! The machine with a deadline and with a ladder of lock timeouts, against scripts.
+
+use std::time::{Duration, Instant};
+
+use super::fresh_tests::Given::{self, Fine};
+use super::fresh_tests::{Script, fault};
+use super::tests::new_key;
+use super::*;
+use crate::{Jitter, SessionBefore, Settings};
+
+/// Ten steps a second, a second between two attempts, and so many seconds until the deadline.
+fn script(dialect: Dialect, seconds: u64) -> Script {
+    let now = Instant::now();
+    let mut script = Script::new(dialect, Resolution::Nothing);
+    script.policy = RetryPolicy::new()
+        .with_jitter(Jitter::None)
+        .with_initial_delay(Duration::from_secs(1))
+        .with_max_retries(100);
+    script.terms.deadline = Some(now + Duration::from_secs(seconds));
+    script.time = Some((now, Duration::from_millis(100)));
+    script
+}
+
+fn deadlocks(dialect: Dialect) -> impl Iterator<Item = Given> {
+    let answers = [Fine, Fine, fault(dialect, FaultClass::Deadlock), Fine];
+    answers.into_iter().cycle().take(400)
+}
+
+#[test]
+fn no_delay_ends_and_no_attempt_begins_after_the_deadline() {
+    let mut script = script(Dialect::Postgres, 5);
+    let deadline = script.terms.deadline.expect("it has one");
+    let done = script.run(deadlocks(Dialect::Postgres));
+    assert_eq!(done.stop, StopReason::DeadlineExceeded);
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::FirstError));
+    assert!(done.fallback_allowed);
+    assert!((3..5).contains(&done.attempts), "{}", done.attempts);
+    assert_eq!(script.delays.len() + 1, done.attempts as usize);
+    let (end, _) = script.time.expect("it has one");
+    // What has begun in time may end later.
+    assert!(end < deadline + Duration::from_millis(500));
+    assert_eq!(script.steps.last().expect("steps"), "Failed");
+}
+
+#[test]
+fn a_deadline_that_has_passed_lets_nothing_begin() {
+    let mut script = script(Dialect::Postgres, 0);
+    let done = script.run([]);
+    assert_eq!(script.steps, ["Failed"]);
+    assert_eq!(
+        (done.attempts, done.stop),
+        (0, StopReason::DeadlineExceeded)
+    );
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_deadline_exceeded()));
+}
+
+#[test]
+fn a_lost_commit_is_asked_about_until_the_deadline() {
+    let mut script = script(Dialect::Postgres, 5);
+    script.terms.resolution = Resolution::Verify;
+    let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let answers = [Fine, Fine, Fine, lost].into_iter().chain([refused; 100]);
+    let done = script.run(answers);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!((3..6).contains(&script.delays.len()), "{:?}", script.delays);
+}
+
+#[test]
+fn a_busy_commit_is_rolled_back_in_time() {
+    let mut script = script(Dialect::Sqlite, 3);
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    let done = script.run([Fine, Fine, Fine].into_iter().chain([busy; 3]));
+    assert_eq!(
+        (done.outcome, done.stop),
+        (Outcome::Undone, StopReason::DeadlineExceeded)
+    );
+    assert_eq!(
+        script.steps[script.steps.len() - 2..],
+        ["Rollback", "Failed"]
+    );
+}
+
+#[test]
+fn statements_get_no_more_time_than_is_left() {
+    let mut script = script(Dialect::Postgres, 3);
+    script.settings.statement_timeout = Some(Duration::from_millis(2500));
+    script.run(deadlocks(Dialect::Postgres));
+    let [first, second] = &script.opened[..] else {
+        panic!("{:?}", script.opened);
+    };
+    assert_eq!(first, "BEGIN; SET LOCAL statement_timeout = 2500");
+    // A second and six steps later.
+    let left = second.strip_prefix("BEGIN; SET LOCAL statement_timeout = ");
+    let left: u32 = left.and_then(|left| left.parse().ok()).expect("a timeout");
+    assert!((900..1500).contains(&left), "{left}");
+}
+
+#[test]
+fn every_attempt_has_the_lock_timeout_of_its_rung() {
+    const LADDER: &[Duration] = &[Duration::from_millis(10), Duration::from_millis(200)];
+
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.lock_timeouts = LADDER;
+    script.settings.lock_timeout = Some(Duration::from_millis(10));
+    script.policy = RetryPolicy::new().with_max_retries(2);
+    let locked = fault(Dialect::Postgres, FaultClass::LockTimeout);
+    script.run([
+        Fine, Fine, locked, Fine, Fine, Fine, locked, Fine, Fine, Fine,
+    ]);
+    let timeouts: Vec<_> = script
+        .opened
+        .iter()
+        .map(|sql| sql.rsplit(' ').next().expect("a number"))
+        .collect();
+    assert_eq!(timeouts, ["10", "200", "200"]);
+}
+
+#[test]
+fn a_nested_operation_inherits_what_is_left() {
+    let (key, now) = (new_key(), Instant::now());
+    let batches = |depth| {
+        let (settings, none) = (Settings::default(), crate::Defaults::NONE);
+        let before = SessionBefore::default();
+        let level = Level::at_depth(depth);
+        Batches::new(Dialect::Postgres, level, &settings, &none, before).expect("valid")
+    };
+    let (top, nested) = (batches(0), batches(1));
+    let terms = Terms {
+        deadline: Some(now + Duration::from_secs(2)),
+        ..Terms::default()
+    };
+    let policy = RetryPolicy::new();
+    let mut outer = Machine::new(Dialect::Postgres, policy, terms);
+    outer.connected(Start::join(key, 0, 5), Cow::Borrowed(&top));
+    for (own, left) in [(None, 2), (Some(1), 1), (Some(9), 2), (None, 2)] {
+        let terms = Terms {
+            deadline: own.map(|seconds| now + Duration::from_secs(seconds)),
+            ..Terms::default()
+        };
+        let mut inner = Machine::new(Dialect::Postgres, policy, terms);
+        inner.connected(Start::join(key, 1, 5), Cow::Borrowed(&nested));
+        assert!(inner.is_timed());
+        inner.tell_time(now);
+        assert_eq!(
+            inner.time_left(),
+            Some(Duration::from_secs(left)),
+            "{own:?}"
+        );
+    }
+}
