@@ -77,10 +77,8 @@ impl Mysql {
                 });
             }
         };
-        if let Some(id) = answer.prepared(&packet.payload)
-            && let Some(sql) = sql.take()
-        {
-            self.statements.insert(id, sql);
+        if let Some(id) = answer.prepared(&packet.payload) {
+            self.statements.insert(id, sql.take().unwrap_or_default());
             self.last = Some(id);
         }
         let is_complete = answer.is_complete_with(&packet.payload, capabilities);

@@ -33,21 +33,25 @@ impl Pipe {
         match self.stream.read(&mut chunk) {
             Ok(0) => self.has_ended = true,
             Ok(length) => self.input.extend_from_slice(&chunk[..length]),
-            Err(error) if is_temporary(error.kind()) => {}
+            Err(error)
+                if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {}
             Err(_) => self.has_ended = true,
         }
     }
 
     /// Sends what can be sent now.
     pub(super) fn write(&mut self) {
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(length) => drop(self.output.drain(..length)),
-                Err(error) if is_temporary(error.kind()) => break,
+        let mut sent = 0;
+        while sent < self.output.len() {
+            match self.stream.write(&self.output[sent..]) {
+                Ok(length) => sent += length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // There may still be something to read: that will end, too.
-                Err(_) => self.output.clear(),
+                Err(_) => sent = self.output.len(),
             }
         }
+        self.output.drain(..sent);
     }
 
     /// Sends nothing more.
@@ -82,8 +86,4 @@ impl AsFd for Pipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-fn is_temporary(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

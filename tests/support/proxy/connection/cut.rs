@@ -159,10 +159,11 @@ impl Connection {
             self.answered += 1;
             self.shared.answered(end);
         }
-        if !is_lost && let Some(client) = &mut self.client {
-            client.output.extend(response.bytes);
-        }
-        if is_lost && response.end.is_some() {
+        if !is_lost {
+            if let Some(client) = &mut self.client {
+                client.output.extend(response.bytes);
+            }
+        } else if response.end.is_some() {
             self.is_answered();
         }
     }
