@@ -2,5 +2,7 @@
 
 mod compile_fail;
 mod compose;
+mod conversations;
+mod proxy;
 mod public_types;
 mod readme;
