@@ -346,7 +346,7 @@ macro_rules! __operation_methods {
         ///
         /// It is then tried again even where nobody knows whether it was committed, if that takes
         /// no connection but those it has: with `run_on` also after the connection was lost while
-        /// COMMIT was under way.
+        /// COMMIT was under way. An operation with a ledger is looked up there first.
         #[must_use]
         pub const fn idempotent(mut self) -> Self {
             self.idempotent = true;

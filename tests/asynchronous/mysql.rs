@@ -69,6 +69,8 @@ mod scenarios {
     mod fallback;
     mod instrumentation;
     mod logging;
+    mod lost_commit;
+    mod lost_commit_matrix;
     mod money;
     mod mysql_batches;
     mod mysql_caller_deadlock;

@@ -83,6 +83,7 @@ mod scenarios {
     mod instrumentation;
     mod logging;
     mod lost_commit;
+    mod lost_commit_matrix;
     mod money;
     mod negative;
     mod nesting;

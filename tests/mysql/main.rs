@@ -21,6 +21,7 @@ mod sync {
     mod instrumentation;
     mod logging;
     mod lost_commit;
+    mod lost_commit_matrix;
     mod money;
     mod mysql_batches;
     mod mysql_caller_deadlock;

@@ -24,6 +24,7 @@ mod sync {
     mod instrumentation;
     mod logging;
     mod lost_commit;
+    mod lost_commit_matrix;
     mod money;
     mod negative;
     mod nesting;

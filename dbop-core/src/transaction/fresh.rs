@@ -153,7 +153,8 @@ impl<'a> Machine<'a> {
             });
         }
         let failure = worth_another_try(failure);
-        if self.terms.idempotent {
+        // With a ledger the next attempt would stumble over the token of this one.
+        if self.terms.idempotent && self.terms.resolution != Resolution::Ledger {
             let undone = Aftermath {
                 undone: true,
                 enclosing_alive: true,
