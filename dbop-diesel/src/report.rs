@@ -11,7 +11,8 @@ pub struct Report<T, E> {
     /// What `run` would have returned.
     pub result: Result<T, E>,
     /// The failed attempts, in order, with their errors. The error of the last attempt is in
-    /// `result`, unless a fallback value replaced it.
+    /// `result`, unless a fallback value replaced it. What a successful attempt survived is here
+    /// too: a lost answer to a COMMIT that was found to have happened, and on SQLite a busy one.
     pub failures: Vec<FailedAttempt<E>>,
     /// How many attempts were begun. 0 if the operation was refused before it began.
     pub attempts: u32,

@@ -6,6 +6,7 @@ use super::{
     AfterPause, Aftermath, Failure, FailureAnswer, Handling, Machine, Pause, Phase, State,
     StopReason,
 };
+use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
 use crate::{Dialect, Fault, FaultClass};
@@ -20,6 +21,11 @@ impl Machine<'_> {
         if self.late && !failure.is_own_error() {
             return Err(StopReason::DeadlineExceeded);
         }
+        // An operation before this one has lost the transaction around both.
+        let is_lost = failure.answer == FailureAnswer::Own(Kind::TransactionLost);
+        if is_lost && failure.fault.is_none() && self.is_savepoint() {
+            return Err(StopReason::EnclosingTransaction);
+        }
         let scope = if self.is_savepoint() {
             let immediate = self.membership.as_ref().is_some_and(|m| m.is_immediate());
             Scope::Savepoint { immediate }
@@ -32,7 +38,7 @@ impl Machine<'_> {
             failure.fault,
             failure.advice,
             scope,
-            self.terms.read_only,
+            self.terms.read_only || self.is_read_only(),
             &self.policy,
         ) {
             Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),

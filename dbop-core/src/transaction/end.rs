@@ -320,6 +320,11 @@ impl Machine<'_> {
         self.batches.as_deref().expect(CONNECTED)
     }
 
+    /// The server makes sure that the attempt writes nothing.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.batches.as_deref().is_some_and(Batches::is_read_only)
+    }
+
     pub(super) fn is_savepoint(&self) -> bool {
         let is_savepoint = |batches: &Batches| matches!(batches.level(), Level::Savepoint(_));
         self.batches.as_deref().is_some_and(is_savepoint)

@@ -144,7 +144,7 @@ impl<'a> Machine<'a> {
         };
         let never_sent = |fault: Fault| fault.class() == FaultClass::NotConnected;
         if failure.fault.is_some_and(never_sent)
-            || self.batches().is_read_only()
+            || self.is_read_only()
             || self.transaction_id == Some(None)
         {
             return self.decide(Aftermath {

@@ -478,7 +478,7 @@ fn mysql_deadlock_in_a_savepoint_restarts_the_outermost() {
         // Another operation after it, in the same lost transaction, is refused.
         let mut next = Script::at(Dialect::Mysql, key, 1);
         let done = next.run(&[], |_| panic!("must not run"));
-        assert_eq!(next.steps, ["Failed"]);
+        assert_eq!(next.steps, ["Escalated"]);
         assert_eq!(done.attempts, 0);
         assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
         // The body swallows it all.
