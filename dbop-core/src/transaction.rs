@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
             State::Connect | State::Pause(..) => return Step::Connect,
             State::Body => return Step::Body,
             State::Verify => return Step::Verify,
-            State::ReadId => return Step::Read(TRANSACTION_ID),
+            State::ReadId => return Step::ReadId,
             State::ReadStatus => return Step::Read(sql),
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
@@ -442,9 +442,6 @@ impl<'a> Machine<'a> {
 }
 
 const CONNECTED: &str = "`Step::Connect` comes first";
-
-/// No id, no writes.
-const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text AS s";
 
 #[cfg(test)]
 mod fresh_tests;

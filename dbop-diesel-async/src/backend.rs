@@ -23,6 +23,15 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(SessionBefore::default()))
     }
 
+    /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
+    #[doc(hidden)]
+    fn transaction_id<C>(_conn: &mut C) -> impl Future<Output = QueryResult<Option<u64>>> + Send
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        std::future::ready(Ok(None))
+    }
+
     /// Reads one text. Only PostgreSQL is asked for any.
     #[doc(hidden)]
     fn read_text<C>(
@@ -38,6 +47,19 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
 
 #[cfg(feature = "postgres")]
 impl SupportedBackend for diesel::pg::Pg {
+    async fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<u64>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::pg_current_xact_id_if_assigned;
+        use diesel_async::RunQueryDsl as _;
+
+        let id: Option<i64> = diesel::select(pg_current_xact_id_if_assigned())
+            .get_result(conn)
+            .await?;
+        Ok(id.and_then(|id| u64::try_from(id).ok()))
+    }
+
     async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,

@@ -93,6 +93,11 @@ where
                 let end = end.unwrap_or(BodyEnd::Panicked);
                 machine.body_done(end, depth(status(guard.hold.conn())));
             }
+            Step::ReadId => {
+                let conn = guard.hold.conn();
+                let result = <BackendOf<H> as SupportedBackend>::transaction_id(conn).await;
+                machine.id_done(result.map_err(|error| failed.in_query(dialect, error)));
+            }
             Step::Read(sql) => {
                 let conn = guard.hold.conn();
                 let result = <BackendOf<H> as SupportedBackend>::read_text(conn, sql).await;

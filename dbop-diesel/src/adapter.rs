@@ -403,6 +403,13 @@ impl From<Pragmas> for SessionBefore {
 pub const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
                                   (SELECT query_only FROM pragma_query_only) AS query_only";
 
+#[cfg(feature = "postgres")]
+diesel::define_sql_function! {
+    /// PostgreSQL's id of the current transaction, if it has written something. Its type has the
+    /// same eight bytes as a BIGINT; with a type of its own, the statement can be cached.
+    fn pg_current_xact_id_if_assigned() -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
+}
+
 /// The answer to a query of the machine: one text, or nothing.
 #[cfg(feature = "postgres")]
 #[derive(Clone, Debug, diesel::QueryableByName)]

@@ -26,6 +26,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(SessionBefore::default())
     }
 
+    /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
+    #[doc(hidden)]
+    fn transaction_id<C>(_conn: &mut C) -> QueryResult<Option<u64>>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        Ok(None)
+    }
+
     /// Reads one text. Only PostgreSQL is asked for any.
     #[doc(hidden)]
     fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
@@ -49,7 +58,7 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::Text;
+    use crate::adapter::{Text, pg_current_xact_id_if_assigned};
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -57,6 +66,15 @@ mod postgres {
 
     impl SupportedBackend for Pg {
         const DIALECT: Dialect = Dialect::Postgres;
+
+        fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<u64>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let id: Option<i64> =
+                diesel::select(pg_current_xact_id_if_assigned()).get_result(conn)?;
+            Ok(id.and_then(|id| u64::try_from(id).ok()))
+        }
 
         fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
         where

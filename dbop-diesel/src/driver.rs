@@ -77,6 +77,10 @@ where
                 let end = caught(attempt, &mut panic).unwrap_or(BodyEnd::Panicked);
                 machine.body_done(end, depth(status(hold.conn())));
             }
+            Step::ReadId => {
+                let result = BackendOf::<H>::transaction_id(hold.conn());
+                machine.id_done(result.map_err(|error| failed.in_query(dialect, error)));
+            }
             Step::Read(sql) => {
                 let result = BackendOf::<H>::read_text(hold.conn(), sql);
                 machine.read_done(result.map_err(|error| failed.in_query(dialect, error)));

@@ -58,14 +58,15 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// The query of the last step was answered.
-    pub fn read_done(&mut self, result: Result<Option<String>, Fault>) {
-        match (&self.state, result) {
-            (State::ReadId, Ok(id)) => {
-                self.transaction_id = Some(id.and_then(|id| id.parse().ok()));
+    /// The id of the transaction was read. There is none as long as it has written nothing.
+    pub fn id_done(&mut self, result: Result<Option<u64>, Fault>) {
+        debug_assert!(matches!(self.state, State::ReadId), "no id was asked for");
+        match result {
+            Ok(id) => {
+                self.transaction_id = Some(id);
                 self.state = State::Commit;
             }
-            (State::ReadId, Err(fault)) => self.batch_failed(
+            Err(fault) => self.batch_failed(
                 match fault.class() {
                     // As the COMMIT would have told.
                     FaultClass::TransactionAborted => Phase::Commit,
@@ -73,6 +74,12 @@ impl<'a> Machine<'a> {
                 },
                 fault,
             ),
+        }
+    }
+
+    /// The query of the last step was answered.
+    pub fn read_done(&mut self, result: Result<Option<String>, Fault>) {
+        match (&self.state, result) {
             (State::ReadStatus, Ok(status)) => match status.as_deref() {
                 Some("committed") => self.found(true),
                 Some("aborted") => self.found(false),

@@ -94,11 +94,16 @@ impl Script {
                         _ => machine.body_done(BodyEnd::Ok, Some(1)),
                     }
                 }
-                Step::Read(sql) => {
-                    self.steps.push(match sql {
-                        TRANSACTION_ID => "id".into(),
-                        _ => "status".into(),
+                Step::ReadId => {
+                    self.steps.push("id".into());
+                    machine.id_done(match next() {
+                        Fails(fault) => Err(fault),
+                        Reads(id) => Ok(id.parse().ok()),
+                        _ => Ok(None),
                     });
+                }
+                Step::Read(_) => {
+                    self.steps.push("status".into());
                     machine.read_done(match next() {
                         Fails(fault) => Err(fault),
                         Reads(text) => Ok(Some(text.into())),

@@ -52,6 +52,9 @@ pub enum Step<'a> {
     Batch(Batch<'a>),
     /// Run the operation, then call [`Machine::body_done`](crate::Machine::body_done).
     Body,
+    /// Read PostgreSQL's id of the current transaction, then call
+    /// [`Machine::id_done`](crate::Machine::id_done).
+    ReadId,
     /// Send this query and read its one value, then call
     /// [`Machine::read_done`](crate::Machine::read_done).
     Read(&'a str),

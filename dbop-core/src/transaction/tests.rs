@@ -72,7 +72,7 @@ impl Script {
                     let start = Start::join(self.key, self.depth, machine.retries_left());
                     machine.connected(start, Cow::Borrowed(&batches));
                 }
-                Step::Read(_) | Step::Verify => unreachable!("not asked for"),
+                Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => return done,
             }
         }
