@@ -113,7 +113,6 @@ impl Proxy {
     }
 
     /// Plans a cut. If a message is one for several, the first plan is carried out.
-    #[must_use = "it says how far the cut has come"]
     pub fn cut(&self, when: When, cut: Cut) -> Planned {
         Planned {
             number: self.shared.plan(when, cut),

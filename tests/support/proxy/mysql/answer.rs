@@ -184,3 +184,6 @@ fn short(payload: &[u8], at: usize) -> u16 {
     let bytes = payload.get(at..at + 2).unwrap_or(&[0; 2]);
     u16::from_le_bytes(bytes.try_into().expect("two bytes"))
 }
+
+#[cfg(test)]
+mod tests;
