@@ -30,6 +30,7 @@ mod asynchronous {
     mod postgres_axum_service;
     mod postgres_classes;
     mod postgres_pipeline;
+    mod proxy_pipeline;
     mod server_panics;
 }
 
@@ -52,6 +53,7 @@ mod current_thread {
     mod paused_time;
     mod pools;
     mod postgres_pipeline;
+    mod proxy_pipeline;
     mod server_panics;
 }
 

@@ -7,7 +7,9 @@ use diesel::QueryResult;
 
 use super::money::{add, balance, set};
 use super::proxy::through;
-use super::{Bed, Conn, Connection as _, MODE, SimpleConnection as _, backend, helper, scenario};
+use super::{
+    Bed, Conn, Connection as _, MODE, Runner, SimpleConnection as _, backend, helper, scenario,
+};
 
 /// A transaction that Diesel makes.
 #[helper]
@@ -133,4 +135,49 @@ async fn the_round_trips_of_a_bare_transaction_are_known() {
         _ => [4, 4, 3],
     };
     assert_eq!(counts, expected, "{:#?}", proxy.conversation());
+}
+
+/// An operation with a timeout of its own, and one with a step.
+#[helper]
+async fn operations(runner: &Runner, conn: &mut Conn) -> QueryResult<i64> {
+    runner
+        .operation("read")
+        .lock_timeout(Duration::from_secs(3))
+        .run(conn, async |conn: &mut Conn| balance(conn, 1).await)
+        .await?;
+    runner
+        .run(conn, async |conn: &mut Conn| {
+            runner
+                .run(conn, async |conn: &mut Conn| balance(conn, 1).await)
+                .await
+        })
+        .await
+}
+
+/// The same with Diesel's own transactions.
+#[helper]
+async fn transactions(conn: &mut Conn) -> QueryResult<i64> {
+    let _: i64 = conn
+        .transaction(async |conn: &mut Conn| balance(conn, 1).await)
+        .await?;
+    conn.transaction(async |conn: &mut Conn| {
+        conn.transaction(async |conn: &mut Conn| balance(conn, 1).await)
+            .await
+    })
+    .await
+}
+
+#[scenario]
+async fn an_operation_costs_no_round_trip_that_a_bare_transaction_does_not() {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    let mut conn = through(&proxy).await;
+    let runner = Runner::default();
+    assert_eq!(balance(&mut conn, 1).await, Ok(100), "prepared");
+    proxy.reset();
+    assert_eq!(transactions(&mut conn).await, Ok(100));
+    let bare = proxy.round_trips();
+    proxy.reset();
+    assert_eq!(operations(&runner, &mut conn).await, Ok(100));
+    assert_eq!(proxy.round_trips(), bare, "{:#?}", proxy.conversation());
 }
