@@ -108,19 +108,26 @@ impl Entry<'_> {
         sql
     }
 
-    /// The operation is over.
-    pub fn close(self, outcome: Outcome) {
+    /// The operation is over. Without this, nothing of it has happened.
+    pub fn close(mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Committed => self.served = vec![self.token],
+            Outcome::Undone => {}
+            // To delete a row that is not there locks a gap on MySQL: leave them to be pruned.
+            Outcome::Unknown => self.served.clear(),
+        }
+    }
+}
+
+/// What has not been deleted is for the next one.
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
         let mut served = self
             .ledger
             .served
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            Outcome::Committed => served.push(self.token),
-            Outcome::Undone => served.extend(self.served),
-            // To delete a row that is not there locks a gap on MySQL: leave them to be pruned.
-            Outcome::Unknown => {}
-        }
+        served.append(&mut self.served);
     }
 }
 
@@ -180,7 +187,9 @@ mod tests {
         for entry in entries {
             entry.close(Outcome::Committed);
         }
-        assert_eq!(ledger.open().served.len(), 32);
-        assert_eq!(ledger.open().served.len(), 8);
+        let (one, other) = (ledger.open(), ledger.open());
+        assert_eq!((one.served.len(), other.served.len()), (32, 8));
+        drop((one, other));
+        assert_eq!(ledger.open().served.len(), 32, "given back");
     }
 }

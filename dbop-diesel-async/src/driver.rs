@@ -4,9 +4,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use dbop_core::{
-    BodyEnd, Entry, Handling, Ledger, Machine, Outcome, SessionBefore, Start, Step, Verified,
-};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
 use dbop_diesel::SupportedBackend as _;
 use dbop_diesel::adapter::{Call, Failed, Summary, answer, depth, refused, verified};
 use diesel::result::Error as DieselError;
@@ -63,9 +61,6 @@ where
                         Ok(depth) => base = depth,
                         Err(error) => {
                             guard.disarm();
-                            if let Some(entry) = entry {
-                                entry.close(Outcome::Undone);
-                            }
                             return refused(error);
                         }
                     }

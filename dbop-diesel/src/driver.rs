@@ -3,9 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use dbop_core::{
-    BodyEnd, Entry, Handling, Ledger, Machine, Outcome, SessionBefore, Start, Step, Verified,
-};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
 use diesel::connection::Connection as DieselConnection;
 use diesel::result::Error as DieselError;
 
@@ -55,9 +53,6 @@ where
                 Ok(()) => match start(call, &mut machine, &mut hold, entry.as_ref(), &mut failed) {
                     Ok(depth) => base = depth,
                     Err(error) => {
-                        if let Some(entry) = entry {
-                            entry.close(Outcome::Undone);
-                        }
                         return refused(error);
                     }
                 },
