@@ -67,6 +67,9 @@ where
                 }
                 Err(error) => {
                     let (fault, advice) = failed.in_connect(dialect, error);
+                    if machine.is_timed() {
+                        machine.tell_time(now());
+                    }
                     machine.connect_failed(fault, advice);
                 }
             },

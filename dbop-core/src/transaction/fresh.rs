@@ -44,6 +44,8 @@ impl<'a> Machine<'a> {
     /// There is no connection. `advice` says whether to try again; by default the fault decides.
     pub fn connect_failed(&mut self, fault: Fault, advice: Advice) {
         self.connection_broken = true;
+        // The source may have waited for as long as there was time.
+        self.late |= self.time_left().is_some_and(|left| left.is_zero());
         if self.asking {
             return self.asking_failed(Some(fault), advice);
         }
