@@ -200,7 +200,7 @@ impl<'a> Machine<'a> {
     }
 
     fn ask_again(&mut self, connection: Handling, fault: Option<Fault>) {
-        if self.take_retry() {
+        if !self.late && self.take_retry() {
             self.ask(connection, fault);
         } else {
             self.finish_unknown();
