@@ -164,6 +164,7 @@ impl Machine<'_> {
         let undone = match (failure.phase, failure.fault, self.lost()) {
             _ if self.ended_by_body => false,
             (_, _, Some(lost)) => lost.undone,
+            (phase, Some(fault), _) if self.found_token(phase, fault) => false,
             (Phase::Begin, ..) => true,
             // What is gone was rolled back by the server or, if something follows the COMMIT in
             // its batch, committed.

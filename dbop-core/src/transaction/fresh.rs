@@ -144,6 +144,7 @@ impl<'a> Machine<'a> {
         self.terms.resolution == Resolution::TransactionStatus
             && self.dialect == Dialect::Postgres
             && !self.is_savepoint()
+            && !self.batches().is_read_only()
     }
 
     /// The answer to the COMMIT is lost, or says nothing about it.
@@ -208,7 +209,8 @@ impl<'a> Machine<'a> {
     }
 
     fn asking_failed(&mut self, fault: Option<Fault>, advice: Advice) {
-        let connection = match verdict(fault, advice, Scope::Transaction, true, &self.policy) {
+        // A server that takes no writes is the wrong one to ask, even for a look.
+        let connection = match verdict(fault, advice, Scope::Transaction, false, &self.policy) {
             _ if advice == Advice::Never => return self.finish_unknown(),
             _ if fault.is_some_and(|fault| !fault.leaves_connection_usable()) => Handling::Discard,
             Verdict::GiveUp | Verdict::Escalate => return self.finish_unknown(),
@@ -253,6 +255,14 @@ impl<'a> Machine<'a> {
             Ok(committed) => self.found(committed),
             Err(fault) => self.asking_failed(Some(fault), Advice::Judge),
         }
+    }
+
+    /// The token of this operation was there before it was inserted: an attempt that seemed to be
+    /// undone was committed, as far as it had come, by DDL or by itself.
+    pub(super) fn found_token(&self, phase: Phase, fault: Fault) -> bool {
+        self.terms.resolution == Resolution::Ledger
+            && phase == Phase::Begin
+            && fault.class() == FaultClass::Constraint
     }
 
     /// Whether the work is there is known.
