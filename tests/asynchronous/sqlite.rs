@@ -71,10 +71,12 @@ mod scenarios {
     mod sqlite_begun_in_sql;
     mod sqlite_busy;
     mod sqlite_commit;
+    mod sqlite_commit_matrix;
     mod sqlite_loss;
     mod sqlite_settings;
     mod sqlite_snapshot;
     mod sqlite_steps;
+    mod transaction_status_elsewhere;
 }
 
 /// The scenarios that a pooled connection could make a difference to, on deadpool's.

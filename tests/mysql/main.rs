@@ -19,9 +19,12 @@ mod sync {
     mod cost;
     mod fallback;
     mod instrumentation;
+    mod ledger;
     mod logging;
     mod lost_commit;
+    mod lost_commit_asking;
     mod lost_commit_matrix;
+    mod lost_connection;
     mod money;
     mod mysql_batches;
     mod mysql_caller_deadlock;
@@ -29,6 +32,7 @@ mod sync {
     mod mysql_deadlock;
     mod mysql_errors;
     mod mysql_implicit_commit;
+    mod mysql_ledger;
     mod mysql_lock_timeout;
     mod mysql_nested_deadlock;
     mod mysql_outcomes;
@@ -46,6 +50,7 @@ mod sync {
     mod reports;
     mod retries;
     mod settings_common;
+    mod transaction_status_elsewhere;
 }
 
 /// The scenarios that a pooled connection could make a difference to, on r2d2's.

@@ -22,9 +22,12 @@ mod sync {
     mod cost;
     mod fallback;
     mod instrumentation;
+    mod ledger;
     mod logging;
     mod lost_commit;
+    mod lost_commit_asking;
     mod lost_commit_matrix;
+    mod lost_connection;
     mod money;
     mod negative;
     mod nesting;
@@ -36,11 +39,13 @@ mod sync {
     mod postgres_deadlock;
     mod postgres_drop_in;
     mod postgres_locks;
+    mod postgres_lost_connection;
     mod postgres_plan;
     mod postgres_serialization;
     mod postgres_settings;
     mod postgres_stale_savepoint;
     mod postgres_steps;
+    mod postgres_transaction_status;
     mod proxy;
     mod proxy_plans;
     mod reports;
