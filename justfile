@@ -46,6 +46,10 @@ integration-mariadb: integration-up-mariadb integration-test-mariadb
 integration-all:
     tests/run.sh postgres mariadb mysql
 
+# Lose connections and servers under transfers, so many seconds on each server and adapter.
+soak seconds="300" *backends:
+    DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
+
 # Start the PostgreSQL servers.
 integration-up:
     tests/run.sh up postgres

@@ -18,8 +18,12 @@ The servers listen on free ports of 127.0.0.1 and keep their data in a temporary
 them is left at the end. tests/servers/versions lists them. Written for Debian 12: root installs
 what is missing, others are told what to install.
 
-COMMAND is for servers that stay:
+At the end, unless tests are named, transfers are made while connections and servers are lost: for
+DBOP_SOAK_SECONDS (5) on each server and adapter, with the random numbers of DBOP_SOAK_SEED.
 
+COMMAND is one of these; most are for servers that stay:
+
+  lose      only those transfers, on servers that do not stay
   prepare   only install what is missing
   up        start servers and print their addresses
   test      run the tests against the servers that are up
@@ -40,6 +44,7 @@ source "$tests/servers/fetch.sh"
 source "$tests/servers/postgres.sh"
 source "$tests/servers/mariadb.sh"
 source "$tests/servers/mysql.sh"
+source "$tests/servers/losses.sh"
 
 results=()      # the lines to end with
 failed=0        # the status to end with
@@ -53,7 +58,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    prepare | up | test | status | logs | down)
+    lose | prepare | up | test | status | logs | down)
       command=$1
       shift
       ;;
@@ -70,7 +75,7 @@ main() {
         exit
         ;;
       --)
-        [[ $command == run || $command == test ]] || wrong_usage "$command runs no tests"
+        [[ $command == run || $command == lose || $command == test ]] || wrong_usage "$command runs no tests"
         shift
         break
         ;;
@@ -88,7 +93,7 @@ main() {
   cache=$(realpath -m "$(cache_folder)")
   cd "$tests/.."
   logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")
-  unset DBOP_TEST_URL DBOP_TEST_SERVER # each test gets the ones of its own server
+  unset DBOP_TEST_URL DBOP_TEST_SERVER DBOP_TEST_DIR # each test gets the ones of its own server
   trap cleanup EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
@@ -106,18 +111,24 @@ wrong_usage() {
 
 run_backends() {
   local backend
-  install_packages "$@"
-  make_cache
-  temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
-  chmod 711 "$temporary" # the servers' account passes through
-  reachable "$temporary" TMPDIR
+  begin "$@"
   for backend; do
     case $backend in
       sqlite) test_without_server ;;
       *) test_with_own_servers "$backend" ;;
     esac
   done
+  ((${#test_arguments[@]})) || lose "$@"
   summary
+}
+
+# begin BACKEND...: prepare for servers that do not stay.
+begin() {
+  install_packages "$@"
+  make_cache
+  temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
+  chmod 711 "$temporary" # the servers' account passes through
+  reachable "$temporary" TMPDIR
 }
 
 prepare_backends() { install_packages "$@"; }

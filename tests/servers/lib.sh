@@ -6,6 +6,8 @@
 #     data/  tmp/  log     what the server writes
 #     pid                  its process id and the time at which that process started
 #     kind  label  url     for those who come later (`down`, `status`, `test`)
+#     again                what it is started again with
+#     durable              if it is there: what has been committed outlives the server
 #
 # Each kind (postgres, mariadb, mysql) brings four functions: KIND_init creates the data, KIND_spawn
 # starts the process, KIND_url names it, KIND_ask asks it for its version. ROOT is the folder under
@@ -66,6 +68,7 @@ spawn() {
   shift
   (cd "$dir" && exec setsid "${as_service[@]}" "$@") >>"$dir/log" 2>&1 </dev/null &
   pid=$!
+  disown "$pid" # that a test kills it is no news
   say "$pid $(started_at "$pid")" >"$dir/pid"
 }
 
@@ -85,6 +88,9 @@ alive() {
   { read -r pid start <"$1/pid"; } 2>/dev/null || return 1
   [[ -n $start && $(started_at "$pid") == "$start" ]]
 }
+
+# is_durable DIR: true if the server must keep what it has committed, which costs time.
+is_durable() { [[ -e $1/durable ]]; }
 
 # stop_server DIR: ask politely, then insist.
 stop_server() {
@@ -131,6 +137,7 @@ start_server() {
     "${kind}_spawn" "$dir" "$root" "$wanted" "$port" ${option:+"--$option"}
     if ready "$dir" "$kind" "$root" "$wanted" "$port"; then
       "${kind}_url" "$port" >"$dir/url"
+      printf '%s\n' "$root" "$wanted" "$port" "$option" >"$dir/again"
       return 0
     fi
     stop_server "$dir"
@@ -138,4 +145,14 @@ start_server() {
     warn "port $port was taken, trying another"
   done
   return 1
+}
+
+# start_again DIR: start a server that has ended, on the same port and with the same data.
+start_again() {
+  local dir=$1 kind root wanted port option version
+  local -x TMPDIR=$dir/tmp
+  kind=$(<"$dir/kind")
+  { read -r root; read -r wanted; read -r port; read -r option; } <"$dir/again"
+  "${kind}_spawn" "$dir" "$root" "$wanted" "$port" ${option:+"--$option"}
+  ready "$dir" "$kind" "$root" "$wanted" "$port"
 }

@@ -13,15 +13,16 @@ mariadb_init() {
 
 # mariadb_spawn DIR ROOT VERSION PORT [OPTION]
 mariadb_spawn() {
-  local dir=$1 root=$2 port=$4
+  local dir=$1 root=$2 port=$4 flush=0
   shift 4
+  ! is_durable "$dir" || flush=1
   # The names of socket and pid file are relative to the data: the former has a limit that TMPDIR
   # may exceed.
   spawn "$dir" "$root/usr/sbin/mariadbd" --no-defaults --basedir="$root/usr" \
     --plugin-dir="$root/usr/lib/mysql/plugin" --datadir="$dir/data" --port="$port" \
     --bind-address=127.0.0.1 --socket=mariadbd.sock --pid-file=mariadbd.pid --skip-name-resolve \
     --init-file="$dir/accounts.sql" --max-connections=300 \
-    --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 "$@"
+    --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=$flush "$@"
 }
 
 # mariadb_ask ROOT VERSION PORT

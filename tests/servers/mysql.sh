@@ -31,16 +31,17 @@ mysql_init() {
 
 # mysql_spawn DIR ROOT VERSION PORT [OPTION]
 mysql_spawn() {
-  local dir=$1 port=$4 mysqld
+  local dir=$1 port=$4 mysqld quick=(--skip-log-bin --innodb-flush-log-at-trx-commit=0)
   mysql_paths "$dir" "$2"
   shift 4
+  ! is_durable "$dir" || quick=(--innodb-flush-log-at-trx-commit=1)
   # The names of socket and pid file are relative to the data: the former has a limit that TMPDIR
   # may exceed. The default of --secure-file-priv is a folder that only a package creates. The
   # performance schema tells the tests who waits for whom.
   spawn "$dir" "${mysqld[@]}" --port="$port" --bind-address=127.0.0.1 --mysqlx=OFF \
     --socket=mysqld.sock --pid-file=mysqld.pid --skip-name-resolve --secure-file-priv=NULL \
-    --init-file="$dir/accounts.sql" --max-connections=300 --skip-log-bin --performance-schema=ON \
-    --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 "$@"
+    --init-file="$dir/accounts.sql" --max-connections=300 --performance-schema=ON \
+    --innodb-buffer-pool-size=64M "${quick[@]}" "$@"
 }
 
 # mysql_ask ROOT VERSION PORT

@@ -16,13 +16,14 @@ postgres_init() {
 
 # postgres_spawn DIR ROOT VERSION PORT [OPTION]
 postgres_spawn() {
-  local dir=$1 bin=$2/usr/lib/postgresql/$3/bin port=$4
+  local dir=$1 bin=$2/usr/lib/postgresql/$3/bin port=$4 fsync=off
   shift 4
+  ! is_durable "$dir" || fsync=on
   # deadlock_timeout is how long a session waits before it looks for a deadlock: the tests cause
   # many of them. No socket in the file system, as its name has a limit that TMPDIR may exceed.
   spawn "$dir" "$bin/postgres" -D "$dir/data" -p "$port" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-    -c fsync=off -c deadlock_timeout=200ms -c max_connections=200 -c logging_collector=off "$@"
+    -c fsync=$fsync -c deadlock_timeout=200ms -c max_connections=200 -c logging_collector=off "$@"
 }
 
 # postgres_ask ROOT VERSION PORT

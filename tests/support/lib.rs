@@ -29,6 +29,7 @@ pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod proxy;
+pub mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

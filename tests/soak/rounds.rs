@@ -1,0 +1,199 @@
+//! Workers make transfers while losses come down on them; then it is seen what is true.
+#![allow(
+    clippy::print_stdout,
+    reason = "a failure has to say with which seed, a success what has been done"
+)]
+
+use std::env::var;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dbop_diesel::{Ledger, RetryPolicy};
+use dbop_tests::proxy::Proxy;
+use dbop_tests::server::Server;
+use dbop_tests::{Number, eventually, server_label};
+use diesel::connection::SimpleConnection as _;
+use diesel::{RunQueryDsl as _, sql_query};
+use fastrand::Rng;
+
+use crate::experience::Experience;
+use crate::losses::Losses;
+use crate::tally::{Mode, Tally, Told, Transfer};
+use crate::{Bed, MODES, SESSIONS, backend};
+
+const ACCOUNTS: i32 = 48;
+const WORKERS_OF_A_MODE: usize = 2;
+
+/// How long the losses of a round come down. A longer run is one of several rounds.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// How long at most, if not everything has happened that is to be seen.
+const LONG_ROUND: Duration = Duration::from_secs(60);
+
+/// How long a worker waits for a connection at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Enough for a server that is started again.
+pub(crate) fn policy() -> RetryPolicy {
+    RetryPolicy::new()
+        .with_max_retries(300)
+        .with_initial_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_millis(200))
+}
+
+/// The workers of an adapter, and their pool.
+pub(crate) trait Crew {
+    fn new(url: &str, room: u32) -> Self;
+
+    /// Lets somebody work.
+    fn hire(&self, worker: Worker);
+}
+
+/// Two tests must not kill the same server.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Rounds until the time is up.
+pub(crate) fn rounds<C: Crew>(adapter: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = Server::of_this_run();
+    let seed: u64 = from_environment("DBOP_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let time = Duration::from_secs(from_environment("DBOP_SOAK_SECONDS").unwrap_or(0));
+    let begin = Instant::now();
+    let mut number = 0;
+    while number == 0 || begin.elapsed() < time {
+        let seed = seed.wrapping_add(number);
+        println!("{}, {adapter}: DBOP_SOAK_SEED={seed}", server_label());
+        round::<C>(&server, seed);
+        number += 1;
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+fn round<C: Crew>(server: &Server, seed: u64) {
+    let begin = Instant::now();
+    let bed = Bed::new();
+    bed.connect()
+        .batch_execute(&format!(
+            "CREATE TABLE journal (id BIGINT, payer INTEGER, payee INTEGER, amount BIGINT); \
+             CREATE INDEX journal_id ON journal (id); \
+             INSERT INTO accounts SELECT id + 3, balance FROM accounts; \
+             INSERT INTO accounts SELECT id + 6, balance FROM accounts; \
+             INSERT INTO accounts SELECT id + 12, balance FROM accounts; \
+             INSERT INTO accounts SELECT id + 24, balance FROM accounts; {}",
+            Ledger::create_table(backend::DIALECT)
+        ))
+        .expect("new tables");
+    let proxy = Proxy::start(bed.url());
+    let office = Office::new();
+    let mut random = Rng::with_seed(seed);
+    let workers = WORKERS_OF_A_MODE * MODES.len();
+    // Somebody always waits for a connection.
+    let crew = C::new(proxy.url(), u32::try_from(workers - 2).expect("a few"));
+    let (sender, told) = channel();
+    for (mode, experience) in office.departments.iter().cycle().take(workers) {
+        crew.hire(Worker {
+            mode: *mode,
+            experience: experience.clone(),
+            ledger: office.ledger.clone(),
+            random: random.fork(),
+            next: office.next.clone(),
+            is_over: office.is_over.clone(),
+            sender: sender.clone(),
+        });
+    }
+    drop(sender);
+
+    let mut losses = Losses::new(server, &bed, &proxy, random);
+    losses.come_down(ROUND);
+    let begun = Instant::now();
+    while !office.has_seen_enough() && begun.elapsed() < LONG_ROUND {
+        losses.come_down_once();
+    }
+    println!("  {losses}");
+    drop(losses);
+    office.is_over.store(true, Ordering::Relaxed);
+    let mut tally = Tally::default();
+    for _ in 0..workers {
+        let told = told.recv_timeout(Duration::from_secs(60));
+        tally.add(told.expect("every worker comes to an end, without a panic"));
+    }
+
+    drop(crew);
+    drop(proxy);
+    let mut conn = bed.connect();
+    eventually("nothing is under way any more", || {
+        let sessions: Vec<Number> = sql_query(SESSIONS).load(&mut conn).expect("an answer");
+        sessions.is_empty()
+    });
+    let summary = tally.check(&mut conn, ACCOUNTS);
+    println!("{summary}");
+    for (mode, experience) in &office.departments {
+        let [asked, found, given_up] = experience.counts();
+        println!("  {mode:?}: asked {asked} times, found {found}, given up {given_up}");
+    }
+    println!("  {:.1} s", begin.elapsed().as_secs_f32());
+    assert!(office.has_seen_enough(), "without losses nothing is shown");
+}
+
+/// What all workers share.
+struct Office {
+    departments: Vec<(Mode, Arc<Experience>)>,
+    ledger: Arc<Ledger>,
+    next: Arc<AtomicI64>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Office {
+    fn new() -> Self {
+        let departments = MODES.iter().map(|mode| (*mode, Arc::default()));
+        Self {
+            departments: departments.collect(),
+            ledger: Arc::default(),
+            next: Arc::default(),
+            is_over: Arc::default(),
+        }
+    }
+
+    fn has_seen_enough(&self) -> bool {
+        let mut departments = self.departments.iter();
+        departments.all(|(mode, experience)| experience.is_enough(*mode))
+    }
+}
+
+/// What a worker needs to know.
+pub(crate) struct Worker {
+    pub(crate) mode: Mode,
+    pub(crate) experience: Arc<Experience>,
+    pub(crate) ledger: Arc<Ledger>,
+    random: Rng,
+    next: Arc<AtomicI64>,
+    is_over: Arc<AtomicBool>,
+    sender: Sender<Vec<Told>>,
+}
+
+impl Worker {
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// A transfer that nobody has made yet.
+    pub(crate) fn next(&mut self) -> Transfer {
+        let payer = self.random.i32(1..=ACCOUNTS);
+        Transfer {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            payer,
+            payee: (payer + self.random.i32(0..ACCOUNTS - 1)) % ACCOUNTS + 1,
+            amount: self.random.i64(1..=9),
+        }
+    }
+
+    pub(crate) fn tell(self, told: Vec<Told>) {
+        self.sender.send(told).expect("somebody wants to know");
+    }
+}

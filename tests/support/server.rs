@@ -1,0 +1,153 @@
+//! A server that a test may stop, kill and start again, because nobody else uses it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+
+/// The server under test, where `tests/run.sh` has started it for this test alone.
+///
+/// Its folder is that of `servers/lib.sh`, which also ends it when the test has failed to.
+#[derive(Debug)]
+pub struct Server {
+    dir: PathBuf,
+}
+
+impl Server {
+    /// The one of this run, in working order.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[must_use]
+    pub fn of_this_run() -> Self {
+        let dir = std::env::var_os("DBOP_TEST_DIR")
+            .expect("DBOP_TEST_DIR names no server that may be killed: start with tests/run.sh");
+        // A dead process that nobody has asked about is one that runs, for a server that finds its
+        // id. So what this one starts becomes a child of ours.
+        let ours = Pid::from_raw(1);
+        set_child_subreaper(ours).expect("Linux");
+        let server = Self { dir: dir.into() };
+        // A test before this one may have failed in between.
+        if !is_alive(server.pid()) {
+            server.start();
+        }
+        server
+    }
+
+    /// Stops it as an administrator does who does not wait for its clients.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than thirty seconds.
+    pub fn stop(&self) {
+        let pid = self.pid();
+        // PostgreSQL takes TERM as "when the last client has left".
+        let signal = match self.kind().as_str() {
+            "postgres" => Signal::INT,
+            _ => Signal::TERM,
+        };
+        kill_process(pid, signal).expect("a running server");
+        wait_until_gone(pid, &[]);
+    }
+
+    /// Ends it with all its processes, without giving any of them a chance to do something.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn kill(&self) {
+        let pid = self.pid();
+        // While it is halted, there are no new processes.
+        kill_process(pid, Signal::STOP).expect("a running server");
+        let children = children(pid);
+        kill_process(pid, Signal::KILL).expect("a halted server");
+        for child in &children {
+            // Who has ended in the meantime needs no killing.
+            _ = kill_process(*child, Signal::KILL);
+        }
+        wait_until_gone(pid, &children);
+    }
+
+    /// Ends the process of a session in the same way. `false` if it is gone already.
+    #[must_use]
+    pub fn kill_session(&self, session: i64) -> bool {
+        let mut pids = children(self.pid()).into_iter();
+        let pid = pids.find(|pid| i64::from(pid.as_raw_nonzero().get()) == session);
+        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    }
+
+    /// Starts it again, on the same port, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn start(&self) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/again.sh");
+        let status = Command::new("bash").arg(script).arg(&self.dir).status();
+        assert!(
+            status.expect("bash").success(),
+            "the server does not start again: see {}",
+            self.dir.join("log").display()
+        );
+    }
+
+    fn kind(&self) -> String {
+        self.read("kind").trim().into()
+    }
+
+    fn pid(&self) -> Pid {
+        let text = self.read("pid");
+        let pid = text.split_whitespace().next();
+        pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?))
+            .expect("a process id")
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.join(file)).expect("a file about the server")
+    }
+}
+
+/// What the kernel tells about a process: its state, and whose child it is.
+fn stat(pid: Pid) -> Option<(String, i32)> {
+    let pid = pid.as_raw_nonzero();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    Some((fields.next()?.into(), fields.next()?.parse().ok()?))
+}
+
+fn is_there(pid: Pid) -> bool {
+    stat(pid).is_some()
+}
+
+/// One that has ended is there until its parent has asked about it.
+fn is_alive(pid: Pid) -> bool {
+    stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"))
+}
+
+fn children(parent: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").expect("Linux");
+    processes
+        .filter_map(|process| {
+            let pid = process.ok()?.file_name().to_str()?.parse().ok()?;
+            let pid = Pid::from_raw(pid)?;
+            (stat(pid)?.1 == parent.as_raw_nonzero().get()).then_some(pid)
+        })
+        .collect()
+}
+
+fn wait_until_gone(server: Pid, children: &[Pid]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while is_there(server) || children.iter().any(|pid| is_alive(*pid)) {
+        assert!(Instant::now() < deadline, "the server does not end");
+        for pid in children.iter().chain([&server]) {
+            // Not every one is a child of ours.
+            _ = waitpid(Some(*pid), WaitOptions::NOHANG);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
