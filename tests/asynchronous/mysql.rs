@@ -45,7 +45,8 @@ mod current_thread {
     mod server_panics;
 }
 
-/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+/// The scenarios, on the async adapter. Missing: `allocations`; here the driver makes some for each
+/// statement of a batch.
 #[path = "../scenarios"]
 mod scenarios {
     use dbop_diesel_async::Runner;

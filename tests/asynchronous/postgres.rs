@@ -57,7 +57,7 @@ mod current_thread {
     mod server_panics;
 }
 
-/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+/// The scenarios, on the async adapter.
 #[path = "../scenarios"]
 mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
@@ -79,6 +79,8 @@ mod scenarios {
     /// Whether Diesel itself notices that a batch has failed because the connection was lost.
     const LOSS_IS_NOTICED: bool = false;
 
+    #[path = "../asynchronous/allocations.rs"]
+    mod allocations;
     mod basics;
     mod cost;
     mod fallback;

@@ -35,7 +35,8 @@ mod asynchronous {
     mod sqlite_sync_runner;
 }
 
-/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread.
+/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread;
+/// diesel-async does the work on others.
 #[path = "../scenarios"]
 mod scenarios {
     use dbop_diesel_async::Runner;

@@ -1,10 +1,10 @@
 //! An operation costs what Diesel's own transaction costs: not one allocation more. Sync only:
-//! they are counted on one thread, and those of the async adapter are made on several.
+//! they are counted on one thread. The async adapter has a test of its own for that.
 
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use log::{Log, Metadata, Record};
+use dbop_tests::Silent;
 
 use super::cost::{bare, bare_steps, steps_with_dbop, with_dbop};
 use super::{Bed, Runner};
@@ -28,17 +28,4 @@ fn none_that_diesel_does_not_make() {
         actual <= expected,
         "with steps: {actual}, Diesel {expected}"
     );
-}
-
-/// A logger that wants nothing.
-struct Silent;
-
-impl Log for Silent {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        false
-    }
-
-    fn log(&self, _: &Record<'_>) {}
-
-    fn flush(&self) {}
 }

@@ -10,6 +10,7 @@ pub use meanwhile::Meanwhile;
 pub use opponent::Opponent;
 pub use pooled::Pooled;
 pub use recorder::Recorder;
+pub use silent::Silent;
 pub use together::together;
 pub use watch::{caught, depth, global_records, is_test_transaction};
 
@@ -21,6 +22,7 @@ mod meanwhile;
 mod opponent;
 mod pooled;
 mod recorder;
+mod silent;
 mod together;
 mod watch;
 
