@@ -82,12 +82,15 @@ fn a_client_that_is_cut_off_sees_an_eof_or_a_reset() {
         ] {
             let planned = proxy.cut(When::statement("CUT"), cut);
             let mut client = Wire::logged_in(&proxy);
+            proxy.reset();
             client.ask("CUT");
             assert_eq!(client.end(), end, "{cut:?}");
             planned.wait_until_finished();
-            if cut != Cut::BeforeSent {
+            let is_sent = cut != Cut::BeforeSent;
+            if is_sent {
                 server.hears_query("CUT");
             }
+            assert_eq!(proxy.round_trips(), u32::from(is_sent), "the whole answer");
             assert_eq!(server.hears(), Heard::Eof, "{cut:?}");
         }
     }
