@@ -26,21 +26,9 @@ impl Machine<'_> {
         if is_lost && failure.fault.is_none() && self.is_savepoint() {
             return Err(StopReason::EnclosingTransaction);
         }
-        let scope = if self.is_savepoint() {
-            let immediate = self.membership.as_ref().is_some_and(|m| m.is_immediate());
-            Scope::Savepoint { immediate }
-        } else {
-            Scope::Transaction
-        };
         let mut once = false;
         let mut connection = Handling::Keep;
-        match verdict(
-            failure.fault,
-            failure.advice,
-            scope,
-            self.terms.read_only || self.is_read_only(),
-            &self.policy,
-        ) {
+        match self.judge(failure) {
             Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
             Verdict::GiveUp => return Err(StopReason::NotRetryable),
             Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
@@ -88,6 +76,28 @@ impl Machine<'_> {
             connection,
             settled: true,
         })
+    }
+
+    /// What there is to be done about it, limits aside.
+    fn judge(&self, failure: &Failure) -> Verdict {
+        let scope = if self.is_savepoint() {
+            let immediate = self.membership.as_ref().is_some_and(|m| m.is_immediate());
+            Scope::Savepoint { immediate }
+        } else {
+            Scope::Transaction
+        };
+        verdict(
+            failure.fault,
+            failure.advice,
+            scope,
+            self.terms.read_only || self.is_read_only(),
+            &self.policy,
+        )
+    }
+
+    /// The connection is not the one to go on with, for anybody.
+    pub(super) fn wants_another_connection(&self, failure: &Failure) -> bool {
+        self.judge(failure) == Verdict::NeedsConnection && !self.waited
     }
 
     /// There will be another attempt.

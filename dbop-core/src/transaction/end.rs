@@ -236,7 +236,7 @@ impl Machine<'_> {
         let fallback_allowed = !self.connection_broken && aftermath.enclosing_alive;
         // A source of connections can do without one that leads to the wrong server.
         self.connection_broken |=
-            self.terms.fresh_connections && stop == StopReason::NeedsConnection;
+            self.terms.fresh_connections && self.wants_another_connection(&failure);
         self.finish(answer, Outcome::Undone, stop, fallback_allowed);
     }
 
