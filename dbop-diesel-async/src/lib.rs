@@ -56,7 +56,10 @@
 //!
 //! # Pools
 //!
-//! What a pool does with a connection on which a run was cancelled:
+//! [`run_on`](Runner::run_on) takes the connections from the pool by itself, closes a broken one at
+//! once, and so does a `run_on` that is cancelled.
+//!
+//! With `run`, what a pool does with a connection on which a run was cancelled:
 //!
 //! - **bb8** closes it when it is returned.
 //! - **deadpool** closes it when it is its turn to be lent out. Until then it stays open, with its

@@ -15,7 +15,12 @@ use crate::{ConnectError, Connection};
 /// that says how to connect.
 ///
 /// Implemented for closures and, with the features `deadpool`, `bb8` and `mobc`, for the pools of
-/// diesel-async. A closure's connection is used for one run and closed at its end.
+/// diesel-async. A closure's connection is used for one run, kept between its attempts as long as
+/// it is healthy, and closed at its end.
+///
+/// bb8 goes on trying to connect by itself for as long as its `connection_timeout`, 30 s by default,
+/// also with a wrong password, and does not tell why there is no connection in the end. So that is
+/// not tried again. Give it an `error_sink`, which is told.
 ///
 /// ```
 /// use dbop_diesel_async::Runner;

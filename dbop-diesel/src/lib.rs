@@ -31,9 +31,19 @@
 //!   whatever goes wrong afterwards.
 //! - `Ok` means committed (or, in a savepoint, part of the enclosing transaction). A transaction
 //!   that the server has rolled back or dropped behind the operation's back is an error.
-//! - A commit whose outcome is unknown is an error of its own, and never retried.
+//! - A commit whose outcome is unknown is an error of its own, and never retried blindly.
 //! - Settings belong to the operation and cost no round trip.
 //! - A panic is rolled back and goes on.
+//!
+//! # Lost connections
+//!
+//! A connection that is lost takes the operation along: [`run`](Runner::run) has no other.
+//! [`run_on`](Runner::run_on) takes its connections from a [`Source`], a pool or a closure, and goes
+//! on with another one, unless the connection was lost while COMMIT was under way. What became of
+//! the work then can be found out, if the operation says how: see [`ledger`](Operation::ledger),
+//! [`transaction_status`](Operation::transaction_status), [`verify`](Operation::verify) and
+//! [`idempotent`](Operation::idempotent). Which of them to choose, and which options of a connection
+//! make it notice a dead server, is in `docs/unknown-outcome.md` of the repository.
 //!
 //! # What must not be in an operation
 //!
@@ -44,8 +54,9 @@
 //! # Features
 //!
 //! `postgres`, `mysql` and `sqlite` turn on a backend; the first two without the C client library,
-//! which comes with the feature of the same name of diesel itself. `anyhow` implements [`OperationError`] for
-//! `anyhow::Error`. r2d2's pooled connections need no feature. None is on by default.
+//! which comes with the feature of the same name of diesel itself. `anyhow` implements
+//! [`OperationError`] for `anyhow::Error`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
+//! connections need no feature. None is on by default.
 //!
 //! # Limits
 //!

@@ -14,7 +14,12 @@ use crate::{Connection, fault_of};
 /// that says how to connect.
 ///
 /// Implemented for closures and, with the feature `r2d2`, for Diesel's `r2d2::Pool`. A closure's
-/// connection is used for one run and closed at its end.
+/// connection is used for one run, kept between its attempts as long as it is healthy, and closed
+/// at its end.
+///
+/// r2d2 goes on trying to connect by itself for as long as its `connection_timeout`, 30 s by
+/// default, also with a wrong password, and each attempt of an operation waits for that: make it
+/// shorter.
 ///
 /// ```
 /// use dbop_diesel::Runner;
