@@ -3,6 +3,7 @@
 mod compile_fail;
 mod compose;
 mod conversations;
+mod docs;
 mod proxy;
 mod public_types;
 mod readme;
