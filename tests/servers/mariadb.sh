@@ -16,6 +16,8 @@ mariadb_spawn() {
   local dir=$1 root=$2 port=$4 flush=0
   shift 4
   ! is_durable "$dir" || flush=1
+  # Without an option of its own it has a binary log, as most servers in production have.
+  (($#)) || set -- --log-bin=binlog --sync-binlog=0
   # The names of socket and pid file are relative to the data: the former has a limit that TMPDIR
   # may exceed.
   spawn "$dir" "$root/usr/sbin/mariadbd" --no-defaults --basedir="$root/usr" \
