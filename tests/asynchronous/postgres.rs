@@ -22,6 +22,7 @@ mod asynchronous {
     mod cancellation_pools;
     mod classes;
     mod closures;
+    mod fresh_cancellation;
     mod keying;
     mod leaked;
     mod money;
@@ -30,6 +31,7 @@ mod asynchronous {
     mod postgres_axum_service;
     mod postgres_classes;
     mod postgres_pipeline;
+    mod postgres_stream;
     mod proxy_pipeline;
     mod server_panics;
 }
@@ -53,6 +55,7 @@ mod current_thread {
     mod paused_time;
     mod pools;
     mod postgres_pipeline;
+    mod postgres_stream;
     mod proxy_pipeline;
     mod server_panics;
 }
@@ -100,6 +103,7 @@ mod scenarios {
     mod postgres_commit;
     mod postgres_connection;
     mod postgres_deadlock;
+    mod postgres_documented_options;
     mod postgres_drop_in;
     mod postgres_locks;
     mod postgres_lost_connection;
@@ -108,6 +112,7 @@ mod scenarios {
     mod postgres_settings;
     mod postgres_stale_savepoint;
     mod postgres_steps;
+    mod postgres_swallowed_deadlock;
     mod postgres_transaction_status;
     mod proxy;
     mod proxy_plans;
@@ -143,4 +148,200 @@ mod pooled {
     mod postgres_pool;
     #[expect(dead_code, reason = "most of it is for other scenarios")]
     mod postgres_steps;
+}
+
+/// Fresh connections from a closure.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_closure {
+    use dbop_diesel_async::{Runner, Source};
+    use dbop_tests::asynchronous::postgres::Conn;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::asynchronous::sources::closure;
+    use dbop_tests::postgres as backend;
+    use dbop_tests::postgres::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{AsyncConnection as Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = false;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = true;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    fn source(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    mod fresh_any;
+    mod fresh_closure;
+    mod fresh_connecting;
+    mod fresh_postgres;
+    mod fresh_server;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from deadpool.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_deadpool {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::postgres::Conn as Unpooled;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::postgres as backend;
+    use dbop_tests::postgres::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::SimpleAsyncConnection as SimpleConnection;
+    use diesel_async::pooled_connection::deadpool;
+
+    type Pool = deadpool::Pool<Unpooled>;
+    type Conn = deadpool::Object<Unpooled>;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = false;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = true;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_millis(300))
+    }
+
+    /// Whether it keeps what is given back in order.
+    const HEALTHY_ONES_STAY: bool = true;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_connecting;
+    mod fresh_pool;
+    mod fresh_postgres;
+    mod fresh_server;
+    mod fresh_server_pool;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from bb8.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_bb8 {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::postgres::Conn as Unpooled;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::postgres as backend;
+    use dbop_tests::postgres::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::SimpleAsyncConnection as SimpleConnection;
+    use diesel_async::pooled_connection::bb8;
+
+    type Pool = bb8::Pool<Unpooled>;
+    type Conn = bb8::PooledConnection<'static, Unpooled>;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = true;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = false;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_millis(300))
+    }
+
+    /// Whether it keeps what is given back in order.
+    const HEALTHY_ONES_STAY: bool = true;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_connecting;
+    mod fresh_pool;
+    mod fresh_postgres;
+    mod fresh_server;
+    mod fresh_server_pool;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from mobc.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_mobc {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::postgres::Conn as Unpooled;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::postgres as backend;
+    use dbop_tests::postgres::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::SimpleAsyncConnection as SimpleConnection;
+    use diesel_async::pooled_connection::mobc;
+
+    type Pool = mobc::Pool<Unpooled>;
+    type Conn = mobc::PooledConnection<Unpooled>;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = false;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = true;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_millis(300))
+    }
+
+    /// Whether it keeps what is given back in order.
+    const HEALTHY_ONES_STAY: bool = false;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_connecting;
+    mod fresh_pool;
+    mod fresh_postgres;
+    mod fresh_server;
+    mod fresh_server_pool;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
 }

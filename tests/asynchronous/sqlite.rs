@@ -23,6 +23,7 @@ mod asynchronous {
     #[expect(dead_code, reason = "some of it is for sessions on a server")]
     mod classes;
     mod closures;
+    mod fresh_cancellation;
     mod keying;
     mod leaked;
     mod money;
@@ -106,4 +107,121 @@ mod pooled {
     mod pool;
     mod sqlite_pool;
     mod sqlite_steps;
+}
+
+/// Fresh connections from a closure.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_closure {
+    use dbop_diesel_async::{Runner, Source};
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::asynchronous::sources::closure;
+    use dbop_tests::asynchronous::sqlite::Conn;
+    use dbop_tests::sqlite::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::{AsyncConnection as Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    fn source(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    mod fresh_any;
+    mod fresh_closure;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from deadpool.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_deadpool {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::asynchronous::sqlite::Conn as Unpooled;
+    use dbop_tests::sqlite::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::pooled_connection::deadpool;
+
+    type Pool = deadpool::Pool<Unpooled>;
+    type Conn = deadpool::Object<Unpooled>;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_pool;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from bb8.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_bb8 {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::asynchronous::sqlite::Conn as Unpooled;
+    use dbop_tests::sqlite::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::pooled_connection::bb8;
+
+    type Pool = bb8::Pool<Unpooled>;
+    type Conn = bb8::PooledConnection<'static, Unpooled>;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_pool;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from mobc.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_mobc {
+    use std::time::Duration;
+
+    use dbop_diesel_async::Runner;
+    use dbop_tests::TestPool as _;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
+    use dbop_tests::asynchronous::sqlite::Conn as Unpooled;
+    use dbop_tests::sqlite::Bed;
+    use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::pooled_connection::mobc;
+
+    type Pool = mobc::Pool<Unpooled>;
+    type Conn = mobc::PooledConnection<Unpooled>;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_pool;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
 }

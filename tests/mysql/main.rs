@@ -27,6 +27,7 @@ mod sync {
     mod lost_connection;
     mod money;
     mod mysql_batches;
+    mod mysql_binlog;
     mod mysql_caller_deadlock;
     mod mysql_connection;
     mod mysql_deadlock;
@@ -78,4 +79,91 @@ mod pooled {
     mod nesting;
     mod panics;
     mod pool;
+}
+
+/// Fresh connections from a closure.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_closure {
+    use dbop_diesel::{Runner, Source};
+    use dbop_tests::mysql::{self as backend, Bed, Conn};
+    use dbop_tests::{caught, closure, depth};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = false;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = true;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    fn source(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    mod fresh_any;
+    mod fresh_closure;
+    mod fresh_connecting;
+    mod fresh_server;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from r2d2.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_r2d2 {
+    use std::time::Duration;
+
+    use dbop_diesel::Runner;
+    use dbop_tests::mysql::{self as backend, Bed, PooledConn as Conn};
+    use dbop_tests::{TestPool as _, caught, depth};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::SimpleConnection;
+    use diesel::r2d2;
+
+    type Pool = r2d2::Pool<r2d2::ConnectionManager<backend::Conn>>;
+
+    /// Whether it goes on trying to connect by itself.
+    const SOURCE_TRIES_AGAIN: bool = true;
+
+    /// Whether it says why there is no connection.
+    const SOURCE_TELLS_WHY: bool = true;
+
+    /// One that does not wait for long.
+    fn impatient(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_millis(300))
+    }
+
+    /// Whether it keeps what is given back in order.
+    const HEALTHY_ONES_STAY: bool = true;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_connecting;
+    mod fresh_pool;
+    mod fresh_server;
+    mod fresh_server_pool;
+    mod fresh_steps;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
 }

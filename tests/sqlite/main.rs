@@ -65,3 +65,57 @@ mod pooled {
     mod sqlite_pool;
     mod sqlite_steps;
 }
+
+/// Fresh connections from a closure.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_closure {
+    use dbop_diesel::{Runner, Source};
+    use dbop_tests::sqlite::{Bed, Conn};
+    use dbop_tests::{caught, closure, depth};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::connection::{Connection, TransactionManager};
+
+    type Manager = <Conn as Connection>::TransactionManager;
+
+    fn source(url: &str) -> impl Source<Conn = Conn> + use<> {
+        closure(url)
+    }
+
+    mod fresh_any;
+    mod fresh_closure;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}
+
+/// Fresh connections from r2d2.
+#[path = "../scenarios"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "written once, run on every kind of connection"
+)]
+mod from_r2d2 {
+    use std::time::Duration;
+
+    use dbop_diesel::Runner;
+    use dbop_tests::sqlite::{self as backend, Bed, PooledConn as Conn};
+    use dbop_tests::{TestPool as _, caught, depth};
+    use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
+    use diesel::RunQueryDsl;
+    use diesel::r2d2;
+
+    type Pool = r2d2::Pool<r2d2::ConnectionManager<backend::Conn>>;
+
+    fn source(url: &str) -> Pool {
+        Pool::of(url, 2, Duration::from_secs(10))
+    }
+
+    mod fresh_any;
+    mod fresh_pool;
+    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod money;
+}

@@ -23,6 +23,7 @@ pub mod mysql;
 pub mod postgres;
 mod queries;
 pub mod scenarios;
+pub mod sources;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -11,6 +11,8 @@ pub use opponent::Opponent;
 pub use pooled::Pooled;
 pub use recorder::Recorder;
 pub use silent::Silent;
+pub use reluctant::Reluctant;
+pub use sources::{TestPool, closure};
 pub use together::together;
 pub use watch::{caught, depth, global_records, is_test_transaction};
 
@@ -22,7 +24,9 @@ mod meanwhile;
 mod opponent;
 mod pooled;
 mod recorder;
+mod reluctant;
 mod silent;
+mod sources;
 mod together;
 mod watch;
 
@@ -40,6 +44,12 @@ pub mod sqlite;
 #[doc = include_str!("../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// And those of the page about unknown outcomes.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../docs/unknown-outcome.md")]
+#[derive(Debug)]
+pub struct UnknownOutcome;
 
 diesel::table! {
     /// The table of every test bed: three accounts with a balance of 100 each.

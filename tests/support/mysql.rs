@@ -86,6 +86,48 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
+    /// Where it is for somebody else, perhaps in another database.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not one of a server.
+    #[must_use]
+    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
+        let (_, address) = self.url.split_once('@').expect("user@host");
+        let (server, name) = address.rsplit_once('/').expect("a database");
+        format!(
+            "mysql://{credentials}@{server}/{}",
+            database.unwrap_or(name)
+        )
+    }
+
+    /// Where it is for a user of its own who may have one connection.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn url_of_a_user_with_one_connection(&self) -> String {
+        let (_, name) = self.url.rsplit_once('/').expect("a database");
+        self.connect()
+            .batch_execute(&format!(
+                "CREATE USER {name}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1; \
+                 GRANT ALL ON {name}.* TO {name}@'127.0.0.1'"
+            ))
+            .expect("allowed to");
+        self.url_with(name, None)
+    }
+
+    /// A session of somebody else.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn opponent_at(&self, url: &str) -> Opponent {
+        Opponent::new(Conn::establish(url).expect("the server answers"), 0)
+    }
+
     /// A second session. After [`BALLAST`] in its transaction it is never the victim of a deadlock.
     ///
     /// # Panics
@@ -110,9 +152,7 @@ impl Bed {
     /// If the server does not answer.
     #[must_use]
     pub fn session_id(conn: &mut Conn) -> i64 {
-        let row: Number = sql_query("SELECT CAST(connection_id() AS SIGNED) AS n")
-            .get_result(conn)
-            .expect("an id");
+        let row: Number = sql_query(SESSION_ID).get_result(conn).expect("an id");
         row.n
     }
 
@@ -177,6 +217,27 @@ pub const BALLAST: &str = "INSERT INTO ballast (x) VALUES (1),(1),(1),(1),(1),(1
 
 /// Its name in records.
 pub const BACKEND: &str = "mysql";
+
+/// Asks for the id of the session.
+pub const SESSION_ID: &str = "SELECT CAST(connection_id() AS SIGNED) AS n";
+
+/// What every transaction of dbop begins with.
+pub const BEGIN: &str = "START TRANSACTION";
+
+/// No transaction of the session can write any more.
+pub const READ_ONLY_SESSION: &str = "SET SESSION TRANSACTION READ ONLY";
+
+/// Who the tests are.
+pub const USER: &str = "dbop";
+
+/// What a server answered that was full: code and message.
+pub const NOT_NOW: &[(&str, &str)] = &[("1040", "Too many connections")];
+
+/// What a server answered to a wrong password.
+pub const WRONG_PASSWORD: (&str, &str) = (
+    "1045",
+    "Access denied for user 'dbop'@'127.0.0.1' (using password: YES)",
+);
 
 /// No SQL at all.
 pub const SYNTAX_ERROR: &str = "SELEC 1";

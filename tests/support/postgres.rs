@@ -79,6 +79,49 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
+    /// Where it is for somebody else, perhaps in another database.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not one of a server.
+    #[must_use]
+    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
+        let (_, address) = self.url.split_once('@').expect("user@host");
+        let address = match database {
+            Some(database) => address.replacen("/dbop", &format!("/{database}"), 1),
+            None => address.into(),
+        };
+        format!("postgres://{credentials}@{address}")
+    }
+
+    /// Where it is for a user of its own who may have one connection.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn url_of_a_user_with_one_connection(&self) -> String {
+        let (_, name) = self.url.rsplit_once("%3D").expect("a schema");
+        self.connect()
+            .batch_execute(&format!(
+                "CREATE ROLE {name} LOGIN CONNECTION LIMIT 1; \
+                 GRANT USAGE ON SCHEMA {name} TO {name}; \
+                 GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {name}"
+            ))
+            .expect("superuser");
+        self.url_with(name, None)
+    }
+
+    /// A session of somebody else.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn opponent_at(&self, url: &str) -> Opponent {
+        Opponent::new(Conn::establish(url).expect("the server answers"), 0)
+    }
+
     /// A second session. It is never the victim of a deadlock.
     ///
     /// # Panics
@@ -100,9 +143,7 @@ impl Bed {
     /// If the server does not answer.
     #[must_use]
     pub fn session_id(conn: &mut Conn) -> i64 {
-        let row: Number = sql_query("SELECT pg_backend_pid()::bigint AS n")
-            .get_result(conn)
-            .expect("an id");
+        let row: Number = sql_query(SESSION_ID).get_result(conn).expect("an id");
         row.n
     }
 
@@ -168,6 +209,23 @@ impl Bed {
             .expect("allowed to");
     }
 
+    /// Waits until the server has done with this session.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub fn wait_until_gone(&self, session: i64) {
+        let mut conn = self.connect();
+        eventually("a session ends", || {
+            let row: Number = sql_query(format!(
+                "SELECT count(*) AS n FROM pg_stat_activity WHERE pid = {session}"
+            ))
+            .get_result(&mut conn)
+            .expect("an answer");
+            row.n == 0
+        });
+    }
+
     /// The balances, in order, as a session of its own sees them.
     ///
     /// # Panics
@@ -184,6 +242,35 @@ impl Bed {
 
 /// Its name in records.
 pub const BACKEND: &str = "postgresql";
+
+/// What makes a transaction win every deadlock: nothing, here that is up to the session.
+pub const BALLAST: &str = "SELECT 1";
+
+/// Asks for the id of the session.
+pub const SESSION_ID: &str = "SELECT pg_backend_pid()::bigint AS n";
+
+/// What every transaction of dbop begins with.
+pub const BEGIN: &str = "BEGIN";
+
+/// No transaction of the session can write any more, as on a standby.
+pub const READ_ONLY_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+
+/// Who the tests are.
+pub const USER: &str = "postgres";
+
+/// What servers answered that were starting up, in recovery, full: code and message.
+pub const NOT_NOW: &[(&str, &str)] = &[
+    ("57P03", "the database system is starting up"),
+    (
+        "57P03",
+        "the database system is not yet accepting connections",
+    ),
+    ("53300", "sorry, too many clients already"),
+];
+
+/// What a server answered to a wrong password.
+pub const WRONG_PASSWORD: (&str, &str) =
+    ("28P01", "password authentication failed for user \"dbop\"");
 
 /// No SQL at all.
 pub const SYNTAX_ERROR: &str = "SELEC 1";

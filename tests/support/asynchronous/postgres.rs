@@ -78,6 +78,12 @@ impl Bed {
         Self { bed, url, name }
     }
 
+    /// Where it is for sessions of the async adapter.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A connection to it.
     ///
     /// # Panics

@@ -125,7 +125,7 @@ impl<B: fmt::Debug, M: Manager> fmt::Debug for Pooled<B, M> {
     }
 }
 
-fn wait_for<F: Future>(future: F) -> F::Output {
+pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     blocking(|| Handle::current().block_on(future))
 }
 

@@ -1,0 +1,191 @@
+//! `run_on` with a closure that connects: one connection for a run while it is healthy, as many as
+//! it takes otherwise, and no loop without an end.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dbop_diesel::{Advice, FaultClass, OperationError, Outcome, Report, StopReason};
+use dbop_tests::{Capture, InstantClock};
+use diesel::QueryResult;
+use diesel::result::{ConnectionError, Error};
+
+use super::money::set;
+use super::{
+    Bed, Conn, Connection as _, Manager, Runner, TransactionManager as _, depth, scenario,
+};
+
+const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
+
+/// Wants to be tried again.
+#[derive(Debug, PartialEq)]
+struct Again;
+
+impl From<Error> for Again {
+    fn from(_: Error) -> Self {
+        Self
+    }
+}
+
+impl OperationError for Again {
+    fn diesel_error(&self) -> Option<&Error> {
+        None
+    }
+
+    fn advice(&self) -> Advice {
+        Advice::Retry
+    }
+}
+
+/// To connect anew costs more than to wait.
+#[scenario]
+async fn a_healthy_connection_is_kept_between_attempts() {
+    let bed = Bed::new();
+    let (connected, bodies) = (AtomicU32::new(0), AtomicU32::new(0));
+    let clock = InstantClock::new();
+    let result = Runner::default()
+        .with_clock(clock.clone())
+        .run_on(
+            &async || {
+                connected.fetch_add(1, Ordering::Relaxed);
+                Conn::establish(bed.url()).await
+            },
+            async |conn: &mut Conn| {
+                set(conn, 1, 1).await?;
+                match bodies.fetch_add(1, Ordering::Relaxed) {
+                    5 => Ok(()),
+                    _ => Err(Again),
+                }
+            },
+        )
+        .await;
+    assert_eq!(result, Ok(()));
+    assert_eq!((connected.into_inner(), bodies.into_inner()), (1, 6));
+    assert_eq!(clock.slept().len(), 5);
+    assert_eq!(bed.balances()[0], (1, 1));
+}
+
+#[scenario]
+async fn each_run_has_a_connection_of_its_own() {
+    let bed = Bed::new();
+    let connected = AtomicU32::new(0);
+    for balance in 1..=3 {
+        let result = Runner::default()
+            .run_on(
+                &async || {
+                    connected.fetch_add(1, Ordering::Relaxed);
+                    Conn::establish(bed.url()).await
+                },
+                async |conn: &mut Conn| set(conn, 1, balance).await,
+            )
+            .await;
+        assert_eq!(result, Ok(1));
+    }
+    assert_eq!(connected.into_inner(), 3);
+}
+
+#[scenario]
+async fn a_source_of_broken_connections_is_not_asked_for_ever() {
+    let bed = Bed::new();
+    let (connected, bodies) = (AtomicU32::new(0), AtomicU32::new(0));
+    let (clock, log) = (InstantClock::new(), Capture::new());
+    let report: Report<usize, Error> = Runner::default()
+        .with_clock(clock.clone())
+        .with_logger(log.clone())
+        .run_on_report(
+            &async || {
+                connected.fetch_add(1, Ordering::Relaxed);
+                let mut conn = Conn::establish(bed.url()).await?;
+                Manager::transaction_manager_status_mut(&mut conn).set_in_error();
+                Ok::<_, ConnectionError>(conn)
+            },
+            async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                set(conn, 1, 1).await
+            },
+        )
+        .await;
+    let error = report.result.expect_err("none is usable");
+    assert!(
+        error
+            .dbop_error()
+            .is_some_and(|error| error.is_no_connection())
+    );
+    assert_eq!(
+        (report.attempts, report.stop),
+        (6, StopReason::RetriesExhausted)
+    );
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!((connected.into_inner(), bodies.into_inner()), (6, 0));
+    assert_eq!(clock.slept().len(), 5);
+    assert_eq!(
+        log.records()[0].keys["class"],
+        FaultClass::ConnectionLost.as_str()
+    );
+    assert_eq!(log.records()[0].keys["phase"], "connect");
+}
+
+#[scenario]
+async fn a_broken_connection_among_good_ones_costs_an_attempt() {
+    let bed = Bed::new();
+    let connected = AtomicU32::new(0);
+    let report: Report<usize, Error> = Runner::default()
+        .with_clock(InstantClock::new())
+        .run_on_report(
+            &async || {
+                let mut conn = Conn::establish(bed.url()).await?;
+                if connected.fetch_add(1, Ordering::Relaxed) == 0 {
+                    Manager::transaction_manager_status_mut(&mut conn).set_in_error();
+                }
+                Ok::<_, ConnectionError>(conn)
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    assert_eq!((report.result, report.attempts), (Ok(1), 2));
+    assert_eq!(bed.balances()[0], (1, 1));
+}
+
+/// The closure's error is the user's: the Diesel error inside decides, and without one nothing is
+/// tried again.
+#[scenario]
+async fn an_error_of_the_closure_s_own_is_given_up_at_once() {
+    let attempts = AtomicU32::new(0);
+    let result: QueryResult<usize> = Runner::default()
+        .with_clock(InstantClock::new())
+        .run_on(
+            &async || {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                Err::<Conn, _>("not today")
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    let error = result.expect_err("no connection");
+    let error = error.dbop_error().expect("an error of dbop's own");
+    assert!(error.is_no_connection());
+    let cause = std::error::Error::source(error).expect("a cause");
+    assert_eq!(cause.to_string(), "not today");
+    assert_eq!(attempts.into_inner(), 1);
+}
+
+/// As with Diesel's `begin_test_transaction` on each connection of a pool.
+#[scenario]
+async fn on_a_connection_with_an_open_transaction_it_is_a_savepoint() {
+    let bed = Bed::new();
+    let report: Report<usize, Error> = Runner::default()
+        .run_on_report(
+            &async || {
+                let mut conn = Conn::establish(bed.url()).await?;
+                conn.begin_test_transaction()
+                    .await
+                    .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok::<_, ConnectionError>(conn)
+            },
+            async |conn: &mut Conn| {
+                assert_eq!(depth(conn), Some(2));
+                set(conn, 1, 1).await
+            },
+        )
+        .await;
+    assert_eq!((report.result, report.attempts), (Ok(1), 1));
+    assert_eq!(bed.balances(), UNTOUCHED);
+}

@@ -1,0 +1,159 @@
+//! `run_on` with a pool: during a long delay others can have the connection, during a short one it
+//! is kept, and a pool that has none is not asked twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dbop_diesel::{
+    Advice, FaultClass, Jitter, OperationError, Outcome, Report, RetryPolicy, StopReason,
+};
+use dbop_tests::{Capture, InstantClock, Meanwhile, TestPool as _, eventually};
+use diesel::QueryResult;
+use diesel::result::Error;
+
+use super::money::{add, set};
+use super::{Bed, Conn, Pool, Runner, caught, depth, scenario};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Wants to be tried again.
+#[derive(Debug, PartialEq)]
+struct Again;
+
+impl From<Error> for Again {
+    fn from(_: Error) -> Self {
+        Self
+    }
+}
+
+impl OperationError for Again {
+    fn diesel_error(&self) -> Option<&Error> {
+        None
+    }
+
+    fn advice(&self) -> Advice {
+        Advice::Retry
+    }
+}
+
+/// Tries again after exactly this delay.
+fn policy(delay: Duration) -> RetryPolicy {
+    RetryPolicy::new()
+        .with_initial_delay(delay)
+        .with_jitter(Jitter::None)
+}
+
+/// Two callers, one connection: the second one works during the first one's delay.
+#[scenario]
+async fn a_long_delay_gives_the_connection_back_first() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let others = Arc::new(AtomicU32::new(0));
+    let (waiting, served) = (pool.clone(), Arc::clone(&others));
+    let clock = Meanwhile::new(move |_| {
+        let mut conn = waiting.checkout();
+        assert_eq!(depth(&mut conn), Some(0), "rolled back before");
+        served.fetch_add(1, Ordering::Relaxed);
+    });
+    let bodies = AtomicU32::new(0);
+    let result = Runner::new(policy(Duration::from_millis(10)).with_max_retries(3))
+        .with_clock(clock.clone())
+        .run_on(&pool, async |conn: &mut Conn| {
+            let done = add(conn, 1, 1).await?;
+            match bodies.fetch_add(1, Ordering::Relaxed) {
+                0..=2 => Err(Again),
+                _ => Ok(done),
+            }
+        })
+        .await;
+    assert_eq!(result, Ok(1));
+    assert_eq!(others.load(Ordering::Relaxed), 3);
+    assert_eq!(clock.slept().len(), 3);
+    assert_eq!(bed.balances()[0], (1, 101));
+}
+
+#[scenario]
+async fn a_short_delay_keeps_the_connection() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let lent = Arc::new(AtomicU64::new(0));
+    let (observed, seen) = (pool.clone(), Arc::clone(&lent));
+    let clock = Meanwhile::new(move |_| {
+        seen.fetch_add(observed.lent(), Ordering::Relaxed);
+    });
+    let policy = policy(Duration::from_millis(9)).with_max_delay(Duration::from_millis(9));
+    let result: Result<usize, Again> = Runner::new(policy)
+        .with_clock(clock.clone())
+        .run_on(&pool, async |conn: &mut Conn| {
+            set(conn, 1, 1).await?;
+            Err(Again)
+        })
+        .await;
+    assert_eq!(result, Err(Again));
+    assert_eq!(lent.load(Ordering::Relaxed), 5, "in each of the delays");
+    eventually("it is given back at the end", || pool.lent() == 0);
+}
+
+/// The pool has waited already.
+#[scenario]
+async fn a_pool_without_a_connection_to_lend_is_not_asked_again() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, Duration::from_millis(50));
+    let held = pool.checkout();
+    let (clock, log) = (InstantClock::new(), Capture::new());
+    let report: Report<usize, Error> = Runner::default()
+        .with_clock(clock.clone())
+        .with_logger(log.clone())
+        .run_on_report(&pool, async |conn: &mut Conn| set(conn, 1, 1).await)
+        .await;
+    let error = report.result.expect_err("no connection");
+    let error = error.dbop_error().expect("an error of dbop's own");
+    assert!(error.is_no_connection());
+    assert_eq!((report.attempts, report.outcome), (1, Outcome::Undone));
+    assert_eq!(report.stop, StopReason::NotRetryable);
+    assert_eq!(clock.slept(), []);
+    let classes: Vec<_> = log
+        .records()
+        .iter()
+        .map(|r| r.keys["class"].clone())
+        .collect();
+    assert_eq!(classes, [FaultClass::NotConnected.as_str()]);
+    drop(held);
+    let next: QueryResult<usize> = Runner::default()
+        .run_on(&pool, async |conn: &mut Conn| set(conn, 1, 1).await)
+        .await;
+    assert_eq!(next, Ok(1));
+}
+
+/// Nothing is left lent, whatever the end.
+#[scenario]
+async fn every_end_of_a_run_gives_the_connection_back() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let runner = Runner::default();
+    for end in 0..12 {
+        let ended = caught(async || {
+            let ended: QueryResult<()> = runner
+                .run_on(&pool, async |conn: &mut Conn| {
+                    assert_eq!(depth(conn), Some(1));
+                    set(conn, 1, end).await?;
+                    match end % 3 {
+                        0 => Ok(()),
+                        1 => Err(Error::RollbackTransaction),
+                        _ => panic!("in the operation"),
+                    }
+                })
+                .await;
+            ended
+        })
+        .await;
+        match end % 3 {
+            0 => assert!(matches!(ended, Ok(Ok(())))),
+            1 => assert!(matches!(ended, Ok(Err(Error::RollbackTransaction)))),
+            _ => assert!(ended.is_err()),
+        }
+        eventually("it is given back", || pool.lent() == 0);
+        assert_eq!(bed.balances()[0], (1, end / 3 * 3));
+    }
+}
