@@ -44,7 +44,7 @@ pub use settings::check_deadline;
 pub use settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings};
 pub use transaction::{
     Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
-    Start, Step, StopReason, Terms, Verified,
+    Start, Step, StopReason, Terms, TransactionId, Verified,
 };
 
 mod backoff;

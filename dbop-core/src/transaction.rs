@@ -44,7 +44,7 @@ use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{
     Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
-    Verified,
+    TransactionId, Verified,
 };
 pub use terms::{Resolution, Terms};
 
@@ -127,7 +127,7 @@ pub struct Machine<'a> {
     /// An attempt of unknown outcome was followed by another one.
     unsettled: bool,
     /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
-    transaction_id: Option<Option<u64>>,
+    transaction_id: Option<Option<TransactionId>>,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use dbop_core::SessionBefore;
+use dbop_core::{SessionBefore, TransactionId};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -25,7 +25,9 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
 
     /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
     #[doc(hidden)]
-    fn transaction_id<C>(_conn: &mut C) -> impl Future<Output = QueryResult<Option<u64>>> + Send
+    fn transaction_id<C>(
+        _conn: &mut C,
+    ) -> impl Future<Output = QueryResult<Option<TransactionId>>> + Send
     where
         C: AsyncConnection<Backend = Self>,
     {
@@ -47,17 +49,19 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
 
 #[cfg(feature = "postgres")]
 impl SupportedBackend for diesel::pg::Pg {
-    async fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<u64>>
+    async fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<TransactionId>>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::pg_current_xact_id_if_assigned;
+        use dbop_diesel::adapter::{
+            pg_current_xact_id_if_assigned, pg_stat_get_bgwriter_stat_reset_time, transaction_id,
+        };
         use diesel_async::RunQueryDsl as _;
 
-        let id: Option<i64> = diesel::select(pg_current_xact_id_if_assigned())
-            .get_result(conn)
-            .await?;
-        Ok(id.and_then(|id| u64::try_from(id).ok()))
+        let id = pg_current_xact_id_if_assigned();
+        let since = pg_stat_get_bgwriter_stat_reset_time();
+        let row = diesel::select((id, since)).get_result(conn).await?;
+        Ok(transaction_id(row))
     }
 
     async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "postgres")]
+use dbop_core::TransactionId;
 use dbop_core::{
     Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
     Ledger, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings, Start,
@@ -408,6 +410,24 @@ diesel::define_sql_function! {
     /// PostgreSQL's id of the current transaction, if it has written something. Its type has the
     /// same eight bytes as a BIGINT; with a type of its own, the statement can be cached.
     fn pg_current_xact_id_if_assigned() -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
+}
+
+#[cfg(feature = "postgres")]
+diesel::define_sql_function! {
+    /// Since when PostgreSQL has its statistics, as the eight bytes of a BIGINT: in microseconds
+    /// since 2000.
+    fn pg_stat_get_bgwriter_stat_reset_time()
+        -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
+}
+
+/// What was answered to the question for these two.
+#[cfg(feature = "postgres")]
+#[must_use]
+pub fn transaction_id((id, since): (Option<i64>, Option<i64>)) -> Option<TransactionId> {
+    Some(TransactionId {
+        id: u64::try_from(id?).ok()?,
+        statistics_since: since.unwrap_or_default(),
+    })
 }
 
 /// The answer to a query of the machine: one text, or nothing.

@@ -1,6 +1,6 @@
 //! The databases that dbop knows.
 
-use dbop_core::{Dialect, SessionBefore};
+use dbop_core::{Dialect, SessionBefore, TransactionId};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -28,7 +28,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 
     /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
     #[doc(hidden)]
-    fn transaction_id<C>(_conn: &mut C) -> QueryResult<Option<u64>>
+    fn transaction_id<C>(_conn: &mut C) -> QueryResult<Option<TransactionId>>
     where
         C: LoadConnection<Backend = Self>,
     {
@@ -58,22 +58,25 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::{Text, pg_current_xact_id_if_assigned};
+    use crate::adapter::{
+        Text, pg_current_xact_id_if_assigned, pg_stat_get_bgwriter_stat_reset_time, transaction_id,
+    };
 
-    use super::{Dialect, Sealed, SupportedBackend};
+    use super::{Dialect, Sealed, SupportedBackend, TransactionId};
 
     impl Sealed for Pg {}
 
     impl SupportedBackend for Pg {
         const DIALECT: Dialect = Dialect::Postgres;
 
-        fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<u64>>
+        fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<TransactionId>>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let id: Option<i64> =
-                diesel::select(pg_current_xact_id_if_assigned()).get_result(conn)?;
-            Ok(id.and_then(|id| u64::try_from(id).ok()))
+            let id = pg_current_xact_id_if_assigned();
+            let since = pg_stat_get_bgwriter_stat_reset_time();
+            let row = diesel::select((id, since)).get_result(conn)?;
+            Ok(transaction_id(row))
         }
 
         fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>

@@ -86,8 +86,9 @@ impl<'a> Operation<'a> {
     ///
     /// While the server says "in progress" it is asked again, as long as there are retries left.
     /// A transaction without an id has written nothing, and is tried again without being asked for.
-    /// After a failover to a standby that had not received everything, an id can mean another
-    /// transaction: see [`ledger`](Self::ledger).
+    /// A crash of the server can give the id to another transaction, so after one "committed" is no
+    /// answer, and the outcome stays unknown. After a failover to a standby that had not received
+    /// everything, an id can mean another transaction, too: see [`ledger`](Self::ledger).
     pub const fn transaction_status(self) -> ResolvingOperation<'a, Unverified> {
         ResolvingOperation {
             operation: self,

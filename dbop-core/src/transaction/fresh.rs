@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
-    Pause, Phase, Resolution, Start, State, Step, StopReason, Verified,
+    Pause, Phase, Resolution, Start, State, Step, StopReason, TransactionId, Verified,
 };
 use crate::error::Kind;
 use crate::event::EventKind;
@@ -61,7 +61,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The id of the transaction was read. There is none as long as it has written nothing.
-    pub fn id_done(&mut self, result: Result<Option<u64>, Fault>) {
+    pub fn id_done(&mut self, result: Result<Option<TransactionId>, Fault>) {
         debug_assert!(matches!(self.state, State::ReadId), "no id was asked for");
         match result {
             Ok(id) => {
@@ -231,8 +231,16 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn status_query(&self) -> Cow<'static, str> {
-        let id = self.transaction_id.flatten().unwrap_or_default();
-        Cow::Owned(format!("SELECT pg_xact_status('{id}'::xid8) AS s"))
+        let TransactionId {
+            id,
+            statistics_since,
+        } = self.transaction_id.flatten().unwrap_or_default();
+        // After a crash the id can be that of another transaction. That one being committed says
+        // nothing about this one.
+        Cow::Owned(format!(
+            "SELECT CASE WHEN status <> 'committed' OR {STATISTICS_SINCE} = {statistics_since} \
+             THEN status END AS s FROM pg_xact_status('{id}'::xid8) AS status"
+        ))
     }
 
     /// The token was inserted again: that fails if it is there.
@@ -282,6 +290,10 @@ impl<'a> Machine<'a> {
         }
     }
 }
+
+/// As in [`TransactionId::statistics_since`].
+const STATISTICS_SINCE: &str = "coalesce((extract(epoch FROM \
+    pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0)";
 
 /// Where the outcome is settled, that it was unknown is no reason to give up.
 fn worth_another_try(mut failure: Failure) -> Failure {

@@ -98,7 +98,10 @@ impl Script {
                     self.steps.push("id".into());
                     machine.id_done(match next() {
                         Fails(fault) => Err(fault),
-                        Reads(id) => Ok(id.parse().ok()),
+                        Reads(id) => Ok(id.parse().ok().map(|id| TransactionId {
+                            id,
+                            statistics_since: 0,
+                        })),
                         _ => Ok(None),
                     });
                 }

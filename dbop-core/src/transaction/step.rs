@@ -42,6 +42,20 @@ impl fmt::Display for Phase {
     }
 }
 
+/// What PostgreSQL calls a transaction.
+///
+/// A crash can make it forget an id that it has given to a transaction which was not committed, and
+/// give it to another one. In a crash it forgets its statistics as well, and tells since when it has
+/// them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransactionId {
+    /// The id.
+    pub id: u64,
+    /// The server's `pg_stat_get_bgwriter_stat_reset_time`, in microseconds since 2000; 0 if it has
+    /// none.
+    pub statistics_since: i64,
+}
+
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
