@@ -1,6 +1,13 @@
 //! Transfers on PostgreSQL while connections, sessions and the server are lost.
 
+use std::sync::Arc;
+
+use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::postgres::{self as backend, Bed, Conn};
+use dbop_tests::server::Server;
+use dbop_tests::{Number, eventually};
+use diesel::connection::{Connection as _, SimpleConnection as _};
+use diesel::{RunQueryDsl as _, sql_query};
 
 use losses::Great;
 use tally::Mode;
@@ -27,17 +34,44 @@ fn end(session: i64) -> String {
     format!("SELECT pg_terminate_backend({session}::int)")
 }
 
+/// The server is killed.
+fn server_crash(server: &Server, _: &Bed) {
+    server.kill();
+    server.start();
+}
+
+/// A session is killed, and the server gives up what it has in its memory.
+fn session_crash(server: &Server, bed: &Bed) {
+    let [mut killed, mut witness] = [bed.connect(), bed.connect()];
+    assert!(server.kill_session(Bed::session_id(&mut killed)));
+    eventually("all sessions end", || {
+        witness.batch_execute("SELECT").is_err()
+    });
+    eventually("the server is there again", || {
+        Conn::establish(bed.url()).is_ok()
+    });
+}
+
+/// The id of a transaction that has been committed.
+fn committed_id(conn: &mut Conn) -> i64 {
+    let id = sql_query("SELECT pg_current_xact_id()::text::bigint AS n");
+    let id: Number = id.get_result(conn).expect("an id");
+    id.n
+}
+
 /// What the transfers are written for: the sync adapter, on threads with r2d2.
 #[path = "."]
 mod sync {
     use dbop_diesel::Runner;
     use dbop_tests_macros::sync_helper as helper;
-    use diesel::RunQueryDsl;
     use diesel::r2d2::ConnectionManager;
+    use diesel::{Connection, RunQueryDsl};
 
-    type Conn = diesel::r2d2::PooledConnection<ConnectionManager<super::Conn>>;
-    type Pool = diesel::r2d2::Pool<ConnectionManager<super::Conn>>;
+    type Raw = super::Conn;
+    type Conn = diesel::r2d2::PooledConnection<ConnectionManager<Raw>>;
+    type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
 
+    pub(super) mod crash;
     mod threads;
     mod transfer;
 }
@@ -50,11 +84,26 @@ mod asynchronous {
     use dbop_tests::asynchronous::postgres::Conn as Raw;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
+    use diesel_async::AsyncConnection as Connection;
     use diesel_async::pooled_connection::deadpool;
 
     type Conn = deadpool::Object<Raw>;
     type Pool = deadpool::Pool<Raw>;
 
+    pub(super) mod crash;
     mod tasks;
     mod transfer;
+}
+
+#[test]
+fn an_id_that_a_crash_has_freed_proves_nothing_sync() {
+    let _alone = rounds::alone();
+    sync::crash::the_id_of_another_transaction_proves_nothing(Arc::new(Server::of_this_run()));
+}
+
+#[test]
+fn an_id_that_a_crash_has_freed_proves_nothing_async() {
+    let _alone = rounds::alone();
+    let server = Arc::new(Server::of_this_run());
+    on_many_threads(asynchronous::crash::the_id_of_another_transaction_proves_nothing(server));
 }

@@ -7,7 +7,7 @@
 use std::env::var;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Ledger, RetryPolicy};
@@ -51,12 +51,16 @@ pub(crate) trait Crew {
     fn hire(&self, worker: Worker);
 }
 
-/// Two tests must not kill the same server.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Keeps the other tests away from the server.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Rounds until the time is up.
 pub(crate) fn rounds<C: Crew>(adapter: &str) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let server = Server::of_this_run();
     let seed: u64 = from_environment("DBOP_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
     let time = Duration::from_secs(from_environment("DBOP_SOAK_SECONDS").unwrap_or(0));
