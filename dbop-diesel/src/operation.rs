@@ -81,8 +81,9 @@ impl<'a> Operation<'a> {
     }
 
     /// Finds out what became of a commit whose answer was lost by asking PostgreSQL for the status
-    /// of the transaction, for which its id is read in front of every COMMIT: one more round trip.
-    /// PostgreSQL only; elsewhere it is an error when the operation is run.
+    /// of the transaction, for which its id is read in front of every COMMIT: one more round trip
+    /// (the first time on a connection: two). PostgreSQL only; elsewhere it is an error when the
+    /// operation is run.
     ///
     /// While the server says "in progress" it is asked again, as long as there are retries left.
     /// A transaction without an id has written nothing, and is tried again without being asked for.
