@@ -193,8 +193,8 @@ struct Played {
     proxy: Proxy,
     cut: Option<Planned>,
     report: Report<usize, Error>,
-    bodies: u32,
-    looks: u32,
+    /// The bodies and the looks.
+    counts: [u32; 2],
     log: Arc<Capture>,
 }
 
@@ -248,14 +248,13 @@ async fn play(cell: Cell, number: i32, bed: &Bed, opponent: &Arc<Opponent>) -> P
         Resolution::Ledger => operation.ledger(&ledger).run_on_report(&source, body).await,
         _ => operation.verify(look).run_on_report(&source, body).await,
     };
-    let (bodies, looks) = (bodies.into_inner(), looks.into_inner());
+    let counts = [bodies.into_inner(), looks.into_inner()];
     Played {
         cell,
         proxy,
         cut,
         report,
-        bodies,
-        looks,
+        counts,
         log,
     }
 }
@@ -283,8 +282,8 @@ impl Played {
             },
             outcome: self.report.outcome,
             stop: self.report.stop,
-            attempts: [self.report.attempts, self.bodies],
-            looks: self.looks,
+            attempts: [self.report.attempts, self.counts[0]],
+            looks: self.counts[1],
             done,
             levels,
         }

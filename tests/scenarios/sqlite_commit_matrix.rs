@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Dialect, Ledger, Outcome, StopReason};
+use dbop_diesel::{Dialect, Ledger, Outcome, Report, StopReason};
 use dbop_tests::Meanwhile;
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::money::add;
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, scenario};
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
 
 /// What becomes of the COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,77 +49,113 @@ enum Resolution {
 const SETUP: &str = "CREATE TABLE owned (account INTEGER NOT NULL REFERENCES accounts (id)
                      DEFERRABLE INITIALLY DEFERRED)";
 
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    fate: Fate,
+    resolution: Resolution,
+    idempotent: bool,
+}
+
+/// A cell that has been played.
+struct Played {
+    report: Report<usize, Error>,
+    bodies: u32,
+    looks: u32,
+}
+
+#[helper]
+async fn play(cell: Cell, bed: &Bed) -> Played {
+    let opponent = bed.opponent();
+    if matches!(cell.fate, Fate::Busy | Fate::BusyAtFirst) {
+        opponent.execute("BEGIN; SELECT * FROM accounts");
+    }
+    let clock = Meanwhile::new(move |number| {
+        if cell.fate == Fate::BusyAtFirst && number == 2 {
+            opponent.execute("COMMIT");
+        }
+    });
+    let (bodies, looks) = (AtomicU32::new(0), AtomicU32::new(0));
+    let source = async || {
+        let mut conn = Conn::establish(bed.url()).await?;
+        let set = conn.batch_execute("PRAGMA foreign_keys = ON").await;
+        set.expect("a pragma");
+        diesel::ConnectionResult::Ok(conn)
+    };
+    let body = async |conn: &mut Conn| {
+        bodies.fetch_add(1, Ordering::Relaxed);
+        if cell.fate == Fate::Violated {
+            conn.batch_execute("INSERT INTO owned VALUES (77)").await?;
+        }
+        add(conn, 1, 10).await
+    };
+    let look = async |_: &mut Conn| {
+        looks.fetch_add(1, Ordering::Relaxed);
+        QueryResult::Ok(false)
+    };
+    let ledger = Ledger::new();
+    let runner = Runner::default().with_clock(clock);
+    let operation = runner.operation("pay").max_retries(3);
+    let operation = if cell.idempotent {
+        operation.idempotent()
+    } else {
+        operation
+    };
+    let report = match cell.resolution {
+        Resolution::Nothing => operation.run_on_report(&source, body).await,
+        Resolution::Verify => operation.verify(look).run_on_report(&source, body).await,
+        Resolution::Ledger => operation.ledger(&ledger).run_on_report(&source, body).await,
+    };
+    Played {
+        report,
+        bodies: bodies.into_inner(),
+        looks: looks.into_inner(),
+    }
+}
+
+impl Cell {
+    /// What is promised.
+    fn check(self, played: &Played, bed: &Bed) {
+        let report = &played.report;
+        let (outcome, left) = if self.fate.is_done() {
+            (Outcome::Committed, 110)
+        } else {
+            (Outcome::Undone, 100)
+        };
+        assert_eq!(report.outcome, outcome, "{self:?}");
+        assert_eq!(report.stop, self.fate.stop(), "{self:?}");
+        let seen = match &report.result {
+            Ok(1) => "done",
+            Err(Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => "violated",
+            Err(error) if error.to_string() == "database is locked" => "busy",
+            other => panic!("{self:?}: {other:?}"),
+        };
+        let expected = match self.fate {
+            Fate::Done | Fate::BusyAtFirst => "done",
+            Fate::Busy => "busy",
+            Fate::Violated => "violated",
+        };
+        assert_eq!(seen, expected, "{self:?}");
+        assert_eq!((report.attempts, played.bodies), (1, 1), "{self:?}");
+        assert_eq!(played.looks, 0, "{self:?}");
+        assert_eq!(bed.balances()[0], (1, left), "{self:?}");
+    }
+}
+
 #[scenario]
 async fn in_every_cell_it_is_done_once_or_certainly_undone() {
     for fate in Fate::ALL {
         for resolution in [Resolution::Nothing, Resolution::Verify, Resolution::Ledger] {
             for idempotent in [false, true] {
+                let cell = Cell {
+                    fate,
+                    resolution,
+                    idempotent,
+                };
                 let bed = Bed::with_rollback_journal();
-                let mut conn = bed.connect();
-                conn.batch_execute(SETUP).await.expect("a new table");
-                let opponent = bed.opponent();
-                if matches!(fate, Fate::Busy | Fate::BusyAtFirst) {
-                    opponent.execute("BEGIN; SELECT * FROM accounts");
-                }
-                let clock = Meanwhile::new(move |number| {
-                    if fate == Fate::BusyAtFirst && number == 2 {
-                        opponent.execute("COMMIT");
-                    }
-                });
-                let (bodies, looks) = (AtomicU32::new(0), AtomicU32::new(0));
-                let source = async || {
-                    let mut conn = Conn::establish(bed.url()).await?;
-                    let set = conn.batch_execute("PRAGMA foreign_keys = ON").await;
-                    set.expect("a pragma");
-                    diesel::ConnectionResult::Ok(conn)
-                };
-                let body = async |conn: &mut Conn| {
-                    bodies.fetch_add(1, Ordering::Relaxed);
-                    if fate == Fate::Violated {
-                        conn.batch_execute("INSERT INTO owned VALUES (77)").await?;
-                    }
-                    add(conn, 1, 10).await
-                };
-                let look = async |_: &mut Conn| {
-                    looks.fetch_add(1, Ordering::Relaxed);
-                    QueryResult::Ok(false)
-                };
-                let ledger = Ledger::new();
-                let runner = Runner::default().with_clock(clock);
-                let operation = runner.operation("pay").max_retries(3);
-                let operation = if idempotent {
-                    operation.idempotent()
-                } else {
-                    operation
-                };
-                let report = match resolution {
-                    Resolution::Nothing => operation.run_on_report(&source, body).await,
-                    Resolution::Verify => operation.verify(look).run_on_report(&source, body).await,
-                    Resolution::Ledger => {
-                        operation.ledger(&ledger).run_on_report(&source, body).await
-                    }
-                };
-                let cell = (fate, resolution, idempotent);
-                assert_eq!(report.result.is_ok(), fate.is_done(), "{cell:?}");
-                let is_violation = matches!(
-                    report.result,
-                    Err(Error::DatabaseError(
-                        DatabaseErrorKind::ForeignKeyViolation,
-                        _
-                    ))
-                );
-                assert_eq!(is_violation, fate == Fate::Violated, "{cell:?}");
-                assert_eq!(report.stop, fate.stop(), "{cell:?}");
-                let outcome = if fate.is_done() {
-                    Outcome::Committed
-                } else {
-                    Outcome::Undone
-                };
-                assert_eq!(report.outcome, outcome, "{cell:?}");
-                assert_eq!((report.attempts, bodies.into_inner()), (1, 1), "{cell:?}");
-                assert_eq!(looks.into_inner(), 0, "{cell:?}");
-                let left = if fate.is_done() { 110 } else { 100 };
-                assert_eq!(bed.balances()[0], (1, left), "{cell:?}");
+                let set_up = bed.connect().batch_execute(SETUP).await;
+                set_up.expect("a new table");
+                let played = play(cell, &bed).await;
+                cell.check(&played, &bed);
             }
         }
     }
