@@ -20,6 +20,7 @@ mod asynchronous {
     mod leaked;
     mod money;
     mod mysql_classes;
+    mod mysql_stream;
     mod panics;
     mod pools;
     mod server_panics;
