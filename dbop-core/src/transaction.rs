@@ -102,6 +102,8 @@ pub struct Machine<'a> {
     spare: u32,
     delays: Option<Delays>,
     retries: u32,
+    /// It was tried again after a fault for which that is worth it only once.
+    tried_once_more: bool,
     attempt: u32,
     /// The present attempt has begun and is not yet over.
     in_attempt: bool,
@@ -203,6 +205,7 @@ impl<'a> Machine<'a> {
             spare: policy.max_retries(),
             delays: None,
             retries: 0,
+            tried_once_more: false,
             attempt: 0,
             in_attempt: false,
             state: State::Connect,

@@ -49,7 +49,7 @@ impl Machine<'_> {
         if connection == Handling::Discard && !self.terms.fresh_connections {
             return Err(StopReason::NeedsConnection);
         }
-        if once && self.retries >= 1 {
+        if once && self.tried_once_more {
             return Err(if self.is_savepoint() {
                 StopReason::EnclosingTransaction
             } else {
@@ -59,6 +59,7 @@ impl Machine<'_> {
         if !self.take_retry() {
             return Err(StopReason::RetriesExhausted);
         }
+        self.tried_once_more |= once;
         if self.waited && !self.connection_broken {
             // The question what became of the attempt has cost time enough.
             return Ok(Pause {

@@ -439,6 +439,22 @@ fn enclosing(
     (done, outer.steps)
 }
 
+/// A fault of another kind before it does not count.
+#[test]
+fn a_stale_plan_after_another_fault_is_tried_once_more_too() {
+    let stale = fault(Dialect::Postgres, FaultClass::StalePlan);
+    let serialization = fault(Dialect::Postgres, FaultClass::SerializationFailure);
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], |attempt| match attempt {
+        1 => failed(serialization, 1),
+        _ => failed(stale, 1),
+    });
+    assert_eq!(
+        (done.attempts, done.stop),
+        (3, StopReason::RetriesExhausted)
+    );
+}
+
 #[test]
 fn a_savepoint_retries_a_postgres_deadlock_once_then_escalates() {
     let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
