@@ -15,7 +15,7 @@
 //!
 //! ```
 //! # use diesel::prelude::*;
-//! # use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+//! # use diesel_async::SimpleAsyncConnection;
 //! # use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 //! # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 //! use std::time::Duration;
