@@ -23,6 +23,7 @@ mod asynchronous {
     mod mysql_stream;
     mod panics;
     mod pools;
+    mod refused;
     mod server_panics;
 }
 

@@ -33,6 +33,7 @@ mod asynchronous {
     mod postgres_pipeline;
     mod postgres_stream;
     mod proxy_pipeline;
+    mod refused;
     mod server_panics;
 }
 

@@ -30,9 +30,11 @@ mod asynchronous {
     mod panics;
     mod paused_time;
     mod pools;
+    mod refused;
     mod sqlite_classes;
     mod sqlite_current_thread;
     mod sqlite_paused_time;
+    mod sqlite_refused;
     mod sqlite_sync_runner;
 }
 
