@@ -1,4 +1,5 @@
-//! The service among the examples, on PostgreSQL: what a request that is given up holds on to.
+//! The service among the examples, on PostgreSQL, where requests wait for the rows of others: what
+//! they know of them afterwards, and what one that is given up holds on to.
 
 use super::axum_service::{Service, transfer};
 use super::{Bed, run};
@@ -19,5 +20,25 @@ fn a_client_that_goes_away_takes_its_session_along() {
         holder.execute("ROLLBACK");
         assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
         assert_eq!(service.transfer(1, 2, 1).await.status, 204, "usable");
+    });
+}
+
+/// Both want more than half of it, and wait for somebody who has it.
+#[test]
+fn of_two_that_wait_for_an_account_one_is_told_that_it_is_empty() {
+    run(async {
+        let bed = Bed::new();
+        let service = Service::start(&bed);
+        let holder = bed.opponent();
+        holder.execute("BEGIN; SELECT FROM accounts WHERE id = 1 FOR UPDATE");
+        let one = tokio::spawn(transfer(service.address, 1, 2, 60, 20_000));
+        let other = tokio::spawn(transfer(service.address, 1, 2, 60, 20_000));
+        bed.blocked_sessions(2).await;
+        holder.execute("ROLLBACK");
+        let (one, other) = tokio::join!(one, other);
+        let mut answers = [one, other].map(|answer| answer.expect("no panic").status);
+        answers.sort_unstable();
+        assert_eq!(answers, [204, 422]);
+        assert_eq!(bed.balances(), [(1, 40), (2, 160), (3, 100)]);
     });
 }

@@ -155,6 +155,21 @@ impl Bed {
         session
     }
 
+    /// Waits until so many of the sessions of the async adapter wait for a lock.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub async fn blocked_sessions(&self, wanted: i64) {
+        let mut conn = self.bed.connect();
+        eventually("some wait for a lock", || {
+            let sql = "SELECT count(*) AS n FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND application_name = ";
+            number(&mut conn, format!("{sql}'{}'", self.name)) == wanted
+        })
+        .await;
+    }
+
     /// Waits until none of the sessions of the async adapter is in a transaction.
     ///
     /// # Panics
