@@ -138,8 +138,8 @@ async fn hidden_by_the_operation_it_is_an_error_all_the_same() {
     refuses_everything(&mut conn).await;
 }
 
-/// Diesel itself finds out with the COMMIT only, which was not sent; but that is hard to tell from
-/// one that was.
+/// Diesel itself finds out with the COMMIT only, which was not sent. libpq says so where it knows;
+/// otherwise that is hard to tell from one that was.
 #[scenario]
 async fn hidden_by_the_operation_even_from_diesel_it_is_never_a_success() {
     let bed = Bed::new();

@@ -10,39 +10,45 @@ use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::lost_commit::is_unknown;
-use super::money::add;
+use super::money::{add, balance};
 use super::{
     Bed, Conn, Connection as _, LOSS_IS_NOTICED, Runner, SimpleConnection as _, backend, scenario,
     together,
 };
 
-/// libpq knows that it had no connection any more when it was to send COMMIT: that is undone for
-/// certain. What diesel-async says could also come from a COMMIT on its way.
+/// libpq knows that it had no connection any more when it was to send COMMIT, even where Diesel has
+/// not noticed: that is undone for certain. What diesel-async says could also come from a COMMIT on
+/// its way.
 #[scenario]
 async fn a_commit_that_libpq_could_not_send_is_undone_and_done_again() {
-    let bed = Bed::new();
-    let proxy = Proxy::start(bed.url());
-    _ = proxy.cut(When::statement("UPDATE"), Cut::BeforeSent);
-    let bodies = AtomicU32::new(0);
-    let report = Runner::default()
-        .with_clock(InstantClock::new())
-        .run_on_report(
-            &async || Conn::establish(proxy.url()).await,
-            async |conn: &mut Conn| {
-                bodies.fetch_add(1, Ordering::Relaxed);
-                _ = add(conn, 1, 10).await;
-                QueryResult::Ok("all is well")
-            },
-        )
-        .await;
-    if LOSS_IS_NOTICED {
-        assert_eq!(report.result, Ok("all is well"));
-        assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
-        assert_eq!(bed.balances()[0], (1, 110));
-    } else {
-        assert!(is_unknown(&report.result.expect_err("nobody knows")));
-        assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
-        assert_eq!(bed.balances()[0], (1, 100));
+    for when in [When::statement("UPDATE").nth(2), When::prepared("SELECT")] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(when.clone(), Cut::BeforeSent);
+        let bodies = AtomicU32::new(0);
+        let report = Runner::default()
+            .with_clock(InstantClock::new())
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    bodies.fetch_add(1, Ordering::Relaxed);
+                    _ = add(conn, 1, 10).await;
+                    _ = add(conn, 1, 10).await;
+                    _ = balance(conn, 1).await;
+                    QueryResult::Ok("all is well")
+                },
+            )
+            .await;
+        if LOSS_IS_NOTICED {
+            assert_eq!(report.result, Ok("all is well"), "{when:?}");
+            assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
+            assert_eq!(bed.balances()[0], (1, 120), "{when:?}");
+        } else {
+            let error = report.result.expect_err("nobody knows");
+            assert!(is_unknown(&error), "{when:?}: {error}");
+            assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
+            assert_eq!(bed.balances()[0], (1, 100), "{when:?}");
+        }
     }
 }
 

@@ -207,7 +207,8 @@ const TEXTS: &[Row] = &[
     ("client_idle_timeout", "08P01", ConnectionLost),
     // libpq. COPY shows these without a kind.
     ("server closed the connection unexpectedly*", "", ConnectionLost),
-    ("no connection to the server", "", ConnectionLost),
+    // It knows before it sends anything.
+    ("no connection to the server", "", NotConnected),
     ("could not receive data from server: *", "", ConnectionLost),
     ("could not send data to server: *", "", ConnectionLost),
     ("SSL connection has been closed unexpectedly", "", ConnectionLost),
@@ -349,7 +350,7 @@ mod tests {
             check(Kind::UnableToSendCommand, text, "", class);
             check(Kind::Unknown, text, "", Unknown);
         }
-        check(Kind::UnableToSendCommand, "no connection to the server\n", "", ConnectionLost);
+        check(Kind::UnableToSendCommand, "no connection to the server\n", "", NotConnected);
     }
 
     #[test]
