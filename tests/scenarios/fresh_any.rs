@@ -52,7 +52,6 @@ async fn done_operations_are_kept_and_undone_ones_are_not() {
             })
             .await;
         assert_eq!(undone.result, Err(Error::RollbackTransaction));
-        assert_eq!(undone.attempts, 1);
         assert_eq!(
             (undone.stop, undone.outcome),
             (StopReason::OwnError, Outcome::Undone)
