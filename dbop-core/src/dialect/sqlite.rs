@@ -11,14 +11,18 @@ use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
 use crate::BeginMode;
 use crate::settings::Applied;
 
-/// The statement that opens something comes last: if the batch fails, nothing is open.
+/// The statement that opens something comes last: if the batch fails, nothing is open. But under
+/// `query_only` no write lock is given, so where one is asked for, that pragma, which does not
+/// fail, has to follow.
 pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     if let Some(timeout) = applied.lock_timeout {
         let value = milliseconds(duration(timeout));
         _ = write!(sql, "PRAGMA busy_timeout={value}; ");
     }
-    if changes_query_only(applied, before) {
+    let query_only = changes_query_only(applied, before);
+    let locks = level == Level::Transaction && begin_mode(applied) != BeginMode::Deferred;
+    if query_only && !locks {
         sql.push_str("PRAGMA query_only=1; ");
     }
     match level {
@@ -28,6 +32,9 @@ pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> C
             BeginMode::Exclusive => "BEGIN EXCLUSIVE",
         }),
         Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}"),
+    }
+    if query_only && locks {
+        sql.push_str("; PRAGMA query_only=1");
     }
     Cow::Owned(sql)
 }
