@@ -44,7 +44,10 @@ impl Machine<'_> {
                     AfterPause::Ask => self.finish_unknown(),
                 }
             }
-            State::Connect | State::Begin if left.is_zero() && !self.in_attempt => {
+            // A connection may have come too late for the attempt that asked for it.
+            State::Connect | State::Begin
+                if left.is_zero() && (!self.in_attempt || matches!(self.state, State::Begin)) =>
+            {
                 self.late = true;
                 let late = FailureAnswer::Own(Kind::DeadlineExceeded);
                 self.failure = None;

@@ -28,7 +28,7 @@ fn deadlocks(dialect: Dialect) -> impl Iterator<Item = Given> {
 
 #[test]
 fn no_delay_ends_and_no_attempt_begins_after_the_deadline() {
-    let mut script = script(Dialect::Postgres, 5);
+    let mut script = script(Dialect::Postgres, 6);
     let deadline = script.terms.deadline.expect("it has one");
     let done = script.run(deadlocks(Dialect::Postgres));
     assert_eq!(done.stop, StopReason::DeadlineExceeded);
@@ -41,6 +41,21 @@ fn no_delay_ends_and_no_attempt_begins_after_the_deadline() {
     // What has begun in time may end later.
     assert!(end < deadline + Duration::from_millis(500));
     assert_eq!(script.steps.last().expect("steps"), "Failed");
+}
+
+/// The first step, connecting, takes until then.
+#[test]
+fn a_connection_that_comes_too_late_is_not_used() {
+    let mut script = script(Dialect::Postgres, 1);
+    let (now, _) = script.time.expect("it has one");
+    script.time = Some((now, Duration::from_millis(600)));
+    let done = script.run([Fine]);
+    assert_eq!(script.steps, ["connect", "Failed"]);
+    assert_eq!(
+        (done.attempts, done.stop),
+        (1, StopReason::DeadlineExceeded)
+    );
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_deadline_exceeded()));
 }
 
 #[test]
