@@ -11,8 +11,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::settings::{Applied, Defaults, Settings, Timeout};
-use crate::{BeginMode, Fault, FaultClass, Setting};
+use crate::settings::{Applied, Defaults, Settings, Skipped, Timeout};
+use crate::{BeginMode, Fault, FaultClass};
 
 mod mysql;
 mod postgres;
@@ -257,9 +257,8 @@ impl Batches {
         self.level
     }
 
-    /// A setting that was asked for with best effort and cannot be had.
-    #[must_use]
-    pub const fn skipped(&self) -> Option<Setting> {
+    /// The settings that were asked for with best effort and cannot be had.
+    pub(crate) const fn skipped(&self) -> Skipped {
         self.applied.skipped
     }
 

@@ -197,8 +197,26 @@ pub(crate) struct Applied {
     pub(crate) isolation: Option<Isolation>,
     pub(crate) deferrable: bool,
     pub(crate) begin_mode: Option<BeginMode>,
-    /// The first setting that was asked for with best effort and cannot be had.
-    pub(crate) skipped: Option<Setting>,
+    pub(crate) skipped: Skipped,
+}
+
+/// The settings that were asked for with best effort and cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Skipped([Option<Setting>; 5]);
+
+impl Skipped {
+    pub(crate) const NONE: Self = Self([None; 5]);
+
+    fn add(&mut self, setting: Setting) {
+        if let Some(free) = self.0.iter_mut().find(|known| known.is_none()) {
+            *free = Some(setting);
+        }
+    }
+
+    /// Takes one out, in the order in which they were put in.
+    pub(crate) fn take(&mut self) -> Option<Setting> {
+        self.0.iter_mut().find_map(Option::take)
+    }
 }
 
 impl Applied {
@@ -227,15 +245,17 @@ impl Applied {
             isolation: settings.isolation.map(Isolation::Exact).or(at_least),
             deferrable: settings.deferrable,
             begin_mode: settings.begin_mode,
-            skipped: None,
+            skipped: Skipped::NONE,
         };
         let deferrable = Some(IsolationLevel::Serializable);
         if settings.deferrable && !(settings.read_only && settings.isolation == deferrable) {
             return Err(Error::new(Kind::DeferrableAlone));
         }
-        let refuse = |setting| {
+        let mut skipped = Skipped::NONE;
+        let mut refuse = |setting| {
             if settings.best_effort {
-                return Ok(Some(setting));
+                skipped.add(setting);
+                return Ok(());
             }
             Err(Error::new(Kind::UnsupportedSetting {
                 setting,
@@ -247,23 +267,22 @@ impl Applied {
         // A transaction that is already open has a level and a lock.
         if in_savepoint {
             if let Some(Isolation::Exact(_)) = applied.isolation {
-                applied.skipped = refuse(Setting::Isolation)?;
+                refuse(Setting::Isolation)?;
             }
             applied.isolation = None;
-            applied.deferrable = false;
         }
         if applied.begin_mode.is_some() && (in_savepoint || dialect != Dialect::Sqlite) {
-            applied.skipped = refuse(Setting::BeginMode)?;
+            refuse(Setting::BeginMode)?;
             applied.begin_mode = None;
         }
-        if applied.deferrable && dialect != Dialect::Postgres {
-            applied.skipped = refuse(Setting::Deferrable)?;
+        if applied.deferrable && (in_savepoint || dialect != Dialect::Postgres) {
+            refuse(Setting::Deferrable)?;
             applied.deferrable = false;
         }
         // MySQL and MariaDB know read-only per transaction only: inside one, every way to ask for
         // it is refused, ignored, or hits the next transaction instead (measured).
         if dialect == Dialect::Mysql && in_savepoint && applied.read_only {
-            applied.skipped = refuse(Setting::ReadOnly)?;
+            refuse(Setting::ReadOnly)?;
             applied.read_only = false;
         }
         applied.read_only |= defaults.read_only && !in_savepoint;
@@ -271,11 +290,11 @@ impl Applied {
             match applied.isolation.take() {
                 None | Some(Isolation::AtLeast(_)) => {}
                 Some(Isolation::Exact(IsolationLevel::Serializable)) => {}
-                Some(Isolation::Exact(_)) => applied.skipped = refuse(Setting::Isolation)?,
+                Some(Isolation::Exact(_)) => refuse(Setting::Isolation)?,
             }
             applied.begin_mode = applied.begin_mode.or(defaults.begin_mode);
             if let Some(Timeout::Exact(_)) = applied.statement_timeout {
-                applied.skipped = refuse(Setting::StatementTimeout)?;
+                refuse(Setting::StatementTimeout)?;
             }
             applied.statement_timeout = None;
             // SQLite's busy timeout is a property of the connection, 0 unless the application
@@ -284,6 +303,7 @@ impl Applied {
                 applied.lock_timeout = None;
             }
         }
+        applied.skipped = skipped;
         Ok(applied)
     }
 }
@@ -409,8 +429,9 @@ mod tests {
                 best_effort: true,
                 ..settings
             };
-            let applied = resolve(dialect, level, lenient).expect("best effort");
-            assert_eq!(applied.skipped, Some(setting));
+            let mut applied = resolve(dialect, level, lenient).expect("best effort");
+            assert_eq!(applied.skipped.take(), Some(setting));
+            assert_eq!(applied.skipped.take(), None);
             assert!(!applied.read_only && applied.statement_timeout.is_none());
         }
     }

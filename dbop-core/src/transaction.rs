@@ -36,10 +36,11 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::error::Kind;
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::policy::Delays;
 use crate::retry::Advice;
 use crate::scope::{Lost, Membership};
+use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{
@@ -126,6 +127,8 @@ pub struct Machine<'a> {
     now: Option<Instant>,
     /// There is no time for another attempt.
     late: bool,
+    /// The settings that cannot be had, as far as nobody has been told.
+    skipped: Skipped,
     /// An attempt of unknown outcome was followed by another one.
     unsettled: bool,
     /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
@@ -220,6 +223,7 @@ impl<'a> Machine<'a> {
             deadline: terms.deadline,
             now: None,
             late: false,
+            skipped: Skipped::NONE,
             unsettled: false,
             transaction_id: None,
         }
@@ -234,6 +238,9 @@ impl<'a> Machine<'a> {
         self.mind_the_deadline();
         if let Some(event) = self.event.take() {
             return Step::Report(event);
+        }
+        if let Some(setting) = self.skipped.take() {
+            return Step::Report(self.event(EventKind::SettingSkipped(setting), None));
         }
         if let State::Pause(pause, after) = self.state {
             return self.pause(pause, after);

@@ -17,8 +17,8 @@ impl<'a> Machine<'a> {
         if batches.begins_immediate() {
             start.membership.set_immediate();
         }
-        if let (Some(setting), 0..=1, false) = (batches.skipped(), self.attempt, self.asking) {
-            self.event = Some(self.event(EventKind::SettingSkipped(setting), None));
+        if self.attempt <= 1 && !self.asking {
+            self.skipped = batches.skipped();
         }
         self.deadline = start.membership.join_deadline(self.deadline);
         self.membership = Some(start.membership);
