@@ -133,7 +133,8 @@ macro_rules! __runner_methods {
         }
 
         /// Whether operations refuse writes. Defaults to `false`. It applies to outermost
-        /// operations: nested ones inherit it.
+        /// operations, nested ones inherit it; on MySQL and MariaDB not in a transaction of the
+        /// caller.
         #[must_use]
         pub fn with_default_read_only(mut self, read_only: bool) -> Self {
             self.config

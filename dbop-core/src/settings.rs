@@ -281,11 +281,14 @@ impl Applied {
         }
         // MySQL and MariaDB know read-only per transaction only: inside one, every way to ask for
         // it is refused, ignored, or hits the next transaction instead (measured).
-        if dialect == Dialect::Mysql && in_savepoint && applied.read_only {
-            refuse(Setting::ReadOnly)?;
+        if dialect == Dialect::Mysql && in_savepoint {
+            if applied.read_only {
+                refuse(Setting::ReadOnly)?;
+            }
             applied.read_only = false;
+        } else {
+            applied.read_only |= defaults.read_only;
         }
-        applied.read_only |= defaults.read_only && !in_savepoint;
         if dialect == Dialect::Sqlite {
             match applied.isolation.take() {
                 None | Some(Isolation::AtLeast(_)) => {}
