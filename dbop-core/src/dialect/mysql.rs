@@ -6,6 +6,9 @@
 //! transaction that nobody commits, and with a savepoint of ours, whose RELEASE in front of the
 //! COMMIT fails if the transaction is not the one that was opened.
 //!
+//! Where the session chains transactions (`completion_type`), a bare COMMIT would begin another one
+//! that is read-only like the one before, and so would be what the session does next (measured).
+//!
 //! Session variables are not transactional: the old values stay in user variables until restored.
 //! Comments like `/*M!100100 */` are executed by MariaDB only and `/*!80000 */` by MySQL only
 //! (measured), so nobody has to ask which of the two it is.
@@ -56,14 +59,15 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         if !has_timeouts(applied) && !has_default_isolation(applied) {
             return Cow::Borrowed(
-                "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
+                "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
+                 SET autocommit=@dbop_autocommit",
             );
         }
         let mut sql = sql_with_room_for(applied);
         sql.push_str("RELEASE SAVEPOINT dbop_alive; ");
         restore(&mut sql, level, applied);
         // Setting autocommit commits by itself, so it has to come last.
-        sql.push_str("COMMIT; SET autocommit=@dbop_autocommit");
+        sql.push_str("COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit");
         return Cow::Owned(sql);
     };
     let mut sql = restoration(level, applied);
@@ -77,7 +81,8 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
     _ = match level {
         Level::Transaction => write!(
             sql,
-            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit"
+            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK AND NO CHAIN NO RELEASE; \
+             SET autocommit=@dbop_autocommit"
         ),
         Level::Savepoint(depth) => write!(
             sql,
@@ -89,7 +94,7 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
 }
 
 pub(super) fn blind_rollback(applied: &Applied) -> Cow<'static, str> {
-    let mut sql = String::from("ROLLBACK; ");
+    let mut sql = String::from("ROLLBACK AND NO CHAIN NO RELEASE; ");
     sql.push_str(&restoration(Level::Transaction, applied));
     sql.push_str("SET autocommit=@dbop_autocommit");
     Cow::Owned(sql)
@@ -159,7 +164,7 @@ fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
 }
 
 /// `SET ..; ` with the old values, or nothing.
-fn restoration(level: Level, applied: &Applied) -> String {
+pub(super) fn restoration(level: Level, applied: &Applied) -> String {
     let mut sql = sql_with_room_for(applied);
     restore(&mut sql, level, applied);
     sql

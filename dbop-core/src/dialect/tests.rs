@@ -92,8 +92,11 @@ fn mysql() {
         (
             "SET @dbop_autocommit=@@autocommit, autocommit=0; START TRANSACTION; \
              SAVEPOINT dbop_alive",
-            "RELEASE SAVEPOINT dbop_alive; COMMIT; SET autocommit=@dbop_autocommit",
-            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit".into()
+            "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
+             SET autocommit=@dbop_autocommit",
+            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK AND NO CHAIN NO RELEASE; \
+             SET autocommit=@dbop_autocommit"
+                .into()
         )
     );
     let set = batches(Dialect::Mysql, TOP, all());
@@ -110,17 +113,18 @@ fn mysql() {
             "RELEASE SAVEPOINT dbop_alive; SET SESSION innodb_lock_wait_timeout=@dbop_lock\
              /*M!100100 , SESSION max_statement_time=@dbop_statement */\
              /*!80000 , SESSION max_execution_time=@dbop_statement */; \
-             COMMIT; SET autocommit=@dbop_autocommit",
+             COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit",
             "SET SESSION innodb_lock_wait_timeout=@dbop_lock\
              /*M!100100 , SESSION max_statement_time=@dbop_statement */\
              /*!80000 , SESSION max_execution_time=@dbop_statement */; \
-             ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK; SET autocommit=@dbop_autocommit"
+             ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK AND NO CHAIN NO RELEASE; \
+             SET autocommit=@dbop_autocommit"
                 .into()
         )
     );
     assert!(
         set.blind_rollback()
-            .is_some_and(|sql| sql.starts_with("ROLLBACK; SET SESSION"))
+            .is_some_and(|sql| sql.starts_with("ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION"))
     );
     let nested = batches(Dialect::Mysql, NESTED, timeouts());
     assert!(nested.begin().starts_with("SET @dbop_lock_1="));
