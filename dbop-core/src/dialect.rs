@@ -302,6 +302,15 @@ impl Batches {
         }
     }
 
+    /// Restores the settings in a savepoint that is gone, where they do not go with it.
+    pub(crate) fn restoration(&self) -> Cow<'static, str> {
+        match self.dialect {
+            Dialect::Postgres => Cow::Borrowed(""),
+            Dialect::Mysql => Cow::Owned(mysql::restoration(self.level, &self.applied)),
+            Dialect::Sqlite => sqlite::restoration(&self.applied, self.before),
+        }
+    }
+
     /// Whether nothing follows the COMMIT in its batch.
     pub(crate) const fn commit_is_last(&self) -> bool {
         match self.dialect {

@@ -285,10 +285,7 @@ impl<'a> Machine<'a> {
                 Purpose::Ask,
                 self.dialect.asks_whether_timeouts_end_transactions(),
             ),
-            State::Contain => (
-                Purpose::Contain,
-                self.dialect.containment().unwrap_or_default(),
-            ),
+            State::Contain => (Purpose::Contain, &**sql),
         };
         Step::Batch(Batch { purpose, sql })
     }
@@ -416,7 +413,8 @@ impl<'a> Machine<'a> {
             }
         }
         if self.is_savepoint() {
-            self.decide_lost();
+            // There is nothing to roll back, but the settings are still ours.
+            self.contain(self.batches().restoration());
         } else if self.connection_broken {
             self.decide_after_rollback(true);
         } else {

@@ -125,9 +125,21 @@ impl Machine<'_> {
         if let Some(membership) = &self.membership {
             membership.set_lost(Lost { fault, undone });
         }
-        if self.connection_broken || self.dialect.containment().is_none() {
+        let containment = self.dialect.containment().unwrap_or_default();
+        self.contain(if self.ended_by_body {
+            // No ROLLBACK has restored the settings.
+            Cow::Owned(format!("{}{containment}", self.batches().restoration()))
+        } else {
+            Cow::Borrowed(containment)
+        });
+    }
+
+    /// Sends what is left to be done in a savepoint whose transaction is gone.
+    pub(super) fn contain(&mut self, sql: Cow<'static, str>) {
+        if self.connection_broken || sql.is_empty() {
             self.decide_lost();
         } else {
+            self.sql = sql;
             self.state = State::Contain;
         }
     }
