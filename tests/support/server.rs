@@ -41,7 +41,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If that takes more than thirty seconds.
+    /// If that takes more than a minute.
     pub fn stop(&self) {
         let pid = self.pid();
         // PostgreSQL takes TERM as "when the last client has left".
@@ -141,9 +141,17 @@ fn children(parent: Pid) -> Vec<Pid> {
 }
 
 fn wait_until_gone(server: Pid, children: &[Pid]) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while is_there(server) || children.iter().any(|pid| is_alive(*pid)) {
-        assert!(Instant::now() < deadline, "the server does not end");
+        assert!(
+            Instant::now() < deadline,
+            "the server does not end: {:?}",
+            children
+                .iter()
+                .chain([&server])
+                .map(|pid| stat(*pid))
+                .collect::<Vec<_>>()
+        );
         for pid in children.iter().chain([&server]) {
             // Not every one is a child of ours.
             _ = waitpid(Some(*pid), WaitOptions::NOHANG);
