@@ -103,14 +103,17 @@ fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
 pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     match level {
-        // A bare COMMIT of an aborted transaction rolls back and reports success (measured). The
-        // statement before it fails there, with 25P02, and the COMMIT is not run. This one also
-        // brings the deferred constraints under the timeouts, of which COMMIT ignores one.
+        // A bare COMMIT of an aborted transaction rolls back and reports success, and so does one
+        // where no transaction is open any more (measured). The SAVEPOINT in front of it fails in
+        // both, with 25P02 and 25P01, and the COMMIT is not run. Deferred constraints come before
+        // it as well: so all timeouts hold for them, of which COMMIT ignores one.
         Level::Transaction => {
             if defaults_set(applied).next().is_none() {
-                return Cow::Borrowed("SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
+                return Cow::Borrowed(
+                    "SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT",
+                );
             }
-            sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
+            sql.push_str("SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; ");
             restore_defaults(&mut sql, applied);
             sql.push_str("; COMMIT");
         }
