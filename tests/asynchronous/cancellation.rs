@@ -114,7 +114,7 @@ async fn at_every_await_point(place: Place) {
         let mut statements = 0;
         let mut dropped_at = BTreeSet::new();
         // Where an answer comes so soon that nobody waits for it, it is tried again.
-        for _ in 0..50 {
+        for _ in 0..1000 {
             let mut waits = 0;
             statements = loop {
                 waits += 1;
