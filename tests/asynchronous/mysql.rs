@@ -52,7 +52,7 @@ mod current_thread {
 /// statement of a batch.
 #[path = "../scenarios"]
 mod scenarios {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::mysql::{Conn, ScenarioBed as Bed};
     use dbop_tests::asynchronous::scenarios::{
         RunQueryDsl, caught, depth, is_test_transaction, together,
@@ -66,12 +66,21 @@ mod scenarios {
 
     type Manager = <Conn as Connection>::TransactionManager;
 
+    use self::mysql_effect as effect;
+
     const MODE: &str = "async";
 
     mod basics;
     mod cost;
+    mod deadline;
+    mod deadline_connecting;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod isolation;
+    mod ladder;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -84,6 +93,7 @@ mod scenarios {
     mod mysql_caller_deadlock;
     mod mysql_connection;
     mod mysql_deadlock;
+    mod mysql_effect;
     mod mysql_errors;
     mod mysql_implicit_commit;
     mod mysql_ledger;
@@ -103,6 +113,8 @@ mod scenarios {
     mod proxy_plans;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_counted;
     mod settings_common;
     mod transaction_status_elsewhere;
 }

@@ -78,6 +78,8 @@ mod scenarios {
 
     type Manager = <Conn as Connection>::TransactionManager;
 
+    use self::postgres_effect as effect;
+
     const MODE: &str = "async";
 
     /// Whether Diesel itself notices that a batch has failed because the connection was lost.
@@ -87,8 +89,15 @@ mod scenarios {
     mod allocations;
     mod basics;
     mod cost;
+    mod deadline;
+    mod deadline_connecting;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod isolation;
+    mod ladder;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -106,6 +115,7 @@ mod scenarios {
     mod postgres_deadlock;
     mod postgres_documented_options;
     mod postgres_drop_in;
+    mod postgres_effect;
     mod postgres_locks;
     mod postgres_lost_connection;
     mod postgres_plan;
@@ -119,6 +129,8 @@ mod scenarios {
     mod proxy_plans;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_counted;
     mod settings_common;
 }
 

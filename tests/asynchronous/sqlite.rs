@@ -42,7 +42,7 @@ mod asynchronous {
 /// diesel-async does the work on others.
 #[path = "../scenarios"]
 mod scenarios {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::scenarios::{
         RunQueryDsl, caught, depth, is_test_transaction, together,
     };
@@ -60,8 +60,13 @@ mod scenarios {
 
     mod basics;
     mod cost;
+    mod deadline;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod ladder;
     mod logging;
     mod money;
     mod negative;
@@ -70,12 +75,15 @@ mod scenarios {
     mod panics;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_local;
     mod settings_common;
     mod sqlite_batches;
     mod sqlite_begun_in_sql;
     mod sqlite_busy;
     mod sqlite_commit;
     mod sqlite_commit_matrix;
+    mod sqlite_effect;
     mod sqlite_loss;
     mod sqlite_settings;
     mod sqlite_snapshot;

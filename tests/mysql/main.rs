@@ -3,7 +3,7 @@
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Operation, Runner};
     use dbop_tests::mysql::{self as backend, Bed, Conn};
     use dbop_tests::{caught, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
@@ -12,13 +12,22 @@ mod sync {
 
     type Manager = <Conn as Connection>::TransactionManager;
 
+    use self::mysql_effect as effect;
+
     const MODE: &str = "sync";
 
     mod allocations;
     mod basics;
     mod cost;
+    mod deadline;
+    mod deadline_connecting;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod isolation;
+    mod ladder;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -31,6 +40,7 @@ mod sync {
     mod mysql_caller_deadlock;
     mod mysql_connection;
     mod mysql_deadlock;
+    mod mysql_effect;
     mod mysql_errors;
     mod mysql_implicit_commit;
     mod mysql_ledger;
@@ -50,6 +60,8 @@ mod sync {
     mod proxy_plans;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_counted;
     mod settings_common;
     mod transaction_status_elsewhere;
 }

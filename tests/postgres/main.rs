@@ -12,6 +12,8 @@ mod sync {
 
     type Manager = <Conn as Connection>::TransactionManager;
 
+    use self::postgres_effect as effect;
+
     const MODE: &str = "sync";
 
     /// Whether Diesel itself notices that a batch has failed because the connection was lost.
@@ -20,8 +22,15 @@ mod sync {
     mod allocations;
     mod basics;
     mod cost;
+    mod deadline;
+    mod deadline_connecting;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod isolation;
+    mod ladder;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -39,6 +48,7 @@ mod sync {
     mod postgres_deadlock;
     mod postgres_documented_options;
     mod postgres_drop_in;
+    mod postgres_effect;
     mod postgres_locks;
     mod postgres_lost_connection;
     mod postgres_plan;
@@ -52,6 +62,8 @@ mod sync {
     mod proxy_plans;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_counted;
     mod settings_common;
 }
 

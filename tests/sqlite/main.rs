@@ -3,7 +3,7 @@
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Operation, Runner};
     use dbop_tests::sqlite::{self as backend, Bed, Conn};
     use dbop_tests::{caught, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
@@ -17,8 +17,13 @@ mod sync {
     mod allocations;
     mod basics;
     mod cost;
+    mod deadline;
+    mod effect_read_only;
+    mod effect_refused;
+    mod effect_steps;
     mod fallback;
     mod instrumentation;
+    mod ladder;
     mod logging;
     mod money;
     mod negative;
@@ -27,12 +32,15 @@ mod sync {
     mod panics;
     mod reports;
     mod retries;
+    mod round_trips;
+    mod round_trips_local;
     mod settings_common;
     mod sqlite_batches;
     mod sqlite_begun_in_sql;
     mod sqlite_busy;
     mod sqlite_commit;
     mod sqlite_commit_matrix;
+    mod sqlite_effect;
     mod sqlite_loss;
     mod sqlite_settings;
     mod sqlite_snapshot;

@@ -158,15 +158,33 @@ impl Bed {
 
     /// Waits until this session waits for a lock.
     pub fn wait_until_blocked(&self, session: i64) {
+        let is_blocked = |row: &Transaction| (row.session == session && row.waits).then_some(());
+        self.wait_for("a session waits for a lock", is_blocked);
+    }
+
+    /// The isolation level of the transaction that this session has open and has read in, as the
+    /// server calls it: `READ COMMITTED`.
+    #[must_use]
+    pub fn isolation_level(&self, session: i64) -> String {
+        let level = |row: &Transaction| (row.session == session).then(|| row.isolation.clone());
+        self.wait_for("a session is in a transaction", level)
+    }
+
+    fn wait_for<T>(&self, what: &str, find: impl Fn(&Transaction) -> Option<T>) -> T {
         let asked = Instant::now();
         let mut conn = self.connect();
-        eventually("a session waits for a lock", || {
-            let mut seen = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        eventually(what, || {
+            let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
             if seen.next_look.is_none_or(|next| Instant::now() >= next) {
-                *seen = Waiting::look(&mut conn);
+                *seen = Seen::look(&mut conn);
             }
-            seen.looked_at > Some(asked) && seen.sessions.contains(&session)
+            if seen.looked_at > Some(asked) {
+                found = seen.transactions.iter().find_map(&find);
+            }
+            found.is_some()
         });
+        found.expect("it was waited for")
     }
 
     /// Ends a session from outside.
@@ -264,26 +282,37 @@ pub const READ_ONLY_IN_SAVEPOINT: bool = false;
 /// Whether there is a statement timeout.
 pub const STATEMENT_TIMEOUT: bool = true;
 
-/// The sessions that wait for a lock. All tests look together, and not often: the server shows a
+/// The transactions of all sessions. All tests look together, and not often: the server shows a
 /// copy, which it does not renew as long as somebody reads it more often than every 100 ms.
-struct Waiting {
+struct Seen {
     looked_at: Option<Instant>,
     next_look: Option<Instant>,
-    sessions: Vec<i64>,
+    transactions: Vec<Transaction>,
 }
 
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+#[derive(QueryableByName)]
+struct Transaction {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    session: i64,
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    waits: bool,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    isolation: String,
+}
+
+static SEEN: Mutex<Seen> = Mutex::new(Seen {
     looked_at: None,
     next_look: None,
-    sessions: Vec::new(),
+    transactions: Vec::new(),
 });
 
-impl Waiting {
+impl Seen {
     fn look(conn: &mut Conn) -> Self {
         let looked_at = Instant::now();
-        let rows: Vec<Number> = sql_query(
-            "SELECT CAST(trx_mysql_thread_id AS SIGNED) AS n FROM information_schema.innodb_trx \
-             WHERE trx_state = 'LOCK WAIT'",
+        let transactions = sql_query(
+            "SELECT CAST(trx_mysql_thread_id AS SIGNED) AS session, \
+             trx_state = 'LOCK WAIT' AS waits, trx_isolation_level AS isolation \
+             FROM information_schema.innodb_trx",
         )
         .load(conn)
         .expect("an answer");
@@ -293,7 +322,7 @@ impl Waiting {
         Self {
             looked_at: Some(looked_at),
             next_look: Some(now + Duration::from_millis(110 + jitter)),
-            sessions: rows.iter().map(|row| row.n).collect(),
+            transactions,
         }
     }
 }
