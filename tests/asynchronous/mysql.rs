@@ -15,6 +15,7 @@ mod asynchronous {
     mod cancellation_pools;
     mod classes;
     mod closures;
+    mod deadline;
     mod fresh_cancellation;
     mod keying;
     mod leaked;

@@ -22,6 +22,7 @@ mod asynchronous {
     mod cancellation_pools;
     mod classes;
     mod closures;
+    mod deadline;
     mod fresh_cancellation;
     mod keying;
     mod leaked;

@@ -276,7 +276,7 @@ async fn a_wait_for_a_lock_ends_with_it() {
     let started = Instant::now();
     let result: QueryResult<usize> = Runner::default()
         .operation("wait")
-        .lock_timeout(HOUR)
+        .lock_timeout(seconds(25))
         .deadline(asked)
         .run(&mut conn, async |conn: &mut Conn| add(conn, 1, 10).await)
         .await;

@@ -10,7 +10,7 @@ use super::mysql_server::is_mariadb;
 use super::mysql_steps::session_id;
 use super::{Bed, Conn, RunQueryDsl as _, Runner, helper, scenario};
 
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(25);
 
 /// The statement timeout is for writes, too, and for their waits: on MariaDB. On MySQL it takes the
 /// lock timeout.

@@ -10,7 +10,7 @@ use super::money::{add, balance};
 use super::postgres_steps::{session_id, show};
 use super::{Bed, Conn, RunQueryDsl as _, Runner, helper, scenario, together};
 
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(25);
 
 #[scenario]
 async fn a_lock_timeout_ends_the_wait_for_a_row_and_for_a_table() {

@@ -282,7 +282,10 @@ pub(super) fn assert_documented(rows: &str, is_complete: bool) {
     let (before, rest) = docs.split_once(&start).expect("a place for the table");
     let (documented, after) = rest.split_once(end).expect("an end of the table");
     let table = format!("{HEAD}{rows}\n");
-    #[expect(clippy::print_stdout, reason = "the table is for whoever runs the test")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the table is for whoever runs the test"
+    )]
     {
         println!("{}, {MODE}{table}", backend::BACKEND);
     }
