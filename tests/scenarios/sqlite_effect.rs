@@ -7,9 +7,7 @@ use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance};
-use super::{
-    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, helper, scenario,
-};
+use super::{Bed, Conn, Operation, Runner, SimpleConnection as _, helper, scenario};
 
 /// Whether others can write and read while it has begun and done nothing.
 #[helper]
