@@ -6,7 +6,7 @@ use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::mysql::{Bed, Conn, Db};
-    use dbop_tests::mysql::Conn as SyncConn;
+    use dbop_tests::mysql::{BACKEND, Conn as SyncConn};
 
     use super::on_many_threads as run;
 
@@ -19,6 +19,7 @@ mod asynchronous {
     mod fresh_cancellation;
     mod keying;
     mod leaked;
+    mod leaks_cancellation;
     mod money;
     mod mysql_classes;
     mod mysql_stream;
@@ -56,7 +57,7 @@ mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::mysql::{Conn, ScenarioBed as Bed};
     use dbop_tests::asynchronous::scenarios::{
-        RunQueryDsl, caught, depth, is_test_transaction, together,
+        Deep, RunQueryDsl, caught, deep, depth, is_test_transaction, together,
     };
     use dbop_tests::mysql as backend;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
@@ -82,6 +83,12 @@ mod scenarios {
     mod instrumentation;
     mod isolation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_mysql;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_session;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -127,16 +134,22 @@ mod scenarios {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::mysql::{PooledBed as Bed, PooledConn as Conn};
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
+    use dbop_tests::mysql as backend;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
-    use diesel_async::{AsyncConnection as Connection, TransactionManager};
+    use diesel_async::{
+        AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
+        TransactionManager,
+    };
 
     type Manager = <Conn as Connection>::TransactionManager;
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod mysql_caller_deadlock;
     mod mysql_pool;

@@ -6,7 +6,7 @@ use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::postgres::{Bed, Conn, Db, LOCK};
-    use dbop_tests::postgres::Conn as SyncConn;
+    use dbop_tests::postgres::{BACKEND, Conn as SyncConn};
 
     use super::on_many_threads as run;
 
@@ -26,6 +26,7 @@ mod asynchronous {
     mod fresh_cancellation;
     mod keying;
     mod leaked;
+    mod leaks_cancellation;
     mod money;
     mod panics;
     mod pools;
@@ -68,7 +69,7 @@ mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::postgres::{Conn, ScenarioBed as Bed};
     use dbop_tests::asynchronous::scenarios::{
-        RunQueryDsl, caught, depth, is_test_transaction, together,
+        Deep, RunQueryDsl, caught, deep, depth, is_test_transaction, together,
     };
     use dbop_tests::postgres as backend;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
@@ -99,6 +100,12 @@ mod scenarios {
     mod instrumentation;
     mod isolation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_postgres;
+    mod leaks_session;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -142,9 +149,10 @@ mod scenarios {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::postgres::{PooledBed as Bed, PooledConn as Conn};
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
+    use dbop_tests::postgres as backend;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
     use diesel_async::{
         AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
@@ -155,6 +163,8 @@ mod pooled {
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod nesting;
     mod panics;

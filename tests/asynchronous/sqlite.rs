@@ -9,7 +9,7 @@ use dbop_tests::asynchronous::on_many_threads;
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::sqlite::{Bed, Conn, Db, LOCK, LOCK_NOWAIT};
-    use dbop_tests::sqlite::Conn as SyncConn;
+    use dbop_tests::sqlite::{BACKEND, Conn as SyncConn};
 
     use super::on_many_threads as run;
 
@@ -26,6 +26,7 @@ mod asynchronous {
     mod fresh_cancellation;
     mod keying;
     mod leaked;
+    mod leaks_cancellation;
     mod money;
     mod panics;
     mod paused_time;
@@ -44,7 +45,7 @@ mod asynchronous {
 mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::scenarios::{
-        RunQueryDsl, caught, depth, is_test_transaction, together,
+        Deep, RunQueryDsl, caught, deep, depth, is_test_transaction, together,
     };
     use dbop_tests::asynchronous::sqlite::{Conn, ScenarioBed as Bed};
     use dbop_tests::sqlite as backend;
@@ -67,6 +68,12 @@ mod scenarios {
     mod fallback;
     mod instrumentation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_session;
+    mod leaks_sqlite;
     mod logging;
     mod money;
     mod negative;
@@ -98,9 +105,10 @@ mod scenarios {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth, is_test_transaction};
     use dbop_tests::asynchronous::sqlite::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_tests::sqlite as backend;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
     use diesel_async::{
         AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,
@@ -111,6 +119,8 @@ mod pooled {
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod nesting;
     mod panics;

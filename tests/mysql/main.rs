@@ -5,7 +5,7 @@
 mod sync {
     use dbop_diesel::{Operation, Runner};
     use dbop_tests::mysql::{self as backend, Bed, Conn};
-    use dbop_tests::{caught, depth, is_test_transaction, together};
+    use dbop_tests::{Deep, caught, deep, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
     use diesel::connection::{Connection, SimpleConnection, TransactionManager};
@@ -28,6 +28,12 @@ mod sync {
     mod instrumentation;
     mod isolation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_mysql;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_session;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -73,17 +79,19 @@ mod sync {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel::Runner;
-    use dbop_tests::mysql::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_diesel::{Operation, Runner};
+    use dbop_tests::mysql::{self as backend, PooledBed as Bed, PooledConn as Conn};
     use dbop_tests::{caught, depth, is_test_transaction};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
-    use diesel::connection::{Connection, TransactionManager};
+    use diesel::connection::{Connection, SimpleConnection, TransactionManager};
 
     type Manager = <Conn as Connection>::TransactionManager;
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod mysql_caller_deadlock;
     mod mysql_pool;

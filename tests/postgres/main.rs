@@ -5,7 +5,7 @@
 mod sync {
     use dbop_diesel::{Operation, Runner};
     use dbop_tests::postgres::{self as backend, Bed, Conn};
-    use dbop_tests::{caught, depth, is_test_transaction, together};
+    use dbop_tests::{Deep, caught, deep, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
     use diesel::connection::{Connection, SimpleConnection, TransactionManager};
@@ -31,6 +31,12 @@ mod sync {
     mod instrumentation;
     mod isolation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_postgres;
+    mod leaks_session;
     mod ledger;
     mod logging;
     mod lost_commit;
@@ -74,8 +80,8 @@ mod sync {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel::Runner;
-    use dbop_tests::postgres::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_diesel::{Operation, Runner};
+    use dbop_tests::postgres::{self as backend, PooledBed as Bed, PooledConn as Conn};
     use dbop_tests::{caught, depth, is_test_transaction};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
@@ -85,6 +91,8 @@ mod pooled {
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod nesting;
     mod panics;

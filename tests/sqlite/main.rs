@@ -5,7 +5,7 @@
 mod sync {
     use dbop_diesel::{Operation, Runner};
     use dbop_tests::sqlite::{self as backend, Bed, Conn};
-    use dbop_tests::{caught, depth, is_test_transaction, together};
+    use dbop_tests::{Deep, caught, deep, depth, is_test_transaction, together};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
     use diesel::connection::{Connection, SimpleConnection, TransactionManager};
@@ -24,6 +24,12 @@ mod sync {
     mod fallback;
     mod instrumentation;
     mod ladder;
+    mod leaks;
+    mod leaks_model;
+    mod leaks_nesting;
+    mod leaks_plans;
+    mod leaks_session;
+    mod leaks_sqlite;
     mod logging;
     mod money;
     mod negative;
@@ -55,8 +61,8 @@ mod sync {
     reason = "written once, run on every kind of connection"
 )]
 mod pooled {
-    use dbop_diesel::Runner;
-    use dbop_tests::sqlite::{PooledBed as Bed, PooledConn as Conn};
+    use dbop_diesel::{Operation, Runner};
+    use dbop_tests::sqlite::{self as backend, PooledBed as Bed, PooledConn as Conn};
     use dbop_tests::{caught, depth, is_test_transaction};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
@@ -66,6 +72,8 @@ mod pooled {
 
     mod basics;
     mod fallback;
+    mod leaks_pool;
+    mod leaks_session;
     mod money;
     mod nesting;
     mod panics;

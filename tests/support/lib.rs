@@ -14,7 +14,7 @@ pub use reluctant::Reluctant;
 pub use silent::Silent;
 pub use sources::{TestPool, closure};
 pub use together::together;
-pub use watch::{caught, depth, global_records, is_test_transaction};
+pub use watch::{Deep, caught, deep, depth, global_records, is_test_transaction};
 
 pub mod asynchronous;
 mod blocking;
@@ -27,6 +27,7 @@ mod recorder;
 mod reluctant;
 mod silent;
 mod sources;
+pub mod session;
 mod together;
 mod watch;
 

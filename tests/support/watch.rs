@@ -16,6 +16,14 @@ pub fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
+/// What comes out of a function that calls itself: a future in a box for the async adapter.
+pub type Deep<'a, T> = T;
+
+/// Calls it.
+pub fn deep<T>(f: impl FnOnce() -> T) -> T {
+    f()
+}
+
 /// How many transactions and savepoints Diesel thinks are open. `None` if the connection refuses
 /// to have any.
 pub fn depth<C: Connection>(conn: &mut C) -> Option<u32> {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::thread;
 use std::time::Duration;
 
@@ -127,6 +128,18 @@ impl<B: fmt::Debug, M: Manager> fmt::Debug for Pooled<B, M> {
 
 pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     blocking(|| Handle::current().block_on(future))
+}
+
+/// What comes out of a function that calls itself.
+pub type Deep<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Calls it.
+pub fn deep<'a, T, F, R>(f: F) -> Deep<'a, T>
+where
+    F: FnOnce() -> R,
+    R: Future<Output = T> + Send + 'a,
+{
+    Box::pin(f())
 }
 
 /// What a panic came with, or what there is without one.

@@ -1,0 +1,238 @@
+//! What a session is, read by somebody who knows nothing of dbop: all that the server shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+/// Which server it is a session of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
+    /// SQLite.
+    Sqlite,
+}
+
+impl Server {
+    /// That of a target, by its name in records.
+    ///
+    /// # Panics
+    ///
+    /// If there is none with that name.
+    #[must_use]
+    pub fn of(backend: &str) -> Self {
+        match backend {
+            "postgresql" => Self::Postgres,
+            "mysql" => Self::Mysql,
+            "sqlite" => Self::Sqlite,
+            other => panic!("which server is {other}?"),
+        }
+    }
+
+    /// Shows every setting, as [`Shown`].
+    #[must_use]
+    pub fn all_settings(self) -> String {
+        match self {
+            // The characteristics of the present transaction, or of the next one where there is
+            // none, are among them. What the view leaves out is asked for by name.
+            Self::Postgres => "\
+                SELECT name AS \"Variable_name\", current_setting(name) AS \"Value\" \
+                FROM pg_settings UNION ALL SELECT name, current_setting(name, true) \
+                FROM (VALUES ('role'), ('app.tenant')) AS hidden (name)"
+                .into(),
+            Self::Mysql => "SHOW SESSION VARIABLES".into(),
+            Self::Sqlite => {
+                let one = |pragma: &&str| {
+                    let column = match *pragma {
+                        "busy_timeout" => "timeout",
+                        "default_cache_size" => "cache_size",
+                        other => other,
+                    };
+                    format!(
+                        "SELECT '{pragma}' AS \"Variable_name\", \
+                         (SELECT CAST({column} AS TEXT) FROM pragma_{pragma}) AS \"Value\""
+                    )
+                };
+                let all: Vec<_> = PRAGMAS.iter().map(one).collect();
+                all.join(" UNION ALL ")
+            }
+        }
+    }
+
+    /// What succeeds in a transaction and fails outside of one, or the other way round
+    /// ([`opens`](Self::opens)). Either way it changes nothing.
+    #[must_use]
+    pub const fn probe(self) -> &'static str {
+        match self {
+            Self::Postgres | Self::Mysql => "SAVEPOINT probe; RELEASE SAVEPOINT probe",
+            Self::Sqlite => "BEGIN; ROLLBACK",
+        }
+    }
+
+    /// Whether the probe succeeds outside of transactions.
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+}
+
+/// One setting, as the server shows it.
+#[derive(Clone, Debug, diesel::QueryableByName)]
+pub struct Shown {
+    /// What it is called.
+    #[diesel(sql_type = Text, column_name = "Variable_name")]
+    pub name: String,
+    /// What it is.
+    #[diesel(sql_type = Nullable<Text>, column_name = "Value")]
+    pub value: Option<String>,
+}
+
+/// What SQLite says to `PRAGMA wal_autocheckpoint`, which no table shows.
+#[derive(Clone, Copy, Debug, diesel::QueryableByName)]
+pub struct Checkpoint {
+    /// In pages.
+    #[diesel(sql_type = BigInt, column_name = "wal_autocheckpoint")]
+    pub pages: i64,
+}
+
+/// Everything that the server says about a session.
+#[derive(Clone, Debug, Default)]
+pub struct Session(BTreeMap<String, String>);
+
+impl Session {
+    /// One with these settings.
+    #[must_use]
+    pub fn of(settings: Vec<Shown>) -> Self {
+        let mut session = Self::default();
+        for setting in settings {
+            session.add(&setting.name, setting.value.as_deref().unwrap_or("NULL"));
+        }
+        session
+    }
+
+    /// Something else that is known about it.
+    pub fn add(&mut self, name: &str, value: &str) {
+        if !NOISE.contains(&name) {
+            self.0.insert(name.into(), value.into());
+        }
+    }
+
+    /// A setting.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// How many settings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is different later.
+    #[must_use]
+    pub fn changes(&self, later: &Self) -> Vec<String> {
+        let names: BTreeSet<_> = self.0.keys().chain(later.0.keys()).collect();
+        names
+            .into_iter()
+            .filter(|&name| self.0.get(name) != later.0.get(name))
+            .map(|name| format!("{name}: {:?} -> {:?}", self.get(name), later.get(name)))
+            .collect()
+    }
+}
+
+/// What changes by itself on MySQL and MariaDB.
+const NOISE: [&str; 2] = [
+    // The number of the statement that asks.
+    "statement_id",
+    // The time.
+    "timestamp",
+];
+
+/// SQLite's settings.
+pub const PRAGMAS: [&str; 38] = [
+    "analysis_limit",
+    "application_id",
+    "auto_vacuum",
+    "automatic_index",
+    "busy_timeout",
+    "cache_size",
+    "cache_spill",
+    "cell_size_check",
+    "checkpoint_fullfsync",
+    "count_changes",
+    "default_cache_size",
+    "defer_foreign_keys",
+    "empty_result_callbacks",
+    "encoding",
+    "foreign_keys",
+    "full_column_names",
+    "fullfsync",
+    "hard_heap_limit",
+    "ignore_check_constraints",
+    "journal_mode",
+    "journal_size_limit",
+    "legacy_alter_table",
+    "locking_mode",
+    "max_page_count",
+    "page_size",
+    "query_only",
+    "read_uncommitted",
+    "recursive_triggers",
+    "reverse_unordered_selects",
+    "secure_delete",
+    "short_column_names",
+    "soft_heap_limit",
+    "synchronous",
+    "temp_store",
+    "threads",
+    "trusted_schema",
+    "user_version",
+    "writable_schema",
+];
+
+/// SQLite's pragmas that are no settings, and those that nothing shows.
+pub const OTHER_PRAGMAS: [&str; 29] = [
+    // Shown by `Checkpoint`.
+    "wal_autocheckpoint",
+    // They can be set and not read, or only together with a path.
+    "case_sensitive_like",
+    "mmap_size",
+    "temp_store_directory",
+    // What is in the file.
+    "data_version",
+    "freelist_count",
+    "page_count",
+    "schema_version",
+    // Lists.
+    "collation_list",
+    "compile_options",
+    "database_list",
+    "foreign_key_list",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "module_list",
+    "pragma_list",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    // Orders.
+    "foreign_key_check",
+    "incremental_vacuum",
+    "integrity_check",
+    "optimize",
+    "quick_check",
+    "shrink_memory",
+    "wal_checkpoint",
+    "data_store_directory",
+];
