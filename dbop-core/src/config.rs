@@ -171,6 +171,8 @@ macro_rules! __runner_methods {
 
         /// How long an operation that has no `deadline` of its own may take, all attempts and the
         /// delays between them together. Defaults to `None`: there is only the number of retries.
+        ///
+        /// It applies to outermost operations: nested ones inherit what is left.
         #[must_use]
         pub fn with_default_deadline(
             mut self,

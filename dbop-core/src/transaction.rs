@@ -220,7 +220,10 @@ impl<'a> Machine<'a> {
             connection_broken: false,
             waited: false,
             asking: false,
-            deadline: terms.deadline,
+            deadline: match terms.deadline {
+                Some(deadline) => Some(deadline),
+                None => terms.default_deadline,
+            },
             now: None,
             late: false,
             skipped: Skipped::NONE,

@@ -56,16 +56,22 @@ impl<'a> Call<'a> {
         fresh_connections: bool,
         now: impl FnOnce() -> Instant,
     ) -> Result<Terms<'a>, E> {
-        let deadline = self.deadline.or(self.config.defaults().deadline);
-        if let Some(deadline) = deadline {
-            dbop_core::check_deadline(deadline).map_err(E::from_dbop)?;
-        }
+        let default = self.config.defaults().deadline;
+        let default = default.filter(|_| self.deadline.is_none());
+        let at = match self.deadline.or(default) {
+            Some(deadline) => {
+                dbop_core::check_deadline(deadline).map_err(E::from_dbop)?;
+                now().checked_add(deadline)
+            }
+            None => None,
+        };
         let terms = Terms {
             read_only: self.settings.read_only,
             idempotent: self.idempotent,
             fresh_connections,
             resolution: self.resolution,
-            deadline: deadline.and_then(|deadline| now().checked_add(deadline)),
+            deadline: at.filter(|_| default.is_none()),
+            default_deadline: at.filter(|_| default.is_some()),
             lock_timeouts: self.lock_timeouts,
         };
         terms.check(dialect).map_err(E::from_dbop)?;

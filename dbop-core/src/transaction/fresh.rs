@@ -20,7 +20,11 @@ impl<'a> Machine<'a> {
         if self.attempt <= 1 && !self.asking {
             self.skipped = batches.skipped();
         }
-        self.deadline = start.membership.join_deadline(self.deadline);
+        let own = match start.is_outermost() {
+            true => self.deadline,
+            false => self.terms.deadline,
+        };
+        self.deadline = start.membership.join_deadline(own);
         self.membership = Some(start.membership);
         self.batches = Some(batches);
         self.connection_broken = false;

@@ -152,6 +152,8 @@ fn a_nested_operation_inherits_what_is_left() {
     for (own, left) in [(None, 2), (Some(1), 1), (Some(9), 2), (None, 2)] {
         let terms = Terms {
             deadline: own.map(|seconds| now + Duration::from_secs(seconds)),
+            // For outermost operations.
+            default_deadline: Some(now + Duration::from_millis(1)),
             ..Terms::default()
         };
         let mut inner = Machine::new(Dialect::Postgres, policy, terms);

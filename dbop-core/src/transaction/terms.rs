@@ -19,6 +19,9 @@ pub struct Terms<'a> {
     pub resolution: Resolution,
     /// When to give up.
     pub deadline: Option<Instant>,
+    /// When to give up if it says nothing about that itself, unless it is nested in another
+    /// operation: then that one's deadline is in force.
+    pub default_deadline: Option<Instant>,
     /// The lock timeout of each attempt; the last one is for all that follow. Empty: they do not
     /// differ.
     pub lock_timeouts: &'a [Duration],
