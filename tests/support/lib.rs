@@ -25,9 +25,9 @@ mod opponent;
 mod pooled;
 mod recorder;
 mod reluctant;
+pub mod session;
 mod silent;
 mod sources;
-pub mod session;
 mod together;
 mod watch;
 
