@@ -293,6 +293,15 @@ impl Batches {
         }
     }
 
+    /// The same, failing where no transaction is open any more, and also where it was aborted.
+    /// `None` where [`rollback`](Self::rollback) can tell.
+    ///
+    /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
+    pub(crate) fn checked_rollback(&self) -> Option<Cow<'static, str>> {
+        let checks = self.dialect == Dialect::Postgres && self.level == Level::Transaction;
+        checks.then(|| Cow::Owned(format!("SAVEPOINT dbop; {}", self.rollback())))
+    }
+
     /// Restores the settings after a BEGIN that failed, where nothing can have been opened.
     /// `None` where something can, and then [`rollback`](Self::rollback) is needed.
     pub(crate) fn undo_failed_begin(&self) -> Option<Cow<'static, str>> {

@@ -144,7 +144,10 @@ enum State {
     Commit,
     CommitAgain,
     Rollback,
-    RollbackAgain,
+    /// `gone`: there was no transaction left to roll back.
+    RollbackAgain {
+        gone: bool,
+    },
     Ask,
     Contain,
     Verify,
@@ -259,7 +262,7 @@ impl<'a> Machine<'a> {
             }
             State::CommitAgain => self.failure = None,
             State::Rollback => self.sql = self.rollback(),
-            State::RollbackAgain | State::ProbeRollback(_) => {
+            State::RollbackAgain { .. } | State::ProbeRollback(_) => {
                 let batches = self.batches();
                 self.sql = batches
                     .blind_rollback()
@@ -283,7 +286,7 @@ impl<'a> Machine<'a> {
             State::Commit => (Purpose::Commit, batches().commit()),
             State::CommitAgain => (Purpose::CommitAgain, batches().commit()),
             State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, &**sql),
-            State::RollbackAgain => (Purpose::RollbackAgain, &**sql),
+            State::RollbackAgain { .. } => (Purpose::RollbackAgain, &**sql),
             State::Ask => (
                 Purpose::Ask,
                 self.dialect.asks_whether_timeouts_end_transactions(),
@@ -307,9 +310,9 @@ impl<'a> Machine<'a> {
                 Err(fault) => self.batch_failed(Phase::Commit, fault),
             },
             State::Rollback => self.rolled_back(result.err()),
-            State::RollbackAgain => {
+            State::RollbackAgain { gone } => {
                 self.connection_broken |= result.is_err();
-                self.decide_after_rollback(true);
+                self.decide_after_rollback(gone);
             }
             State::Ask => self.asked_about_timeouts(result.err()),
             State::Contain => {

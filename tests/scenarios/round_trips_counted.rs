@@ -10,7 +10,7 @@ use diesel::sql_query;
 use super::proxy::through;
 use super::round_trips::{Asked, Course, Place, Wrong, assert_documented, bare, body, rows};
 use super::{Bed, Conn, Connection as _, RunQueryDsl as _, SimpleConnection as _};
-use super::{MODE, backend, helper, scenario};
+use super::{backend, helper, scenario};
 
 #[scenario]
 async fn an_operation_takes_no_more_round_trips_than_a_bare_transaction() {
@@ -83,11 +83,10 @@ async fn on_fresh_connections(proxy: &Proxy) -> String {
     rows
 }
 
-/// The id is read by a query of its own. Async, it is prepared each time.
+/// The id is read by a query of its own, which is prepared once for each connection.
 fn further(what: &str) -> u32 {
-    match (what, MODE) {
-        (WITH_STATUS, "sync") => 1,
-        (WITH_STATUS, _) => 2,
+    match what {
+        WITH_STATUS => 2,
         _ => 0,
     }
 }

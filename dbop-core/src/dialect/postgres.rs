@@ -105,15 +105,21 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
     match level {
         // A bare COMMIT of an aborted transaction rolls back and reports success, and so does one
         // where no transaction is open any more (measured). The SAVEPOINT in front of it fails in
-        // both, with 25P02 and 25P01, and the COMMIT is not run. Deferred constraints come before
-        // it as well: so all timeouts hold for them, of which COMMIT ignores one.
+        // both, with 25P02 and 25P01, and the COMMIT is not run. COMMIT ignores the statement
+        // timeout, so where one was asked for, deferred constraints are checked before it.
         Level::Transaction => {
+            let constraints = applied.statement_timeout.is_some();
             if defaults_set(applied).next().is_none() {
-                return Cow::Borrowed(
-                    "SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT",
-                );
+                return Cow::Borrowed(if constraints {
+                    "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
+                } else {
+                    "SAVEPOINT dbop; COMMIT"
+                });
             }
-            sql.push_str("SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; ");
+            sql.push_str("SAVEPOINT dbop; ");
+            if constraints {
+                sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
+            }
             restore_defaults(&mut sql, applied);
             sql.push_str("; COMMIT");
         }

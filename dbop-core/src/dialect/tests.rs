@@ -50,11 +50,7 @@ fn postgres() {
     let plain = batches(Dialect::Postgres, TOP, Settings::default());
     assert_eq!(
         texts(&plain),
-        (
-            "BEGIN",
-            "SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT",
-            "ROLLBACK".into()
-        )
+        ("BEGIN", "SAVEPOINT dbop; COMMIT", "ROLLBACK".into())
     );
     let set = batches(Dialect::Postgres, TOP, all());
     assert_eq!(
@@ -206,7 +202,7 @@ fn a_default_never_makes_a_stricter_value_looser() {
              set_config('statement_timeout', CASE WHEN \
              current_setting('statement_timeout')::interval BETWEEN '1 ms' AND '2500 ms' \
              THEN current_setting('statement_timeout') ELSE '2500' END, false); COMMIT; BEGIN",
-            "SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; SELECT \
+            "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; SELECT \
              set_config('lock_timeout', \
              coalesce(nullif(current_setting('dbop.lock_timeout', true), ''), \
              current_setting('lock_timeout')), false), \

@@ -9,7 +9,7 @@ use super::{
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::scope::Lost;
-use crate::{Batches, Error, Fault, FaultClass, Level};
+use crate::{Batches, Dialect, Error, Fault, FaultClass, Level};
 
 impl Machine<'_> {
     /// Nothing more can be sent. The server rolls back what was not committed.
@@ -44,7 +44,17 @@ impl Machine<'_> {
             return self.connection_gone();
         }
         match (fault.class(), self.batches().blind_rollback()) {
-            (FaultClass::TransactionLost, Some(_)) => self.state = State::RollbackAgain,
+            // The check in front of the ROLLBACK failed; an aborted transaction is still there.
+            (FaultClass::TransactionAborted, _) => {
+                self.rollback_fault = None;
+                self.state = State::RollbackAgain { gone: false };
+            }
+            (FaultClass::TransactionLost, Some(_)) => {
+                self.state = State::RollbackAgain { gone: true };
+            }
+            (FaultClass::TransactionLost, None) if self.dialect == Dialect::Postgres => {
+                self.state = State::RollbackAgain { gone: true };
+            }
             (FaultClass::TransactionLost, None) => self.decide_after_rollback(true),
             // The transaction may still be open: only throwing the connection away ends it.
             _ => self.connection_gone(),
@@ -315,8 +325,15 @@ impl Machine<'_> {
         let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
         let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
         let blind = batches.blind_rollback().filter(|_| self.need_not_check());
+        // After a database error there is no doubt, and most often an aborted transaction.
+        let in_doubt = |f: Failure| f.phase == Phase::Body && f.fault.is_none();
+        let checked = || {
+            let in_doubt = self.failure.is_some_and(in_doubt) && !self.ended_by_body;
+            batches.checked_rollback().filter(|_| in_doubt)
+        };
         undo_failed_begin
             .or(blind)
+            .or_else(checked)
             .unwrap_or_else(|| batches.rollback())
     }
 
