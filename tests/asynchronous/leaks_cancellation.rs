@@ -49,7 +49,8 @@ async fn the_next_checkout_is_as_the_first_one() {
                 let mut next = pool.checkout().await;
                 let is_same = Bed::session_id(&mut next).await == id;
                 assert_eq!(is_same, done.is_some(), "{waits} {moment:?}");
-                let changes = fresh.changes(&session(&mut next).await);
+                let mut changes = fresh.changes(&session(&mut next).await);
+                changes.retain(|change| !OF_THE_SESSION.iter().any(|own| change.starts_with(own)));
                 assert!(changes.is_empty(), "{waits} {moment:?}: {changes:#?}");
                 if done.is_none() {
                     bed.session_ends(id).await;
@@ -60,6 +61,9 @@ async fn the_next_checkout_is_as_the_first_one() {
     }
     assert!(dropped > 4, "{dropped}");
 }
+
+/// What every session of MySQL and MariaDB has of its own.
+const OF_THE_SESSION: [&str; 2] = ["pseudo_thread_id", "rand_seed"];
 
 async fn session(conn: &mut deadpool::Object<Conn>) -> Session {
     let server = Server::of(BACKEND);
