@@ -150,7 +150,12 @@ impl Session {
 }
 
 /// What changes by itself on MySQL and MariaDB.
-const NOISE: [&str; 2] = [
+const NOISE: [&str; 6] = [
+    // What the server has written to its binary log.
+    "gtid_binlog_pos",
+    "gtid_binlog_state",
+    "gtid_current_pos",
+    "last_gtid",
     // The number of the statement that asks.
     "statement_id",
     // The time.
