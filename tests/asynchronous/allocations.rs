@@ -16,7 +16,7 @@ const TIMES: u64 = 64;
 /// lowest count is taken.
 fn allocations(runtime: &Runtime, mut work: impl AsyncFnMut()) -> u64 {
     let mut counts = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..20 {
         let all = async {
             for _ in 0..TIMES {
                 work().await;
