@@ -293,13 +293,15 @@ impl Batches {
         }
     }
 
-    /// The same, failing where no transaction is open any more, and also where it was aborted.
-    /// `None` where [`rollback`](Self::rollback) can tell.
+    /// The same for the end of a body, failing where no transaction is open any more. `None` where
+    /// [`rollback`](Self::rollback) can tell.
     ///
     /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
+    /// AND CHAIN is an error there, and takes an aborted transaction like any other (measured).
+    /// PostgreSQL has it since version 12; what speaks its protocol may not.
     pub(crate) fn checked_rollback(&self) -> Option<Cow<'static, str>> {
         let checks = self.dialect == Dialect::Postgres && self.level == Level::Transaction;
-        checks.then(|| Cow::Owned(format!("SAVEPOINT dbop; {}", self.rollback())))
+        checks.then(|| Cow::Owned(format!("ROLLBACK AND CHAIN; {}", self.rollback())))
     }
 
     /// Restores the settings after a BEGIN that failed, where nothing can have been opened.

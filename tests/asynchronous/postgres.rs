@@ -124,6 +124,7 @@ mod scenarios {
     mod postgres_documented_options;
     mod postgres_drop_in;
     mod postgres_effect;
+    mod postgres_ended;
     mod postgres_locks;
     mod postgres_lost_connection;
     mod postgres_plan;

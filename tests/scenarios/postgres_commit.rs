@@ -1,5 +1,5 @@
-//! COMMIT tells the truth on PostgreSQL: a swallowed error is not a success, what COMMIT itself
-//! finds is definite, and a transaction that the operation ended by itself is nobody's to judge.
+//! COMMIT tells the truth on PostgreSQL: a swallowed error is not a success, and what COMMIT itself
+//! finds is definite.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::{Capture, InstantClock};
+use dbop_tests::Capture;
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use log::Level;
 
-use super::money::{balance, insert, set};
+use super::money::{insert, set};
 use super::postgres_steps::opponent_commits;
 use super::{
     Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, depth, helper, scenario,
@@ -221,112 +221,6 @@ async fn a_deferred_check_that_has_to_wait_is_bounded_by_the_statement_timeout()
     assert_eq!(fault.class(), FaultClass::StatementTimeout);
     assert_eq!(report.attempts, 1);
     assert_eq!(report.outcome, Outcome::Undone);
-}
-
-#[scenario]
-async fn an_operation_that_commits_by_itself_has_an_unknown_outcome() {
-    ended_by_the_operation("COMMIT", 1).await;
-}
-
-#[scenario]
-async fn an_operation_that_rolls_back_by_itself_has_an_unknown_outcome() {
-    ended_by_the_operation("ROLLBACK", 100).await;
-}
-
-#[helper]
-async fn ended_by_the_operation(statement: &str, left: i64) {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let log = Capture::new();
-    let clock = InstantClock::new();
-    let bodies = AtomicU32::new(0);
-    let report = Runner::default()
-        .with_logger(log.clone())
-        .with_clock(clock.clone())
-        .operation("ends it")
-        .fallback(())
-        .run_report(&mut conn, async |conn: &mut Conn| {
-            bodies.fetch_add(1, Ordering::Relaxed);
-            set(conn, 1, 1).await?;
-            conn.batch_execute(statement).await
-        })
-        .await;
-    let error = report.result.expect_err("nobody knows");
-    assert!(
-        error
-            .dbop_error()
-            .is_some_and(|own| own.is_outcome_unknown())
-    );
-    assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
-    assert_eq!(report.stop, StopReason::OutcomeUnknown);
-    assert_eq!(report.outcome, Outcome::Unknown);
-    assert_eq!(log.levels(), [Level::Error]);
-    assert!(clock.slept().is_empty());
-    assert_eq!(bed.balances()[0], (1, left));
-    assert_eq!(depth(&mut conn), Some(0));
-
-    let next: QueryResult<usize> = Runner::default()
-        .run(&mut conn, async |conn: &mut Conn| set(conn, 3, 3).await)
-        .await;
-    assert_eq!(next, Ok(1), "usable");
-    assert_eq!(bed.balances()[2], (3, 3));
-}
-
-#[scenario]
-async fn an_operation_that_commits_by_itself_and_then_fails_has_an_unknown_outcome_too() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let bodies = AtomicU32::new(0);
-    let report = Runner::default()
-        .with_clock(InstantClock::new())
-        .operation("ends it")
-        .fallback(())
-        .run_report(&mut conn, async |conn: &mut Conn| {
-            bodies.fetch_add(1, Ordering::Relaxed);
-            set(conn, 1, 1).await?;
-            conn.batch_execute("COMMIT").await?;
-            Err(Error::NotFound)
-        })
-        .await;
-    let error = report.result.expect_err("no fallback: it is not undone");
-    assert!(
-        error
-            .dbop_error()
-            .is_some_and(|own| own.is_outcome_unknown()),
-        "{error}"
-    );
-    assert_eq!(report.outcome, Outcome::Unknown);
-    assert_eq!(bodies.into_inner(), 1);
-    assert_eq!(bed.balances()[0], (1, 1));
-    assert_eq!(depth(&mut conn), Some(0));
-}
-
-#[scenario]
-async fn a_nested_operation_that_commits_everything_is_never_reported_as_done() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let runner = Runner::default();
-    let bodies = AtomicU32::new(0);
-    let result: QueryResult<()> = runner
-        .run(&mut conn, async |conn: &mut Conn| {
-            bodies.fetch_add(1, Ordering::Relaxed);
-            set(conn, 1, 1).await?;
-            let step: QueryResult<()> = runner
-                .run(conn, async |conn: &mut Conn| {
-                    set(conn, 2, 2).await?;
-                    conn.batch_execute("COMMIT").await
-                })
-                .await;
-            let error = step.expect_err("it ended our transaction");
-            assert!(error.dbop_error().is_some());
-            Ok(())
-        })
-        .await;
-    let error = result.expect_err("although the outer one says Ok");
-    assert!(error.dbop_error().is_some());
-    assert_eq!(bodies.into_inner(), 1, "it would be done twice");
-    assert_eq!(depth(&mut conn), Some(0));
-    assert_eq!(balance(&mut conn, 1).await, Ok(1));
 }
 
 /// Diesel knows nothing of such a transaction, and a bare `conn.transaction` takes it over.

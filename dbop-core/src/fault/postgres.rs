@@ -134,6 +134,7 @@ const TEXTS: &[Row] = &[
     ("current transaction is aborted, commands ignored *", "25P02", TransactionAborted),
     ("savepoint \"*\" does not exist", "3B001", TransactionLost),
     ("*SAVEPOINT can only be used in transaction blocks", "25P01", TransactionLost),
+    ("ROLLBACK AND CHAIN can only be used in transaction blocks", "25P01", TransactionLost),
     ("cannot execute * in a read-only transaction", "25006", ReadOnlyServer),
     ("cannot execute * during recovery", "25006", ReadOnlyServer),
     // On a standby the BEGIN itself fails, as a missing feature.
@@ -179,6 +180,7 @@ const TEXTS: &[Row] = &[
     ("aktuelle Transaktion wurde abgebrochen, *", "25P02", TransactionAborted),
     ("Sicherungspunkt »*« existiert nicht", "3B001", TransactionLost),
     ("*SAVEPOINT kann nur in Transaktionsblöcken verwendet werden", "25P01", TransactionLost),
+    ("ROLLBACK AND CHAIN kann nur in Transaktionsblöcken verwendet werden", "25P01", TransactionLost),
     ("gecachter Plan darf den Ergebnistyp nicht ändern", "0A000", StalePlan),
     ("vorbereitete Anweisung »*« existiert nicht", "26000", StalePlan),
     ("vorbereitete Anweisung »*« existiert bereits", "42P05", StalePlan),

@@ -9,7 +9,7 @@ use super::{
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::scope::Lost;
-use crate::{Batches, Dialect, Error, Fault, FaultClass, Level};
+use crate::{Batches, Error, Fault, FaultClass, Level};
 
 impl Machine<'_> {
     /// Nothing more can be sent. The server rolls back what was not committed.
@@ -43,21 +43,17 @@ impl Machine<'_> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        match (fault.class(), self.batches().blind_rollback()) {
-            // The check in front of the ROLLBACK failed; an aborted transaction is still there.
-            (FaultClass::TransactionAborted, _) => {
-                self.rollback_fault = None;
-                self.state = State::RollbackAgain { gone: false };
-            }
-            (FaultClass::TransactionLost, Some(_)) => {
-                self.state = State::RollbackAgain { gone: true };
-            }
-            (FaultClass::TransactionLost, None) if self.dialect == Dialect::Postgres => {
-                self.state = State::RollbackAgain { gone: true };
-            }
-            (FaultClass::TransactionLost, None) => self.decide_after_rollback(true),
+        let is_lost = fault.class() == FaultClass::TransactionLost;
+        if self.checked_rollback().is_some() {
+            // Lost, or the check itself is not understood.
+            self.state = State::RollbackAgain { gone: is_lost };
+        } else if is_lost && self.batches().blind_rollback().is_some() {
+            self.state = State::RollbackAgain { gone: true };
+        } else if is_lost {
+            self.decide_after_rollback(true);
+        } else {
             // The transaction may still be open: only throwing the connection away ends it.
-            _ => self.connection_gone(),
+            self.connection_gone();
         }
     }
 
@@ -325,16 +321,17 @@ impl Machine<'_> {
         let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
         let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
         let blind = batches.blind_rollback().filter(|_| self.need_not_check());
-        // After a database error there is no doubt, and most often an aborted transaction.
-        let in_doubt = |f: Failure| f.phase == Phase::Body && f.fault.is_none();
-        let checked = || {
-            let in_doubt = self.failure.is_some_and(in_doubt) && !self.ended_by_body;
-            batches.checked_rollback().filter(|_| in_doubt)
-        };
         undo_failed_begin
             .or(blind)
-            .or_else(checked)
+            .or_else(|| self.checked_rollback())
             .unwrap_or_else(|| batches.rollback())
+    }
+
+    /// For where the body can have ended the transaction unseen.
+    fn checked_rollback(&self) -> Option<Cow<'static, str>> {
+        let in_body = self.failure.is_some_and(|f| f.phase == Phase::Body);
+        let in_doubt = in_body && !self.ended_by_body && self.lost().is_none();
+        self.batches().checked_rollback().filter(|_| in_doubt)
     }
 
     pub(super) fn lost(&self) -> Option<Lost> {

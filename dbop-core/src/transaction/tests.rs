@@ -303,9 +303,40 @@ fn a_rollback_that_fails_never_replaces_the_first_error() {
     let mut script = Script::new(Dialect::Postgres);
     let syntax = fault(Dialect::Postgres, FaultClass::Permanent);
     let unknown = fault(Dialect::Postgres, FaultClass::Unknown);
-    let done = script.run(&[OK, Err(unknown)], |_| failed(syntax, 1));
+    let fails = Err(unknown);
+    let done = script.run(&[OK, fails, fails], |_| failed(syntax, 1));
     assert!(matches!(done.answer, Answer::FirstError));
     assert!(done.connection_broken, "the transaction may still be open");
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, Err(errno(1047))], |_| failed(errno(1062), 1));
+    assert!(matches!(done.answer, Answer::FirstError));
+    assert!(done.connection_broken, "the transaction may still be open");
+}
+
+#[test]
+fn postgres_checks_that_the_transaction_is_still_there() {
+    let unique = fault(Dialect::Postgres, FaultClass::Constraint);
+    let lost = fault(Dialect::Postgres, FaultClass::TransactionLost);
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[OK, Err(lost)], |_| failed(unique, 1));
+    assert_eq!(script.steps[2..4], ["Rollback", "RollbackAgain"]);
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(!done.connection_broken);
+    // A server that speaks the protocol and does not know the check.
+    let syntax = fault(Dialect::Postgres, FaultClass::Permanent);
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[OK, Err(syntax)], |_| failed(unique, 1));
+    assert_eq!(script.steps[2..4], ["Rollback", "RollbackAgain"]);
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(!done.connection_broken);
+    // After a COMMIT there is nothing to check.
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[OK, Err(unique)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.steps,
+        ["Begin", "body 1", "Commit", "Rollback", "Failed"]
+    );
+    assert_eq!(done.outcome, Outcome::Undone);
 }
 
 #[test]
