@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::{
-    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings, Start,
+    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, SessionNeeds,
+    Settings, Start,
 };
 
 /// The configuration of a runner: policy, default timeouts and logging.
@@ -57,7 +58,7 @@ impl Config {
     }
 
     /// The SQL of an operation. `before` is what the session has, where
-    /// [`Dialect::needs_session_before`] asks for it.
+    /// [`Dialect::session_needs`] asks for it.
     ///
     /// # Errors
     ///
@@ -75,7 +76,7 @@ impl Config {
         }
         if start.level() != Level::Transaction
             || *settings != Settings::default()
-            || dialect.needs_session_before(settings, &self.defaults)
+            || dialect.session_needs(settings, &self.defaults) != SessionNeeds::NONE
         {
             return make(&self.defaults).map(Cow::Owned);
         }

@@ -45,12 +45,15 @@ impl Dialect {
         }
     }
 
-    /// Whether the old values of these settings have to be handed to [`Batches::new`], because
-    /// SQL cannot keep them. Only SQLite's pragmas are so; reading them costs no round trip.
+    /// Which old values have to be handed to [`Batches::new`], because SQL cannot keep them. Only
+    /// SQLite's pragmas are so; reading them costs no round trip.
     #[must_use]
-    pub const fn needs_session_before(self, settings: &Settings, defaults: &Defaults) -> bool {
-        let changes = settings.read_only || defaults.read_only || settings.lock_timeout.is_some();
-        matches!(self, Self::Sqlite) && changes
+    pub const fn session_needs(self, settings: &Settings, defaults: &Defaults) -> SessionNeeds {
+        let is_sqlite = matches!(self, Self::Sqlite);
+        SessionNeeds {
+            busy_timeout: is_sqlite && settings.lock_timeout.is_some(),
+            query_only: is_sqlite && (settings.read_only || defaults.read_only),
+        }
     }
 
     /// What fails exactly if a lock timeout does *not* end the whole transaction on this server: no
@@ -130,6 +133,23 @@ pub struct SessionBefore {
     pub busy_timeout: i64,
     /// SQLite's `PRAGMA query_only`.
     pub query_only: bool,
+}
+
+/// Which of these values have to be read before an operation begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionNeeds {
+    /// [`SessionBefore::busy_timeout`]
+    pub busy_timeout: bool,
+    /// [`SessionBefore::query_only`]
+    pub query_only: bool,
+}
+
+impl SessionNeeds {
+    /// None of them.
+    pub const NONE: Self = Self {
+        busy_timeout: false,
+        query_only: false,
+    };
 }
 
 /// The batches of one operation: made once, used by every attempt.

@@ -32,7 +32,7 @@
 
 pub use backoff::{Backoff, Jitter};
 pub use config::Config;
-pub use dialect::{Batches, Dialect, Level, SessionBefore};
+pub use dialect::{Batches, Dialect, Level, SessionBefore, SessionNeeds};
 pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Logging, Name, Subject, TARGET};
 pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use dbop_core::{SessionBefore, TransactionId};
+use dbop_core::{SessionBefore, SessionNeeds, TransactionId};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -16,7 +16,10 @@ use diesel_async::AsyncConnection;
 pub trait SupportedBackend: dbop_diesel::SupportedBackend {
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
-    fn session_before<C>(_conn: &mut C) -> impl Future<Output = QueryResult<SessionBefore>> + Send
+    fn session_before<C>(
+        _conn: &mut C,
+        _needs: SessionNeeds,
+    ) -> impl Future<Output = QueryResult<SessionBefore>> + Send
     where
         C: AsyncConnection<Backend = Self>,
     {
@@ -81,14 +84,23 @@ impl SupportedBackend for diesel::mysql::Mysql {}
 
 #[cfg(feature = "sqlite")]
 impl SupportedBackend for diesel::sqlite::Sqlite {
-    async fn session_before<C>(conn: &mut C) -> QueryResult<SessionBefore>
+    async fn session_before<C>(conn: &mut C, needs: SessionNeeds) -> QueryResult<SessionBefore>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::{Pragmas, SESSION_BEFORE};
+        use dbop_diesel::adapter::{BusyTimeout, QueryOnly};
+        use diesel::sql_query;
         use diesel_async::RunQueryDsl as _;
 
-        let row: Pragmas = diesel::sql_query(SESSION_BEFORE).get_result(conn).await?;
-        Ok(row.into())
+        let mut before = SessionBefore::default();
+        if needs.busy_timeout {
+            let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn).await?;
+            before.busy_timeout = row.timeout;
+        }
+        if needs.query_only {
+            let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn).await?;
+            before.query_only = row.query_only != 0;
+        }
+        Ok(before)
     }
 }

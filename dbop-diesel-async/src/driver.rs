@@ -4,7 +4,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, Start, Step, Verified};
 use dbop_diesel::SupportedBackend as _;
 use dbop_diesel::adapter::{Call, Failed, Summary, answer, depth, refused, verified};
 use diesel::result::Error as DieselError;
@@ -167,11 +167,8 @@ async fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let before = if dialect.needs_session_before(&call.settings, call.config.defaults()) {
-        <BackendOf<H> as SupportedBackend>::session_before(conn).await?
-    } else {
-        SessionBefore::default()
-    };
+    let needs = dialect.session_needs(&call.settings, call.config.defaults());
+    let before = <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await?;
     let batches = call.batches::<E>(dialect, &start, before, entry)?;
     machine.connected(start, batches);
     Ok(base)

@@ -386,30 +386,36 @@ pub fn settle(
     result
 }
 
-/// SQLite's answer to [`SESSION_BEFORE`].
+/// SQLite's [`dbop_core::SessionBefore::busy_timeout`].
 #[cfg(feature = "sqlite")]
 #[derive(Clone, Copy, Debug, diesel::QueryableByName)]
-pub struct Pragmas {
+pub struct BusyTimeout {
+    /// In milliseconds.
     #[diesel(sql_type = diesel::sql_types::BigInt)]
-    busy_timeout: i64,
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    query_only: i64,
+    pub timeout: i64,
 }
 
 #[cfg(feature = "sqlite")]
-impl From<Pragmas> for SessionBefore {
-    fn from(pragmas: Pragmas) -> Self {
-        Self {
-            busy_timeout: pragmas.busy_timeout,
-            query_only: pragmas.query_only != 0,
-        }
-    }
+impl BusyTimeout {
+    /// Reads it, also where somebody has locked the file: the table-valued function of the same
+    /// name, on a new connection, would have to read the schema first (measured).
+    pub const SQL: &str = "PRAGMA busy_timeout";
 }
 
-/// Reads those pragmas of SQLite that a read-only operation or one with a lock timeout changes.
+/// SQLite's [`dbop_core::SessionBefore::query_only`].
 #[cfg(feature = "sqlite")]
-pub const SESSION_BEFORE: &str = "SELECT (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout, \
-                                  (SELECT query_only FROM pragma_query_only) AS query_only";
+#[derive(Clone, Copy, Debug, diesel::QueryableByName)]
+pub struct QueryOnly {
+    /// Zero: no.
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    pub query_only: i64,
+}
+
+#[cfg(feature = "sqlite")]
+impl QueryOnly {
+    /// Reads it, also where somebody has locked the file.
+    pub const SQL: &str = "PRAGMA query_only";
+}
 
 #[cfg(feature = "postgres")]
 diesel::define_sql_function! {

@@ -1,6 +1,6 @@
 //! The databases that dbop knows.
 
-use dbop_core::{Dialect, SessionBefore, TransactionId};
+use dbop_core::{Dialect, SessionBefore, SessionNeeds, TransactionId};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -19,7 +19,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
-    fn session_before<C>(_conn: &mut C) -> QueryResult<SessionBefore>
+    fn session_before<C>(_conn: &mut C, _needs: SessionNeeds) -> QueryResult<SessionBefore>
     where
         C: LoadConnection<Backend = Self>,
     {
@@ -104,12 +104,12 @@ mod mysql {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use dbop_core::SessionBefore;
+    use dbop_core::{SessionBefore, SessionNeeds};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::{Pragmas, SESSION_BEFORE};
+    use crate::adapter::{BusyTimeout, QueryOnly};
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -118,12 +118,20 @@ mod sqlite {
     impl SupportedBackend for Sqlite {
         const DIALECT: Dialect = Dialect::Sqlite;
 
-        fn session_before<C>(conn: &mut C) -> QueryResult<SessionBefore>
+        fn session_before<C>(conn: &mut C, needs: SessionNeeds) -> QueryResult<SessionBefore>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let row: Pragmas = sql_query(SESSION_BEFORE).get_result(conn)?;
-            Ok(row.into())
+            let mut before = SessionBefore::default();
+            if needs.busy_timeout {
+                let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn)?;
+                before.busy_timeout = row.timeout;
+            }
+            if needs.query_only {
+                let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn)?;
+                before.query_only = row.query_only != 0;
+            }
+            Ok(before)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, SessionBefore, Start, Step, Verified};
+use dbop_core::{BodyEnd, Entry, Handling, Ledger, Machine, Start, Step, Verified};
 use diesel::connection::Connection as DieselConnection;
 use diesel::result::Error as DieselError;
 
@@ -149,11 +149,8 @@ fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let before = if dialect.needs_session_before(&call.settings, call.config.defaults()) {
-        BackendOf::<H>::session_before(conn)?
-    } else {
-        SessionBefore::default()
-    };
+    let needs = dialect.session_needs(&call.settings, call.config.defaults());
+    let before = BackendOf::<H>::session_before(conn, needs)?;
     let batches = call.batches::<E>(dialect, &start, before, entry)?;
     machine.connected(start, batches);
     Ok(base)

@@ -35,7 +35,6 @@ mod asynchronous {
     mod sqlite_classes;
     mod sqlite_current_thread;
     mod sqlite_paused_time;
-    mod sqlite_refused;
     mod sqlite_sync_runner;
 }
 

@@ -73,6 +73,16 @@ impl Asked {
         matches!(self, Self::ReadOnly | Self::All | Self::AllByDefault)
     }
 
+    /// SQLite's pragmas have to be read before they are changed: each is a call, not a round trip.
+    const fn pragmas(self) -> u32 {
+        match self {
+            _ if backend::STATEMENT_TIMEOUT => 0,
+            Self::All => 2,
+            Self::LockTimeout | Self::Ladder | Self::ReadOnly | Self::AllByDefault => 1,
+            _ => 0,
+        }
+    }
+
     pub(super) fn runner(self) -> Runner {
         let policy = RetryPolicy::new().with_max_retries(1);
         let runner = Runner::new(policy).with_clock(InstantClock::new());
@@ -252,7 +262,7 @@ pub(super) async fn rows(
                     Some(dbop) => _ = write!(rows, "| {bare} | {dbop} "),
                     None => _ = write!(rows, "| {bare} | no "),
                 }
-                let allowed = bare + READ_BEFORE;
+                let allowed = bare + asked.pragmas();
                 assert!(
                     dbop.is_none_or(|dbop| dbop <= allowed),
                     "{place:?} {course:?} {asked:?}: {dbop:?}, not {bare}"
@@ -263,9 +273,6 @@ pub(super) async fn rows(
     }
     rows
 }
-
-/// SQLite's pragmas have to be read before they are changed: that is a call, not a round trip.
-const READ_BEFORE: u32 = if backend::STATEMENT_TIMEOUT { 0 } else { 1 };
 
 pub(super) const HEAD: &str = "
 | | | bare | dbop | again: bare | dbop | locked: bare | dbop |

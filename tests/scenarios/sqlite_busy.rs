@@ -10,7 +10,7 @@ use dbop_tests::{InstantClock, Meanwhile};
 use diesel::QueryResult;
 
 use super::money::{add, balance};
-use super::sqlite_steps::{commits_during, writer};
+use super::sqlite_steps::{commits_during, pragmas, writer};
 use super::{Bed, Conn, Runner, SimpleConnection as _, depth, helper, scenario, together};
 
 #[scenario]
@@ -195,6 +195,32 @@ async fn under_load_every_transfer_happens_once() {
         }
     }
     assert_eq!(bed.balances(), expected, "{attempts:?}");
+}
+
+/// On a new connection even the schema cannot be read.
+#[scenario]
+async fn a_file_that_is_locked_as_a_whole_is_tried_again_on_a_new_connection() {
+    let bed = Bed::with_rollback_journal();
+    let wait = Duration::from_millis(20);
+    for (reads, waits) in [(true, false), (false, true), (true, true)] {
+        let opponent = bed.opponent();
+        opponent.execute("BEGIN EXCLUSIVE; UPDATE accounts SET balance = 7 WHERE id = 1");
+        let mut conn = bed.connect();
+        let runner = Runner::default().with_clock(commits_during(1, opponent));
+        let mut operation = runner.operation("first");
+        if reads {
+            operation = operation.read_only();
+        }
+        if waits {
+            operation = operation.lock_timeout(wait);
+        }
+        let report = operation
+            .run_report(&mut conn, async |conn: &mut Conn| balance(conn, 1).await)
+            .await;
+        assert_eq!(report.result, Ok(7), "{operation:?}");
+        assert_eq!(report.attempts, 2, "{operation:?}");
+        assert_eq!(pragmas(&mut conn).await, [0, 0], "{operation:?}");
+    }
 }
 
 /// Connections that share a cache lock each other's tables, and have no timeout for that.

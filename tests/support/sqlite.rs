@@ -115,9 +115,13 @@ impl Bed {
     /// If the file does not answer.
     #[must_use]
     pub fn balances(&self) -> Vec<(i32, i64)> {
+        let mut conn = self.connect();
+        // Whoever closes the last connection has locked the file for a moment.
+        conn.batch_execute("PRAGMA busy_timeout = 10000")
+            .expect("it can be set");
         accounts::table
             .order(accounts::id)
-            .load(&mut self.connect())
+            .load(&mut conn)
             .expect("an answer")
     }
 }
