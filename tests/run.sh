@@ -90,6 +90,8 @@ main() {
   done
 
   umask 022 # the servers' account reads what root makes
+  # Most tests wait most of the time: for locks, for timeouts, for servers.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
   cache=$(realpath -m "$(cache_folder)")
   cd "$tests/.."
   logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")

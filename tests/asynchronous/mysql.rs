@@ -50,8 +50,7 @@ mod current_thread {
     mod server_panics;
 }
 
-/// The scenarios, on the async adapter. Missing: `allocations`; here the driver makes some for each
-/// statement of a batch.
+/// The scenarios, on the async adapter.
 #[path = "../scenarios"]
 mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
@@ -72,6 +71,8 @@ mod scenarios {
 
     const MODE: &str = "async";
 
+    #[path = "../asynchronous/allocations.rs"]
+    mod allocations;
     mod basics;
     mod cost;
     mod deadline;

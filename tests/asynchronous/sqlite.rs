@@ -38,8 +38,7 @@ mod asynchronous {
     mod sqlite_sync_runner;
 }
 
-/// The scenarios, on the async adapter. Missing: `allocations`, which are counted on one thread;
-/// diesel-async does the work on others.
+/// The scenarios, on the async adapter.
 #[path = "../scenarios"]
 mod scenarios {
     use dbop_diesel_async::{Operation, Runner};
@@ -58,6 +57,8 @@ mod scenarios {
 
     const MODE: &str = "async";
 
+    #[path = "../asynchronous/allocations.rs"]
+    mod allocations;
     mod basics;
     mod cost;
     mod deadline;

@@ -150,12 +150,15 @@ impl Session {
 }
 
 /// What changes by itself on MySQL and MariaDB.
-const NOISE: [&str; 6] = [
+const NOISE: [&str; 7] = [
     // What the server has written to its binary log.
     "gtid_binlog_pos",
     "gtid_binlog_state",
     "gtid_current_pos",
     "last_gtid",
+    // MySQL 9.7 shows it now on, now off while many sessions are busy, also to one that was only
+    // just opened.
+    "sql_log_off",
     // The number of the statement that asks.
     "statement_id",
     // The time.

@@ -7,6 +7,9 @@ use tempfile::TempDir;
 
 use crate::{ACCOUNTS, Opponent, Pooled, accounts};
 
+/// Its dialect.
+pub const DIALECT: dbop_core::Dialect = dbop_core::Dialect::Sqlite;
+
 /// The connection of the sync adapter.
 pub type Conn = SqliteConnection;
 
