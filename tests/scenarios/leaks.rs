@@ -9,8 +9,10 @@ use diesel::QueryResult;
 
 use super::leaks_session::{Trouble, assert_unchanged, operations, runners, session, sessions};
 use super::money::{balance, insert};
-use super::{Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, caught};
-use super::{helper, scenario};
+use super::{
+    Bed, Conn, Connection as _, Manager, Operation, Runner, SimpleConnection as _, caught,
+};
+use super::{TransactionManager as _, backend, depth, helper, scenario};
 
 /// Retries cost no time, and there are enough for everything nested.
 fn runner() -> Runner {
@@ -150,6 +152,34 @@ async fn nested_in_another_operation_with_settings_and_defaults_of_its_own() {
                 drop(result);
                 assert_unchanged(&mut conn, &before, "the outer operation").await;
             }
+        }
+    }
+}
+
+/// Diesel's own means do not know dbop's savepoints, so that with them the whole transaction is given
+/// up, and what the step has set is not undone by a rollback of it.
+#[scenario]
+async fn of_a_step_that_is_ended_by_its_own_body() {
+    let bed = Bed::new();
+    let runner = runner().with_default_lock_timeout(None);
+    for operation in operations(&runner) {
+        let mut conn = bed.connect();
+        let before = session(&mut conn).await;
+        let outer: Result<(), Trouble> = runner
+            .run(&mut conn, async |conn: &mut Conn| {
+                let step: Result<(), Trouble> = operation
+                    .run(conn, async |conn: &mut Conn| {
+                        Ok(Manager::rollback_transaction(conn).await?)
+                    })
+                    .await;
+                drop(step);
+                Ok(())
+            })
+            .await;
+        drop(outer);
+        // On SQLite Diesel gives up the connection, which refuses to go on.
+        if depth(&mut conn).is_some() || backend::BACKEND != "sqlite" {
+            assert_unchanged(&mut conn, &before, &format!("{operation:?}")).await;
         }
     }
 }

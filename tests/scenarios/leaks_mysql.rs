@@ -123,6 +123,7 @@ async fn nor_does_anything_where_transactions_are_chained() {
                 .await;
             drop(read);
             assert_unchanged(&mut conn, &before, "a commit").await;
+            add(&mut conn, 2, 1).await.expect("writes are not refused");
             let undone: Result<(), Trouble> = operation
                 .run(&mut conn, async |_: &mut Conn| Err(Trouble::Own))
                 .await;
