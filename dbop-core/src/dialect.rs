@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::settings::{Applied, Defaults, Settings, Skipped, Timeout};
-use crate::{BeginMode, Fault, FaultClass};
+use crate::{BeginMode, Entry, Fault, FaultClass};
 
 mod mysql;
 mod postgres;
@@ -247,16 +247,25 @@ impl Batches {
         })
     }
 
-    /// With this statement as the first one in the transaction, in the same batch. A savepoint is
-    /// left alone: whether it counts is decided by the transaction around it.
+    /// With the token of an operation as the first thing in the transaction, in the same batch. What
+    /// writes nothing has none, and a savepoint is left alone: whether it counts is decided by the
+    /// transaction around it.
     #[must_use]
-    pub fn opened_with(mut self, sql: &str) -> Self {
-        if self.level == Level::Transaction {
-            let begin = self.begin.to_mut();
-            begin.push_str("; ");
-            begin.push_str(sql);
-            self.opening = Cow::Owned(sql.to_owned());
+    pub fn with_token(self, entry: &Entry<'_>) -> Self {
+        if self.level != Level::Transaction || self.is_read_only() {
+            return self;
         }
+        match entry.sql(self.dialect) {
+            Some(sql) => self.opened_with(&sql),
+            None => self,
+        }
+    }
+
+    fn opened_with(mut self, sql: &str) -> Self {
+        let begin = self.begin.to_mut();
+        begin.push_str("; ");
+        begin.push_str(sql);
+        self.opening = Cow::Owned(sql.to_owned());
         self
     }
 

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::{Dialect, Outcome};
@@ -73,6 +74,7 @@ impl Ledger {
         Entry {
             ledger: self,
             token: Token::new(),
+            is_written: AtomicBool::new(false),
             served: served.split_off(rest),
         }
     }
@@ -83,34 +85,37 @@ impl Ledger {
 pub struct Entry<'a> {
     ledger: &'a Ledger,
     token: Token,
+    is_written: AtomicBool,
     served: Vec<Token>,
 }
 
 impl Entry<'_> {
-    /// The first statements of the operation's transaction. Empty for SQLite.
-    #[must_use]
-    pub fn sql(&self, dialect: Dialect) -> String {
+    /// The first statements of the operation's transaction. None on SQLite.
+    pub(crate) fn sql(&self, dialect: Dialect) -> Option<String> {
         if dialect == Dialect::Sqlite {
-            return String::new();
+            return None;
         }
+        self.is_written.store(true, Ordering::Relaxed);
         let mut sql = format!(
             "INSERT INTO dbop_ledger (token) VALUES ('{:032x}')",
             self.token.0
         );
-        let mut separator = "; DELETE FROM dbop_ledger WHERE token IN (";
+        // One by one: for a list, MySQL and MariaDB read a small table from end to end, and wait for
+        // the tokens of others, or deadlock with them (measured).
         for token in &self.served {
-            _ = write!(sql, "{separator}'{:032x}'", token.0);
-            separator = ", ";
+            _ = write!(
+                sql,
+                "; DELETE FROM dbop_ledger WHERE token = '{:032x}'",
+                token.0
+            );
         }
-        if !self.served.is_empty() {
-            sql.push(')');
-        }
-        sql
+        Some(sql)
     }
 
     /// The operation is over. Without this, nothing of it has happened.
     pub fn close(mut self, outcome: Outcome) {
         match outcome {
+            _ if !self.is_written.load(Ordering::Relaxed) => {}
             Outcome::Committed => self.served = vec![self.token],
             Outcome::Undone => {}
             // To delete a row that is not there locks a gap on MySQL: leave them to be pruned.
@@ -166,18 +171,35 @@ mod tests {
         let ledger = Ledger::new();
         let first = ledger.open();
         let token = format!("{:032x}", first.token.0);
-        assert!(!first.sql(Dialect::Postgres).contains("DELETE"));
+        let sql = |entry: &Entry<'_>, dialect| entry.sql(dialect).expect("a token");
+        assert!(!sql(&first, Dialect::Postgres).contains("DELETE"));
         first.close(Outcome::Committed);
         let undone = ledger.open();
-        let deletes = format!("DELETE FROM dbop_ledger WHERE token IN ('{token}')");
-        assert!(undone.sql(Dialect::Postgres).ends_with(&deletes));
+        let deletes = format!("DELETE FROM dbop_ledger WHERE token = '{token}'");
+        assert!(sql(&undone, Dialect::Postgres).ends_with(&deletes));
         undone.close(Outcome::Undone);
         let committed = ledger.open();
-        assert!(committed.sql(Dialect::Mysql).ends_with(&deletes));
+        assert!(sql(&committed, Dialect::Mysql).ends_with(&deletes));
         let next = format!("{:032x}", committed.token.0);
         committed.close(Outcome::Committed);
-        let sql = ledger.open().sql(Dialect::Mysql);
+        let sql = sql(&ledger.open(), Dialect::Mysql);
         assert!(!sql.contains(&token) && sql.contains(&next), "{sql}");
+    }
+
+    #[test]
+    fn what_wrote_no_token_deletes_none_and_leaves_none() {
+        let ledger = Ledger::new();
+        let first = ledger.open();
+        assert!(first.sql(Dialect::Sqlite).is_none());
+        first.close(Outcome::Committed);
+        assert!(ledger.open().served.is_empty());
+        let second = ledger.open();
+        _ = second.sql(Dialect::Postgres);
+        second.close(Outcome::Committed);
+        for outcome in [Outcome::Committed, Outcome::Unknown] {
+            ledger.open().close(outcome);
+        }
+        assert_eq!(ledger.open().served.len(), 1, "still to be deleted");
     }
 
     #[test]
@@ -185,6 +207,7 @@ mod tests {
         let ledger = Ledger::new();
         let entries: Vec<_> = (0..40).map(|_| ledger.open()).collect();
         for entry in entries {
+            _ = entry.sql(Dialect::Mysql);
             entry.close(Outcome::Committed);
         }
         let (one, other) = (ledger.open(), ledger.open());

@@ -7,6 +7,7 @@
 //! because the outermost operation holds the connection borrowed for as long as it runs.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,12 +16,26 @@ use crate::Fault;
 /// What all operations on one connection share while the outermost one runs.
 #[derive(Clone, Copy, Debug)]
 struct Shared {
+    /// Whose entry it is: an address can be used again.
+    id: u64,
     /// The depth at which the outermost operation started. 0: it began the transaction itself.
     depth: u32,
     retries_left: u32,
     immediate: bool,
     lost: Option<Lost>,
     deadline: Option<Instant>,
+    runs: Runs,
+    /// Another operation has run in its place. It is there for its owner only.
+    displaced: bool,
+}
+
+/// Which code of the user's is running in the outermost operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Nothing,
+    Body,
+    /// It looks whether the work is there, outside of the operation's transaction.
+    Look,
 }
 
 /// The server dropped the transaction around a savepoint.
@@ -30,15 +45,22 @@ pub(crate) struct Lost {
     pub(crate) fault: Option<Fault>,
     /// It was rolled back. Otherwise it can have been committed behind our back, by DDL.
     pub(crate) undone: bool,
+    /// Another operation has had a transaction of its own since, and the values that are to be
+    /// restored are those that it found.
+    pub(crate) displaced: bool,
 }
 
 /// One operation's membership in the table. Leaving is dropping it.
 #[derive(Debug)]
 pub(crate) struct Membership {
     key: usize,
+    id: u64,
     outermost: bool,
     /// The deadline of the operation around it.
     inherited: Option<Instant>,
+    /// That of an operation whose code is running around this one, although this one is not in its
+    /// transaction: that one has ended.
+    displaced: Option<Shared>,
 }
 
 impl Membership {
@@ -46,25 +68,40 @@ impl Membership {
     /// outermost one. `depth` is the number of transactions and savepoints that are open on it.
     pub(crate) fn join(key: usize, depth: u32, max_retries: u32) -> Self {
         let mut table = table();
-        // An entry that does not lie below us is a leftover of an operation that was leaked.
-        let outermost = table.get(&key).is_none_or(|shared| shared.depth >= depth);
-        if outermost {
-            table.insert(
+        let there = table.get(&key).copied();
+        let is_around = |shared: &Shared| {
+            // After a loss every step is refused, wherever it would run.
+            let is_lost = shared.lost.is_some() && shared.runs == Runs::Body;
+            !shared.displaced && (shared.depth < depth || is_lost)
+        };
+        if let Some(shared) = there.filter(is_around) {
+            return Self {
                 key,
-                Shared {
-                    depth,
-                    retries_left: max_retries,
-                    immediate: false,
-                    lost: None,
-                    deadline: None,
-                },
-            );
+                id: shared.id,
+                outermost: false,
+                inherited: shared.deadline,
+                displaced: None,
+            };
         }
-        let inherited = table.get(&key).and_then(|shared| shared.deadline);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let shared = Shared {
+            id,
+            depth,
+            retries_left: max_retries,
+            immediate: false,
+            lost: None,
+            deadline: None,
+            runs: Runs::Nothing,
+            displaced: false,
+        };
+        table.insert(key, shared);
         Self {
             key,
-            outermost,
-            inherited,
+            id,
+            outermost: true,
+            inherited: None,
+            // Where no code of the user's is running, it is what a leaked operation has left.
+            displaced: there.filter(|shared| shared.runs != Runs::Nothing),
         }
     }
 
@@ -124,24 +161,60 @@ impl Membership {
         self.write(|shared| shared.lost = None);
     }
 
+    /// Which code of the user's is running in the outermost operation, if this is it.
+    pub(crate) fn set_runs(&self, runs: Runs) {
+        if self.outermost {
+            self.write(|shared| {
+                shared.runs = runs;
+                shared.displaced = false;
+            });
+        }
+    }
+
     fn read<R: Default>(&self, f: impl FnOnce(&Shared) -> R) -> R {
-        table().get(&self.key).map(f).unwrap_or_default()
+        self.write(|shared| f(shared))
     }
 
     fn write<R: Default>(&self, f: impl FnOnce(&mut Shared) -> R) -> R {
-        table().get_mut(&self.key).map(f).unwrap_or_default()
+        let mut table = table();
+        let shared = table.get_mut(&self.key);
+        shared
+            .filter(|shared| shared.id == self.id)
+            .map(f)
+            .unwrap_or_default()
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if self.outermost {
-            table().remove(&self.key);
-        } else {
-            self.write(|shared| shared.deadline = self.inherited);
+        if !self.outermost {
+            return self.write(|shared| shared.deadline = self.inherited);
         }
+        let mut table = table();
+        if table
+            .get(&self.key)
+            .is_none_or(|shared| shared.id != self.id)
+        {
+            return;
+        }
+        let Some(mut displaced) = self.displaced else {
+            table.remove(&self.key);
+            return;
+        };
+        displaced.displaced = true;
+        if displaced.runs == Runs::Body {
+            let lost = displaced.lost.get_or_insert(Lost {
+                fault: None,
+                undone: false,
+                displaced: true,
+            });
+            lost.displaced = true;
+        }
+        table.insert(self.key, displaced);
     }
 }
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The table keeps its room when entries leave, so that joining does not allocate in the long run.
 static TABLE: LazyLock<Mutex<HashMap<usize, Shared>>> = LazyLock::new(Mutex::default);
@@ -159,6 +232,7 @@ mod tests {
     const LOST: Lost = Lost {
         fault: None,
         undone: true,
+        displaced: false,
     };
 
     #[test]
@@ -199,5 +273,54 @@ mod tests {
         let fresh = Membership::join(5, 1, 7);
         assert!(fresh.is_outermost());
         assert_eq!(fresh.lost(), None);
+    }
+    #[test]
+    fn what_runs_in_the_place_of_another_is_noticed_by_that_one_alone() {
+        let outer = Membership::join(6, 0, 5);
+        outer.set_runs(Runs::Body);
+        for _ in 0..2 {
+            let inner = Membership::join(6, 0, 7);
+            assert!(inner.is_outermost());
+            assert_eq!(inner.retries_left(), 7);
+            drop(inner);
+            let other = Membership::join(6, 1, 7);
+            assert!(other.is_outermost(), "the caller's transaction");
+            assert_eq!(other.lost(), None);
+        }
+        let lost = outer.lost().expect("its transaction has ended");
+        assert!(lost.displaced && !lost.undone);
+        assert_eq!(outer.retries_left(), 5);
+        drop(outer);
+        assert_eq!(Membership::join(6, 1, 2).lost(), None);
+    }
+
+    #[test]
+    fn a_look_is_no_part_of_the_operation() {
+        let outer = Membership::join(7, 0, 5);
+        outer.set_runs(Runs::Look);
+        assert!(Membership::join(7, 0, 7).is_outermost());
+        outer.set_runs(Runs::Nothing);
+        assert_eq!(outer.lost(), None);
+        assert!(outer.take_retry());
+        assert!(!Membership::join(7, 1, 7).is_outermost());
+    }
+
+    #[test]
+    fn after_a_loss_nothing_runs_in_its_place() {
+        let outer = Membership::join(8, 0, 5);
+        outer.set_runs(Runs::Body);
+        Membership::join(8, 1, 2).set_lost(LOST);
+        assert_eq!(Membership::join(8, 0, 2).lost(), Some(LOST));
+        assert_eq!(outer.lost(), Some(LOST));
+    }
+
+    #[test]
+    fn nobody_takes_away_what_is_not_his() {
+        let one = Membership::join(9, 0, 2);
+        let other = Membership::join(9, 0, 3);
+        drop(one);
+        assert_eq!(other.retries_left(), 3);
+        drop(other);
+        assert!(Membership::join(9, 1, 2).is_outermost());
     }
 }

@@ -39,7 +39,7 @@ use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::policy::Delays;
 use crate::retry::Advice;
-use crate::scope::{Lost, Membership};
+use crate::scope::{Lost, Membership, Runs};
 use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
@@ -260,6 +260,9 @@ impl<'a> Machine<'a> {
                 self.begin_attempt();
                 self.fit_batches();
             }
+            State::Body => self.set_runs(Runs::Body),
+            State::Verify => self.set_runs(Runs::Look),
+            State::Probe => self.fit_batches(),
             State::CommitAgain => self.failure = None,
             State::Rollback => self.sql = self.rollback(),
             State::RollbackAgain { .. } | State::ProbeRollback(_) => {
@@ -336,6 +339,7 @@ impl<'a> Machine<'a> {
     /// The operation has ended. `depth` is the number of transactions and savepoints now open on
     /// the connection, `None` if its transaction manager is in an error state.
     pub fn body_done(&mut self, end: BodyEnd, depth: Option<u32>) {
+        self.set_runs(Runs::Nothing);
         match end {
             BodyEnd::Ok => {}
             BodyEnd::Failed { fault, advice } => {
@@ -347,7 +351,7 @@ impl<'a> Machine<'a> {
             BodyEnd::Panicked => self.fail(Phase::Body, None, FailureAnswer::Panic),
         }
         if let Some(lost) = self.lost() {
-            self.connection_broken |= depth.is_none();
+            self.connection_broken |= depth.is_none() || lost.displaced;
             return self.enclosed_loss(lost);
         }
         let inside = match self.batches().level() {
@@ -356,8 +360,13 @@ impl<'a> Machine<'a> {
         };
         match depth {
             None => self.broke_in_body(),
-            // Diesel has noticed that SQLite dropped the transaction.
-            Some(depth) if depth < inside && self.may_have_ended_transaction() => {
+            // Diesel has noticed that SQLite dropped the transaction. On the others only the body
+            // can have done that.
+            Some(depth)
+                if depth < inside
+                    && self.dialect == Dialect::Sqlite
+                    && self.may_have_ended_transaction() =>
+            {
                 self.state = State::Rollback;
             }
             Some(depth) if depth < inside => self.ended_by_body(),
@@ -368,6 +377,12 @@ impl<'a> Machine<'a> {
             Some(_) if self.failure.is_some() => self.state = State::Rollback,
             Some(_) if self.needs_transaction_id() => self.state = State::ReadId,
             Some(_) => self.state = State::Commit,
+        }
+    }
+
+    fn set_runs(&self, runs: Runs) {
+        if let Some(membership) = &self.membership {
+            membership.set_runs(runs);
         }
     }
 

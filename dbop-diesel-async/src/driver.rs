@@ -42,8 +42,9 @@ where
         Err(error) => return refused(error),
     };
     let entry = call.ledger.map(Ledger::open);
-    let mut machine = Machine::new(dialect, call.policy, terms);
     let mut guard = Guard::new(hold);
+    // Dropped before the connection, whose address another one can have after that.
+    let mut machine = Machine::new(dialect, call.policy, terms);
 
     let mut base = 0;
     let mut value = None;

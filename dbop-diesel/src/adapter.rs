@@ -94,12 +94,9 @@ impl<'a> Call<'a> {
             .config
             .batches(dialect, start, &self.settings, before)
             .map_err(E::from_dbop)?;
-        // What writes nothing needs no token, and can have none.
-        let entry = entry.filter(|_| !self.settings.read_only);
-        let sql = entry.map(|entry| entry.sql(dialect)).unwrap_or_default();
-        Ok(match sql.is_empty() {
-            true => batches,
-            false => Cow::Owned(batches.into_owned().opened_with(&sql)),
+        Ok(match entry {
+            Some(entry) => Cow::Owned(batches.into_owned().with_token(entry)),
+            None => batches,
         })
     }
 

@@ -77,6 +77,7 @@ mod scenarios {
     mod cost;
     mod deadline;
     mod deadline_connecting;
+    mod displaced;
     mod effect_read_only;
     mod effect_refused;
     mod effect_steps;

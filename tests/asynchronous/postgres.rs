@@ -93,6 +93,7 @@ mod scenarios {
     mod cost;
     mod deadline;
     mod deadline_connecting;
+    mod displaced;
     mod effect_read_only;
     mod effect_refused;
     mod effect_steps;

@@ -62,6 +62,7 @@ mod scenarios {
     mod basics;
     mod cost;
     mod deadline;
+    mod displaced;
     mod effect_read_only;
     mod effect_refused;
     mod effect_steps;

@@ -21,6 +21,7 @@ mod sync {
     mod cost;
     mod deadline;
     mod deadline_connecting;
+    mod displaced;
     mod effect_read_only;
     mod effect_refused;
     mod effect_steps;

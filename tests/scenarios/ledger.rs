@@ -12,8 +12,8 @@ use diesel::{QueryResult, sql_query};
 
 use super::money::{add, balance, insert};
 use super::{
-    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, backend, caught,
-    helper, scenario, together,
+    Bed, Conn, Connection as _, Deep, RunQueryDsl, Runner, SimpleConnection as _, backend, caught,
+    deep, helper, scenario, together,
 };
 
 /// A bed with the table.
@@ -214,6 +214,76 @@ async fn it_costs_no_round_trip() {
 }
 
 /// What writes nothing has nothing to find again.
+/// By a default of the runner as well as by its own setting; and the token that it would have deleted
+/// is left to the next one that writes.
+#[scenario]
+async fn what_writes_nothing_writes_no_token() {
+    let bed = with_table().await;
+    let ledger = Ledger::new();
+    let source = async || Conn::establish(bed.url()).await;
+    let writes = Runner::default();
+    let reads = Runner::default().with_default_read_only(true);
+    let pay = writes.operation("pay").ledger(&ledger);
+    let add = async |conn: &mut Conn| add(conn, 1, 10).await;
+    let look = async |conn: &mut Conn| balance(conn, 1).await;
+    assert_eq!(pay.run_on(&source, add).await, Ok(1));
+    for operation in [
+        reads.operation("by default"),
+        writes.operation("asked for").read_only(),
+    ] {
+        let seen = operation.ledger(&ledger).run_on(&source, look).await;
+        assert_eq!(seen, Ok(110));
+        assert_eq!(tokens(&bed).await, 1);
+    }
+    assert_eq!(pay.run_on(&source, add).await, Ok(1));
+    assert_eq!(tokens(&bed).await, 1, "the first one is gone");
+}
+
+/// Operations in operations, on a connection each, so that all of them have begun before one ends.
+#[helper]
+fn pay_within<'a>(
+    bed: &'a Bed,
+    ledger: &'a Ledger,
+    runner: &'a Runner,
+    levels: u32,
+) -> Deep<'a, QueryResult<i64>> {
+    deep(async move || {
+        let source = async || Conn::establish(bed.url()).await;
+        let operation = runner.operation("within").ledger(ledger);
+        operation
+            .run_on(&source, async |conn: &mut Conn| {
+                if levels > 1 {
+                    pay_within(bed, ledger, runner, levels - 1).await?;
+                }
+                balance(conn, 1).await
+            })
+            .await
+    })
+}
+
+/// Tokens of others are not waited for, however many are to be deleted.
+#[scenario]
+async fn deleting_many_tokens_waits_for_nobody() {
+    let bed = with_table().await;
+    let ledger = Ledger::new();
+    let source = async || Conn::establish(bed.url()).await;
+    let runner = Runner::default();
+    assert_eq!(pay_within(&bed, &ledger, &runner, 12).await, Ok(100));
+    assert_eq!(tokens(&bed).await, 12, "all to be deleted at once");
+    let opponent = bed.opponent();
+    opponent.execute("BEGIN; INSERT INTO dbop_ledger (token) VALUES ('somebody else')");
+    let paid: QueryResult<usize> = runner
+        .operation("pay")
+        .max_retries(0)
+        .lock_timeout(Duration::from_secs(1))
+        .ledger(&ledger)
+        .run_on(&source, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    assert_eq!(paid, Ok(1));
+    opponent.execute("ROLLBACK");
+    assert_eq!(tokens(&bed).await, 1);
+}
+
 #[scenario]
 async fn what_is_read_only_has_no_token_and_is_done_again() {
     let bed = with_table().await;

@@ -260,6 +260,35 @@ async fn a_look_that_leaves_a_transaction_open_costs_the_connection() {
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }
 
+/// It is no part of the operation, which goes on with its own retries.
+#[scenario]
+async fn a_look_can_use_a_runner() {
+    for (cut, attempts) in [(Cut::AnswerLost, 1), (Cut::BeforeSent, 2)] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::commit(), cut);
+        let runner = runner();
+        let report = runner
+            .operation("pay")
+            .max_retries(1)
+            .verify(async |conn: &mut Conn| {
+                let look = runner.operation("look").max_retries(0);
+                look.run(conn, async |conn: &mut Conn| {
+                    QueryResult::Ok(balance(conn, 1).await? == 110)
+                })
+                .await
+            })
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| add(conn, 1, 10).await,
+            )
+            .await;
+        assert_eq!(report.result, Ok(1), "{cut:?}");
+        assert_eq!(report.attempts, attempts, "{cut:?}");
+        assert_eq!(bed.balances()[0], (1, 110));
+    }
+}
+
 /// The connection that was asked is good enough for the next attempt, at once.
 #[scenario]
 async fn after_a_no_the_next_attempt_needs_no_further_connection() {

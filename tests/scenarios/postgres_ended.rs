@@ -135,18 +135,15 @@ async fn what_fails_in_its_own_transaction_is_certainly_undone() {
             .read_only()
             .isolation(IsolationLevel::Serializable)
             .deferrable()
-            .run_report(&mut conn, async |conn: &mut Conn| {
-                let result = match failing {
-                    "aborted" => conn.batch_execute("SELECT 1 / 0").await,
-                    "fine" => Err(Error::NotFound),
-                    _ => {
-                        conn.transaction(async |conn: &mut Conn| {
-                            conn.batch_execute("SELECT 1 / 0").await
-                        })
-                        .await
-                    }
-                };
-                result
+            .run_report(&mut conn, async |conn: &mut Conn| match failing {
+                "aborted" => conn.batch_execute("SELECT 1 / 0").await,
+                "fine" => Err(Error::NotFound),
+                _ => {
+                    conn.transaction(async |conn: &mut Conn| {
+                        conn.batch_execute("SELECT 1 / 0").await
+                    })
+                    .await
+                }
             })
             .await;
         report.result.expect_err("as planned");

@@ -18,6 +18,7 @@ mod sync {
     mod basics;
     mod cost;
     mod deadline;
+    mod displaced;
     mod effect_read_only;
     mod effect_refused;
     mod effect_steps;

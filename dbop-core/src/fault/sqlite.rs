@@ -64,14 +64,14 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
 
 /// Whether SQLite may have rolled back the whole transaction together with this error.
 ///
-/// It does so by itself at FULL, IOERR, NOMEM and the INTERRUPT of a write, and at a constraint
-/// when the statement or the table says `ON CONFLICT ROLLBACK` (measured). BUSY and LOCKED leave
-/// the transaction open.
+/// It does so by itself at FULL, IOERR, NOMEM and the INTERRUPT of a write (measured). At a constraint
+/// it does when the statement or the table says `ON CONFLICT ROLLBACK`, but then the transaction can
+/// as well have been gone before. BUSY and LOCKED leave it open.
 pub(super) fn may_end_transaction(code: Option<Code>, class: FaultClass) -> bool {
     match code {
         Some(Code::Sqlite(516)) => true,
-        Some(Code::Sqlite(code)) => matches!(code & 0xff, 7 | 9 | 10 | 13 | 19),
-        _ => matches!(class, ResourceExhausted | Canceled | Constraint),
+        Some(Code::Sqlite(code)) => matches!(code & 0xff, 7 | 9 | 10 | 13),
+        _ => matches!(class, ResourceExhausted | Canceled),
     }
 }
 
@@ -241,10 +241,10 @@ mod tests {
     #[test]
     fn some_errors_may_end_the_transaction() {
         let ends = |code| may_end_transaction(Some(Code::Sqlite(code)), class(code));
-        for code in [7, 9, 10, 13, 19, 516, 778, 787, 2067, 3082] {
+        for code in [7, 9, 10, 13, 516, 778, 3082] {
             assert!(ends(code), "{code}");
         }
-        for code in [1, 4, 5, 6, 8, 14, 15, 17, 261, 262, 517] {
+        for code in [1, 4, 5, 6, 8, 14, 15, 17, 19, 261, 262, 517, 787, 2067] {
             assert!(!ends(code), "{code}");
         }
         assert!(may_end_transaction(None, ResourceExhausted));

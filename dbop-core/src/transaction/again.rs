@@ -23,7 +23,7 @@ impl Machine<'_> {
         }
         // An operation before this one has lost the transaction around both.
         let is_lost = failure.answer == FailureAnswer::Own(Kind::TransactionLost);
-        if is_lost && failure.fault.is_none() && self.is_savepoint() {
+        if is_lost && failure.fault.is_none() && (self.is_savepoint() || self.is_nested()) {
             return Err(StopReason::EnclosingTransaction);
         }
         let mut once = false;
@@ -69,14 +69,20 @@ impl Machine<'_> {
             });
         }
         let delay = self.next_delay(failure.phase == Phase::Connect, failure.fault);
-        if connection == Handling::Keep && self.terms.fresh_connections && delay >= LONG_PAUSE {
-            connection = Handling::GiveBack;
-        }
         Ok(Pause {
             delay,
-            connection,
+            connection: self.for_so_long(connection, delay),
             settled: true,
         })
+    }
+
+    /// What to do about the connection before a delay: others can use it if it is long.
+    pub(super) fn for_so_long(&self, connection: Handling, delay: Duration) -> Handling {
+        let gives_back = self.terms.fresh_connections && delay >= LONG_PAUSE;
+        match connection {
+            Handling::Keep if gives_back => Handling::GiveBack,
+            other => other,
+        }
     }
 
     /// What there is to be done about it, limits aside.

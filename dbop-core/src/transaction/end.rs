@@ -19,10 +19,15 @@ impl Machine<'_> {
             self.lose(true);
         } else if self.ended_by_body {
             self.finish_unknown();
-        } else if self
-            .failure
-            .is_some_and(|failure| failure.phase == Phase::Commit)
-        {
+        } else if self.failure.is_some_and(|failure| {
+            // Not if the server has refused it, and only the ROLLBACK after that was lost.
+            let is_definite = |fault: Fault| {
+                fault.class() != FaultClass::Unknown
+                    && fault.leaves_connection_usable()
+                    && self.dialect.commit_error_is_definite(&fault)
+            };
+            failure.phase == Phase::Commit && !failure.fault.is_some_and(is_definite)
+        }) {
             self.commit_unknown();
         } else {
             self.decide(Aftermath {
@@ -129,7 +134,11 @@ impl Machine<'_> {
     pub(super) fn lose(&mut self, undone: bool) {
         let fault = self.failure.and_then(|failure| failure.fault);
         if let Some(membership) = &self.membership {
-            membership.set_lost(Lost { fault, undone });
+            membership.set_lost(Lost {
+                fault,
+                undone,
+                displaced: false,
+            });
         }
         let containment = self.dialect.containment().unwrap_or_default();
         self.contain(if self.ended_by_body {
@@ -191,7 +200,9 @@ impl Machine<'_> {
                     && (!gone || self.batches().commit_is_last())
             }
             _ if !gone => true,
-            (_, Some(fault), _) if asks(fault) && !self.connection_broken => {
+            // Nobody can be asked any more.
+            (_, Some(fault), _) if asks(fault) && self.connection_broken => false,
+            (_, Some(fault), _) if asks(fault) => {
                 self.state = State::Ask;
                 return;
             }

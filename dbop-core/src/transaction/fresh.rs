@@ -9,6 +9,7 @@ use super::{
 use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
+use crate::scope::Runs;
 use crate::{Batches, Dialect, Fault, FaultClass, Level};
 
 impl<'a> Machine<'a> {
@@ -105,6 +106,7 @@ impl<'a> Machine<'a> {
             Level::Transaction => 0,
             Level::Savepoint(depth) => depth.get(),
         };
+        self.set_runs(Runs::Nothing);
         self.connection_broken |= depth != Some(base);
         match verified {
             Verified::Committed(committed) => self.found(committed),
@@ -192,6 +194,7 @@ impl<'a> Machine<'a> {
     /// Asks, after a delay. `fault`: the last one that was in the way.
     fn ask(&mut self, connection: Handling, fault: Option<Fault>) {
         let delay = self.next_delay(false, fault);
+        let connection = self.for_so_long(connection, delay);
         let mut event = self.event(EventKind::Asking, self.failure.as_ref());
         event.fault = fault.or(event.fault);
         event.delay = Some(delay);
@@ -213,15 +216,20 @@ impl<'a> Machine<'a> {
     }
 
     fn asking_failed(&mut self, fault: Option<Fault>, advice: Advice) {
-        // A server that takes no writes is the wrong one to ask, even for a look.
-        let connection = match verdict(fault, advice, Scope::Transaction, false, &self.policy) {
+        let class = fault.map(|fault| fault.class());
+        let verdict = verdict(fault, advice, Scope::Transaction, false, &self.policy);
+        let is_gone = fault.is_some_and(|fault| !fault.leaves_connection_usable());
+        // A server that takes no writes is the wrong one to ask, even for a look. Whether or not it
+        // is asked again, nobody can use such a connection.
+        self.connection_broken |= is_gone || verdict == Verdict::NeedsConnection;
+        let connection = match verdict {
             _ if advice == Advice::Never => return self.finish_unknown(),
-            _ if fault.is_some_and(|fault| !fault.leaves_connection_usable()) => Handling::Discard,
-            Verdict::GiveUp | Verdict::Escalate => return self.finish_unknown(),
-            Verdict::NeedsConnection => Handling::Discard,
             _ if self.connection_broken => Handling::Discard,
-            Verdict::Retry | Verdict::RetryOnce => Handling::Keep,
+            // Whoever holds the token up may be done with it next time.
+            _ if class == Some(FaultClass::StatementTimeout) => Handling::Keep,
+            Verdict::GiveUp | Verdict::Escalate => return self.finish_unknown(),
             Verdict::RetryReplanned => Handling::ClearStatementCache,
+            Verdict::Retry | Verdict::RetryOnce | Verdict::NeedsConnection => Handling::Keep,
         };
         self.ask_again(connection, fault);
     }

@@ -35,7 +35,7 @@ impl Script {
     pub(super) fn new(dialect: Dialect, resolution: Resolution) -> Self {
         Self {
             dialect,
-            policy: RetryPolicy::new(),
+            policy: RetryPolicy::new().with_jitter(crate::Jitter::None),
             terms: Terms {
                 fresh_connections: true,
                 resolution,
@@ -146,7 +146,7 @@ impl Script {
         let batches = Batches::new(self.dialect, level, &self.settings, &none, before);
         let batches = batches.expect("valid settings");
         match self.terms.resolution {
-            Resolution::Ledger => batches.opened_with(&Ledger::new().open().sql(self.dialect)),
+            Resolution::Ledger => batches.with_token(&Ledger::new().open()),
             _ => batches,
         }
     }
@@ -355,7 +355,8 @@ fn the_transaction_status_is_asked_until_it_is_final() {
     let begin = [Fine, Fine, Fine, Reads("741"), lost(), Fine];
     for (status, attempts) in [("committed", 1), ("aborted", 2)] {
         let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
-        let answers = [Reads("in progress"), Reads("in progress"), Reads(status)];
+        let busy = Reads("in progress");
+        let answers = [busy, Fine, busy, Fine, Reads(status)];
         let done = script.run(begin.into_iter().chain(answers));
         assert_eq!(
             (done.outcome, done.attempts),
@@ -408,7 +409,8 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
                 "Begin",
                 "Rollback",
                 "Asking",
-                "Keep open",
+                "GiveBack open",
+                "connect",
                 "Begin",
                 "Rollback",
                 "Retrying",
@@ -423,6 +425,47 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
     }
 }
 
+/// Whoever holds the token up can be waited for until there is no more time or no more retry, and a
+/// connection on which nobody could be asked is nobody's any more.
+#[test]
+fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let lose = [Fine, Fine, Fine, lost, Fine];
+        let slow = fault(dialect, FaultClass::StatementTimeout);
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let done = script.run(lose.into_iter().chain([slow]));
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+
+        let standby = fault(dialect, FaultClass::ReadOnlyServer);
+        for in_the_way in [lost, standby] {
+            let mut script = Script::new(dialect, Resolution::Ledger);
+            script.policy = RetryPolicy::no_retries();
+            let done = script.run(lose.into_iter().chain([in_the_way]));
+            assert_eq!(done.outcome, Outcome::Unknown);
+            assert!(done.connection_broken);
+        }
+    }
+}
+
+#[test]
+fn a_question_takes_no_longer_than_what_is_left() {
+    for (dialect, limit) in [
+        (Dialect::Postgres, "statement_timeout"),
+        (Dialect::Mysql, "innodb_lock_wait_timeout"),
+    ] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let now = Instant::now();
+        script.terms.deadline = Some(now + Duration::from_secs(60));
+        script.time = Some((now, Duration::from_secs(3)));
+        script.run([Fine, Fine, Fine, lost]);
+        let probe = &script.opened[1];
+        assert!(probe.contains(limit), "{probe}");
+        assert_ne!(*probe, script.opened[0], "less is left");
+    }
+}
+
 #[test]
 fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
     let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
@@ -434,7 +477,8 @@ fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
             "Commit",
             "Rollback",
             "Asking",
-            "Keep open",
+            "GiveBack open",
+            "connect",
             "Begin",
             "Rollback",
             "Retrying",

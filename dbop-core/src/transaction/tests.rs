@@ -227,6 +227,12 @@ fn a_commit_error_whose_rollback_meets_a_dead_connection_is_unknown() {
     let done = script.run(&[OK, Err(unknown), Err(lost)], |_| (BodyEnd::Ok, Some(1)));
     assert_eq!(done.outcome, Outcome::Unknown);
     assert!(done.connection_broken);
+    // Unless it is one that proves that nothing was committed.
+    let refused = fault(Dialect::Postgres, FaultClass::SerializationFailure);
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[OK, Err(refused), Err(lost)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(done.connection_broken);
 }
 
 #[test]
@@ -384,6 +390,10 @@ fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
     let done = Script::new(Dialect::Mysql).run(&[OK, gone, OK, no], body);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
     assert!(!done.connection_broken);
+    // If nobody can be asked any more, nobody knows.
+    let lost = Err(fault(Dialect::Mysql, FaultClass::ConnectionLost));
+    let done = Script::new(Dialect::Mysql).run(&[OK, gone, lost], body);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
     // The same in a savepoint of the caller's transaction.
     for (answer, outcome) in [(OK, Outcome::Undone), (no, Outcome::Unknown)] {
         let mut script = Script::at(Dialect::Mysql, new_key(), 1);
@@ -418,11 +428,27 @@ fn what_follows_the_commit_and_fails_is_no_proof() {
 #[test]
 fn a_transaction_that_sqlite_dropped_is_undone_also_when_diesel_noticed() {
     let mut script = Script::new(Dialect::Sqlite);
-    let constraint = fault(Dialect::Sqlite, FaultClass::Constraint);
+    let full = fault(Dialect::Sqlite, FaultClass::ResourceExhausted);
     let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
-    let done = script.run(&[OK, Err(gone)], |_| failed(constraint, 0));
+    let done = script.run(&[OK, Err(gone)], |_| failed(full, 0));
     assert_eq!(done.outcome, Outcome::Undone);
     assert!(matches!(done.answer, Answer::FirstError));
+    // Of a constraint it is not known that it was this which ended the transaction.
+    let constraint = fault(Dialect::Sqlite, FaultClass::Constraint);
+    for depth in [0, 1] {
+        let mut script = Script::new(Dialect::Sqlite);
+        let done = script.run(&[OK, Err(gone)], |_| failed(constraint, depth));
+        assert_eq!(done.outcome, Outcome::Unknown);
+    }
+}
+
+#[test]
+fn what_the_body_ended_by_itself_is_unknown_whatever_fails_then() {
+    for errno_after in [1213, 1020, 1205] {
+        let mut script = Script::new(Dialect::Mysql);
+        let done = script.run(&[], |_| failed(errno(errno_after), 0));
+        assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    }
 }
 
 #[test]
