@@ -127,6 +127,8 @@ pub struct Machine<'a> {
     now: Option<Instant>,
     /// There is no time for another attempt.
     late: bool,
+    /// The delay before a question was cut short, so that it is asked in time.
+    hurried: bool,
     /// The settings that cannot be had, as far as nobody has been told.
     skipped: Skipped,
     /// An attempt of unknown outcome was followed by another one.
@@ -229,6 +231,7 @@ impl<'a> Machine<'a> {
             },
             now: None,
             late: false,
+            hurried: false,
             skipped: Skipped::NONE,
             unsettled: false,
             transaction_id: None,

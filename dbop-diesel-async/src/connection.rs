@@ -39,7 +39,8 @@ pub(crate) async fn execute<C: Connection>(
 
 /// Forgets the prepared statements, whose plans no longer fit the schema.
 pub(crate) fn clear_statement_cache<C: AsyncConnection>(conn: &mut C) {
-    // A connection without a cache has no stale plans, so the cache was on.
+    // Diesel does not tell whether the cache was on. Behind a pooler, or with functions of the
+    // server's, a plan can be stale without it; then it is on from now on.
     conn.set_prepared_statement_cache_size(CacheSize::Disabled);
     conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
 }

@@ -148,6 +148,12 @@
 //! `postgres`, `mysql` and `sqlite` turn on a backend, also in diesel-async; `deadpool`, `bb8` and
 //! `mobc` the pools of diesel-async; `anyhow` implements [`OperationError`] for `anyhow::Error`.
 //! None is on by default.
+//!
+//! # Limits
+//!
+//! Those of `dbop-diesel`: faults are recognised by texts in English and German; on MySQL and MariaDB
+//! DDL commits what went before, which is not noticed if a deadlock follows; and in a transaction of
+//! the *caller* a deadlock that the operation swallows cannot be noticed there.
 
 pub use backend::SupportedBackend;
 pub use body::Body;

@@ -71,6 +71,7 @@ impl<'a> Operation<'a> {
     ///
     /// While the server says "in progress" it is asked again, as long as there are retries left.
     /// A transaction without an id has written nothing, and is tried again without being asked for.
+    /// (`NOTIFY` and foreign tables need no id: what does nothing else should take the ledger.)
     /// A crash of the server can give the id to another transaction, so after one "committed" is no
     /// answer, and the outcome stays unknown. After a failover to a standby that had not received
     /// everything, an id can mean another transaction, too: see [`ledger`](Self::ledger).

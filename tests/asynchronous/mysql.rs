@@ -98,6 +98,7 @@ mod scenarios {
     mod lost_commit_matrix;
     mod lost_connection;
     mod money;
+    mod mysql_after_commit;
     mod mysql_batches;
     mod mysql_binlog;
     mod mysql_caller_deadlock;

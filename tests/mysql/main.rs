@@ -42,6 +42,7 @@ mod sync {
     mod lost_commit_matrix;
     mod lost_connection;
     mod money;
+    mod mysql_after_commit;
     mod mysql_batches;
     mod mysql_binlog;
     mod mysql_caller_deadlock;

@@ -1,12 +1,13 @@
 //! The ledger: an operation is done exactly once, its table stays small, and nobody else notices
 //! it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{Dialect, FaultClass, Ledger, OperationError as _, Outcome, StopReason};
-use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, Number};
+use dbop_tests::proxy::{Cut, Proxy, Until, When};
+use dbop_tests::{InstantClock, Meanwhile, Number, blocking};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -214,6 +215,73 @@ async fn it_costs_no_round_trip() {
 }
 
 /// What writes nothing has nothing to find again.
+/// The question waits for the transaction that still holds the token, and is asked again when that
+/// takes longer than a lock timeout.
+#[scenario]
+async fn a_commit_held_up_for_longer_than_a_question_waits_is_asked_about_again() {
+    let bed = with_table().await;
+    let proxy = Proxy::start(bed.url());
+    let cut = Arc::new(proxy.cut(When::commit(), Cut::Late(Until::Released)));
+    let clock = {
+        let cut = Arc::clone(&cut);
+        Meanwhile::new(move |sleep| {
+            if sleep == 3 {
+                cut.release();
+                cut.wait_until_finished();
+            }
+        })
+    };
+    let ledger = Ledger::new();
+    let bodies = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(clock.clone())
+        .operation("pay")
+        .lock_timeout(Duration::from_secs(1))
+        .ledger(&ledger)
+        .run_on_report(
+            &async || Conn::establish(proxy.url()).await,
+            async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                add(conn, 1, 10).await
+            },
+        )
+        .await;
+    assert_eq!(report.result, Ok(1));
+    assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
+    assert_eq!(clock.slept().len(), 3);
+    assert_eq!(bed.balances()[0], (1, 110));
+}
+
+#[scenario]
+async fn while_it_stays_held_up_nothing_is_claimed() {
+    let bed = with_table().await;
+    let proxy = Proxy::start(bed.url());
+    let cut = proxy.cut(When::commit(), Cut::Late(Until::Released));
+    let ledger = Ledger::new();
+    let bodies = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .operation("pay")
+        .max_retries(1)
+        .lock_timeout(Duration::from_secs(1))
+        .ledger(&ledger)
+        .run_on_report(
+            &async || Conn::establish(proxy.url()).await,
+            async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                add(conn, 1, 10).await
+            },
+        )
+        .await;
+    report.result.expect_err("nobody knows");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
+    assert_eq!(bed.balances()[0], (1, 100));
+    cut.release();
+    blocking(|| cut.wait_until_finished());
+    assert_eq!(bed.balances()[0], (1, 110));
+}
+
 /// By a default of the runner as well as by its own setting; and the token that it would have deleted
 /// is left to the next one that writes.
 #[scenario]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use super::{AfterPause, Aftermath, FailureAnswer, Machine, Phase, State};
+use super::{AfterPause, Aftermath, FailureAnswer, Machine, Pause, Phase, State};
 use crate::error::Kind;
 
 impl Machine<'_> {
@@ -30,6 +30,17 @@ impl Machine<'_> {
             return;
         };
         match self.state {
+            // Once more before it is over: better soon than not at all.
+            State::Pause(pause, AfterPause::Ask)
+                if pause.delay >= left && !left.is_zero() && !self.hurried =>
+            {
+                self.hurried = true;
+                let delay = left / 2;
+                if let Some(event) = &mut self.event {
+                    event.delay = Some(delay);
+                }
+                self.state = State::Pause(Pause { delay, ..pause }, AfterPause::Ask);
+            }
             State::Pause(pause, after) if pause.delay >= left => {
                 self.late = true;
                 match after {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::fresh_tests::Given::{self, Fine};
+use super::fresh_tests::Given::{self, Finds, Fine};
 use super::fresh_tests::{Script, fault};
 use super::tests::new_key;
 use super::*;
@@ -80,6 +80,29 @@ fn a_lost_commit_is_asked_about_until_the_deadline() {
     let done = script.run(answers);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
     assert!((3..6).contains(&script.delays.len()), "{:?}", script.delays);
+}
+
+#[test]
+fn a_deadline_before_the_first_question_does_not_keep_it_from_being_asked() {
+    for (found, attempts) in [(true, 1), (false, 2)] {
+        let mut script = script(Dialect::Postgres, 5);
+        script.policy = script
+            .policy
+            .with_initial_delay(Duration::from_secs(60))
+            .with_max_delay(Duration::from_secs(60));
+        script.terms.resolution = Resolution::Verify;
+        let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+        let done = script.run([Fine, Fine, Fine, lost, Fine, Finds(found)]);
+        assert_eq!(
+            (done.outcome, done.attempts),
+            (Outcome::Committed, attempts)
+        );
+        assert!(
+            script.delays[0] < Duration::from_secs(5),
+            "{:?}",
+            script.delays
+        );
+    }
 }
 
 #[test]
