@@ -1,5 +1,7 @@
 //! dbop on postgres.
 
+mod row_by_row;
+
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {

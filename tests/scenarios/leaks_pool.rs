@@ -1,12 +1,18 @@
 //! A pool of a single connection hands it out again with every setting that it had before, however
 //! an operation on it ended.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use dbop_diesel::RetryPolicy;
 use dbop_tests::InstantClock;
+use diesel::QueryResult;
 
 use super::leaks_session::{Trouble, assert_unchanged, operations, runners, session, sessions};
 use super::money::{balance, insert};
-use super::{Bed, Conn, Runner, SimpleConnection as _, caught, scenario};
+use super::{
+    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, backend, caught, helper,
+    scenario,
+};
 
 #[scenario]
 async fn the_next_one_gets_it_as_it_was() {
@@ -57,6 +63,58 @@ async fn the_next_one_gets_it_as_it_was() {
             assert!(!matches!(panicked, Ok(Ok(()))));
             drop(conn);
             assert_unchanged(&mut bed.connect(), &before, &what).await;
+
+            let bodies = AtomicU32::new(0);
+            let again: Result<i64, Trouble> = operation
+                .run(&mut bed.connect(), async |conn: &mut Conn| {
+                    match bodies.fetch_add(1, Ordering::Relaxed) {
+                        0 => Err(Trouble::Again),
+                        _ => Ok(balance(conn, 1).await?),
+                    }
+                })
+                .await;
+            drop(again);
+            assert_unchanged(&mut bed.connect(), &before, &what).await;
+
+            let nested: Result<(), Trouble> = runner
+                .run(&mut bed.connect(), async |conn: &mut Conn| {
+                    steps(conn, &operation).await;
+                    Ok(())
+                })
+                .await;
+            drop(nested);
+            assert_unchanged(&mut bed.connect(), &before, &what).await;
+            let in_the_caller_s: QueryResult<()> = bed
+                .connect()
+                .transaction(async |conn: &mut Conn| {
+                    conn.batch_execute(own_setting()).await?;
+                    steps(conn, &operation).await;
+                    Ok(())
+                })
+                .await;
+            in_the_caller_s.expect("it goes on");
+            assert_unchanged(&mut bed.connect(), &before, &what).await;
         }
+    }
+}
+
+/// One that is kept and one that is undone.
+#[helper]
+async fn steps(conn: &mut Conn, operation: &Operation<'_>) {
+    let released: Result<i64, Trouble> = operation
+        .run(conn, async |conn: &mut Conn| Ok(balance(conn, 1).await?))
+        .await;
+    drop(released);
+    let rolled_back: Result<(), Trouble> = operation
+        .run(conn, async |_: &mut Conn| Err(Trouble::Own))
+        .await;
+    rolled_back.expect_err("as it says");
+}
+
+/// What the caller sets for his transaction alone, where there is such a thing.
+fn own_setting() -> &'static str {
+    match backend::BACKEND {
+        "postgresql" => "SET LOCAL lock_timeout = '7s'; SET LOCAL statement_timeout = '70s'",
+        _ => "SELECT 1",
     }
 }
