@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dbop_diesel::{
     Advice, FaultClass, Jitter, OperationError, Outcome, Report, RetryPolicy, StopReason,
@@ -42,6 +42,31 @@ fn policy(delay: Duration) -> RetryPolicy {
     RetryPolicy::new()
         .with_initial_delay(delay)
         .with_jitter(Jitter::None)
+}
+
+#[scenario]
+async fn a_deadline_ends_the_wait_for_a_connection() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let held = pool.checkout();
+    let deadline = Duration::from_millis(300);
+    let bodies = AtomicU32::new(0);
+    let started = Instant::now();
+    let report = Runner::default()
+        .operation("in time")
+        .deadline(deadline)
+        .run_on_report(&pool, async |conn: &mut Conn| {
+            bodies.fetch_add(1, Ordering::Relaxed);
+            add(conn, 1, 1).await
+        })
+        .await;
+    let waited = started.elapsed();
+    drop(held);
+    let error: Error = report.result.expect_err("there is none");
+    let own = error.dbop_error().expect("dbop's own");
+    assert!(own.is_no_connection(), "{own}");
+    assert!((deadline..PATIENCE).contains(&waited), "{waited:?}");
+    assert_eq!((report.outcome, bodies.into_inner()), (Outcome::Undone, 0));
 }
 
 /// Two callers, one connection: the second one works during the first one's delay.
