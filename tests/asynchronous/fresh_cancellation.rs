@@ -18,12 +18,12 @@ use super::money::{balance, share_out};
 use super::{Bed, Conn, Db, run};
 
 /// A source that can be asked whether it is as it was before.
-trait Watched: Source<Conn: dbop_diesel_async::Connection<Backend = Db>> {
+pub(super) trait Watched: Source<Conn: dbop_diesel_async::Connection<Backend = Db>> {
     /// Waits until it has no connection lent, if it is one that lends them.
     fn has_all_back(&self) -> impl Future<Output = ()> + Send;
 }
 
-struct Closure<S>(S);
+pub(super) struct Closure<S>(pub(super) S);
 
 impl<S: Source<Conn = Conn>> Source for Closure<S> {
     type Conn = Conn;
@@ -168,7 +168,7 @@ async fn dropped_at_await_point<S: Watched>(
 }
 
 /// How many transactions were open on what the source gives.
-async fn usable<S: Watched>(source: &S) -> QueryResult<u32> {
+pub(super) async fn usable<S: Watched>(source: &S) -> QueryResult<u32> {
     let mut conn = source.connect().await.expect("there is one");
     let open = depth(&mut conn).expect("a healthy one");
     balance(&mut conn, 1).await?;

@@ -6,7 +6,7 @@ use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::mysql::{Bed, Conn, Db};
-    use dbop_tests::mysql::{BACKEND, Conn as SyncConn};
+    use dbop_tests::mysql::{self as backend, BACKEND, Conn as SyncConn};
 
     use super::on_many_threads as run;
 
@@ -17,6 +17,7 @@ mod asynchronous {
     mod closures;
     mod deadline;
     mod fresh_cancellation;
+    mod fresh_cancellation_asking;
     mod keying;
     mod leaked;
     mod leaks_cancellation;

@@ -6,7 +6,7 @@ use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 #[path = "."]
 mod asynchronous {
     use dbop_tests::asynchronous::postgres::{Bed, Conn, Db, LOCK};
-    use dbop_tests::postgres::{BACKEND, Conn as SyncConn};
+    use dbop_tests::postgres::{self as backend, BACKEND, Conn as SyncConn};
 
     use super::on_many_threads as run;
 
@@ -24,6 +24,7 @@ mod asynchronous {
     mod closures;
     mod deadline;
     mod fresh_cancellation;
+    mod fresh_cancellation_asking;
     mod keying;
     mod leaked;
     mod leaks_cancellation;

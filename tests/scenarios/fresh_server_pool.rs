@@ -1,16 +1,17 @@
 //! `run_on` with a pool of sessions on a server: a dead one leaves the pool at once, and so does
 //! one that leads to a server that cannot write.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{FaultClass, OperationError as _, Outcome, Report, StopReason};
+use dbop_diesel::{FaultClass, Ledger, OperationError as _, Outcome, Report, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
 use dbop_tests::{InstantClock, TestPool as _, eventually};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::fresh_steps::{Sessions, session_id};
-use super::money::add;
+use super::money::{add, balance};
 use super::{Bed, Conn, HEALTHY_ONES_STAY, Pool, Runner, SimpleConnection as _, backend, scenario};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,6 +85,49 @@ async fn a_connection_whose_commit_was_lost_leaves_the_pool() {
     );
     assert_eq!(pool.connections(), 0);
     assert_eq!(bed.balances()[0], (1, 110));
+}
+
+/// The lost connection is out of the way, so that the one place is free for the one that asks; and
+/// that one goes on with the next attempt, or back.
+#[scenario]
+async fn in_a_pool_of_one_there_is_a_connection_to_ask_with() {
+    for (cut, expected) in [(Cut::AnswerLost, 1), (Cut::BeforeSent, 2)] {
+        for has_ledger in [false, true] {
+            let cell = (cut, has_ledger);
+            let bed = Bed::new();
+            let proxy = Proxy::start(bed.url());
+            let pool = Pool::of(proxy.url(), 1, PATIENCE);
+            pool.checkout()
+                .batch_execute(Ledger::create_table(backend::DIALECT))
+                .await
+                .expect("a new table");
+            eventually("it is given back", || pool.lent() == 0);
+            let planned = proxy.cut(When::commit(), cut);
+            let (ledger, looks) = (Ledger::new(), AtomicU32::new(0));
+            let body = async |conn: &mut Conn| add(conn, 1, 10).await;
+            let look = async |conn: &mut Conn| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                Ok(balance(conn, 1).await? == 110)
+            };
+            let runner = Runner::default().with_clock(InstantClock::new());
+            let pay = runner.operation("pay");
+            let report = if has_ledger {
+                pay.ledger(&ledger).run_on_report(&pool, body).await
+            } else {
+                pay.verify(look).run_on_report(&pool, body).await
+            };
+            assert_eq!(report.result, Ok(1), "{cell:?}");
+            assert_eq!(report.outcome, Outcome::Committed, "{cell:?}");
+            assert_eq!(report.attempts, expected, "{cell:?}");
+            assert_eq!(looks.into_inner(), u32::from(!has_ledger), "{cell:?}");
+            assert_eq!(planned.reached(), 1, "{cell:?}");
+            // The first one was used for the table.
+            let connections = if HEALTHY_ONES_STAY { 2 } else { 3 };
+            assert_eq!(proxy.connections(), connections, "{cell:?}");
+            eventually("it is given back", || pool.lent() == 0);
+            assert_eq!(bed.balances()[0], (1, 110), "{cell:?}");
+        }
+    }
 }
 
 /// Nobody has used them since: every one costs an attempt, unless the pool has noticed.

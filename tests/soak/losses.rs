@@ -30,9 +30,11 @@ pub(crate) enum Great {
 enum Loss {
     Great(Great),
     /// The proxy cuts at a commit.
-    Commit(&'static str),
-    /// It cuts elsewhere.
-    Statement(&'static str),
+    Commit(How),
+    /// It cuts at an UPDATE.
+    Statement(How),
+    /// It cuts at whatever comes.
+    Anything(How),
     /// A session is ended by an administrator.
     Ended,
     /// All connections are closed, wherever they are.
@@ -44,6 +46,30 @@ enum Loss {
     Refused,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum How {
+    BeforeSent,
+    AnswerLost,
+    Late,
+    HalfClose,
+}
+
+/// The small ones, and how often each comes before all begin again.
+const SMALL: [(usize, Loss); 12] = [
+    (6, Loss::Commit(How::AnswerLost)),
+    (3, Loss::Commit(How::BeforeSent)),
+    (3, Loss::Commit(How::Late)),
+    (1, Loss::Commit(How::HalfClose)),
+    (1, Loss::Statement(How::AnswerLost)),
+    (1, Loss::Statement(How::Late)),
+    (1, Loss::Anything(How::BeforeSent)),
+    (4, Loss::Ended),
+    (1, Loss::AllClosed),
+    (1, Loss::AllReset),
+    (2, Loss::AllInTheMiddle),
+    (1, Loss::Refused),
+];
+
 /// What makes them.
 pub(crate) struct Losses<'a> {
     server: &'a Server,
@@ -51,8 +77,9 @@ pub(crate) struct Losses<'a> {
     proxy: &'a Proxy,
     random: Rng,
     conn: Option<Conn>,
-    planned: Vec<Planned>,
-    made: BTreeMap<Loss, u32>,
+    to_come: Vec<Loss>,
+    planned: Vec<(Loss, Planned)>,
+    met: BTreeMap<Loss, u32>,
 }
 
 impl<'a> Losses<'a> {
@@ -63,8 +90,9 @@ impl<'a> Losses<'a> {
             proxy,
             random,
             conn: None,
+            to_come: Vec::new(),
             planned: Vec::new(),
-            made: BTreeMap::new(),
+            met: BTreeMap::new(),
         }
     }
 
@@ -93,21 +121,25 @@ impl<'a> Losses<'a> {
     }
 
     fn small(&mut self) {
-        let delay = Until::Passed(Duration::from_millis(self.random.u64(1..500)));
-        let statement = || When::statement("UPDATE");
-        match self.random.u32(0..24) {
-            0..6 => self.cut(When::commit(), Cut::AnswerLost),
-            6..9 => self.cut(When::commit(), Cut::BeforeSent),
-            9..12 => self.cut(When::commit(), Cut::Late(delay)),
-            12 => self.cut(When::commit(), Cut::HalfClose),
-            13 => self.cut(statement(), Cut::AnswerLost),
-            14 => self.cut(statement(), Cut::Late(delay)),
-            15 => self.cut(When::anything(), Cut::BeforeSent),
-            16..20 => self.end_a_session(),
-            20 => self.close_all(false),
-            21 => self.close_all(true),
-            22 => self.close_in_the_middle(),
-            _ => {
+        if self.to_come.is_empty() {
+            let all = SMALL.iter();
+            let all = all.flat_map(|(times, loss)| std::iter::repeat_n(*loss, *times));
+            self.to_come.extend(all);
+            self.random.shuffle(&mut self.to_come);
+        }
+        let Some(loss) = self.to_come.pop() else {
+            return;
+        };
+        match loss {
+            Loss::Great(great) => self.great(great),
+            Loss::Commit(how) => self.cut(loss, When::commit(), how),
+            Loss::Statement(how) => self.cut(loss, When::statement("UPDATE"), how),
+            Loss::Anything(how) => self.cut(loss, When::anything(), how),
+            Loss::Ended => self.end_a_session(),
+            Loss::AllClosed => self.close_all(false),
+            Loss::AllReset => self.close_all(true),
+            Loss::AllInTheMiddle => self.close_in_the_middle(),
+            Loss::Refused => {
                 self.proxy.refuse(true);
                 sleep(Duration::from_millis(self.random.u64(1..100)));
                 self.proxy.refuse(false);
@@ -144,24 +176,40 @@ impl<'a> Losses<'a> {
     }
 
     /// Plans a cut, unless there are many to come.
-    fn cut(&mut self, when: When, cut: Cut) {
-        self.planned.retain(|planned| planned.reached() == 0);
+    fn cut(&mut self, loss: Loss, when: When, how: How) {
+        self.count_cuts();
         if self.planned.len() < 4 {
-            let is_commit = format!("{when:?}").contains("Commit");
-            let name = match cut {
-                Cut::BeforeSent => "BeforeSent",
-                Cut::AnswerLost => "AnswerLost",
-                Cut::Late(_) => "Late",
-                _ => "HalfClose",
+            let delay = Duration::from_millis(self.random.u64(1..500));
+            let cut = match how {
+                How::BeforeSent => Cut::BeforeSent,
+                How::AnswerLost => Cut::AnswerLost,
+                How::Late => Cut::Late(Until::Passed(delay)),
+                How::HalfClose => Cut::HalfClose,
             };
             let nth = self.random.u32(1..4);
-            self.planned.push(self.proxy.cut(when.nth(nth), cut));
-            self.count(if is_commit {
-                Loss::Commit(name)
-            } else {
-                Loss::Statement(name)
-            });
+            let planned = self.proxy.cut(when.nth(nth), cut);
+            self.planned.push((loss, planned));
         }
+    }
+
+    /// Those that have been made. Others are still to come.
+    fn count_cuts(&mut self) {
+        let planned = std::mem::take(&mut self.planned);
+        for (loss, planned) in planned {
+            if planned.reached() == 0 {
+                self.planned.push((loss, planned));
+            } else {
+                self.count(loss);
+            }
+        }
+    }
+
+    /// What has not been met yet.
+    pub(crate) fn missing(&mut self) -> Vec<impl fmt::Debug + use<>> {
+        self.count_cuts();
+        let small = SMALL.iter().map(|(_, loss)| *loss);
+        let all = small.chain(GREAT.iter().copied().map(Loss::Great));
+        all.filter(|loss| !self.met.contains_key(loss)).collect()
     }
 
     fn end_a_session(&mut self) {
@@ -206,7 +254,7 @@ impl<'a> Losses<'a> {
     }
 
     fn count(&mut self, loss: Loss) {
-        *self.made.entry(loss).or_default() += 1;
+        *self.met.entry(loss).or_default() += 1;
     }
 
     /// Any session of the workers.
@@ -234,10 +282,10 @@ impl<'a> Losses<'a> {
 
 impl fmt::Display for Losses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = self.made.iter();
-        let made: Vec<_> = made
+        let met = self.met.iter();
+        let met: Vec<_> = met
             .map(|(loss, count)| format!("{count} {loss:?}"))
             .collect();
-        f.write_str(&made.join(", "))
+        f.write_str(&met.join(", "))
     }
 }

@@ -116,9 +116,11 @@ fn round<C: Crew>(server: &Server, seed: u64) {
     let mut losses = Losses::new(server, &bed, &proxy, random);
     losses.come_down(ROUND);
     let begun = Instant::now();
-    while !office.has_seen_enough() && begun.elapsed() < LONG_ROUND {
+    while !(office.has_seen_enough() && losses.missing().is_empty()) && begun.elapsed() < LONG_ROUND
+    {
         losses.come_down_once();
     }
+    let missing = losses.missing();
     println!("  {losses}");
     drop(losses);
     office.is_over.store(true, Ordering::Relaxed);
@@ -142,6 +144,7 @@ fn round<C: Crew>(server: &Server, seed: u64) {
         println!("  {mode:?}: asked {asked} times, found {found}, given up {given_up}");
     }
     println!("  {:.1} s", begin.elapsed().as_secs_f32());
+    assert!(missing.is_empty(), "not met: {missing:?}");
     assert!(office.has_seen_enough(), "without losses nothing is shown");
 }
 

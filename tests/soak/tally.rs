@@ -68,6 +68,12 @@ impl Told {
             waited_long || report.stop != StopReason::NotRetryable,
             "{mode:?}: {report:#?}"
         );
+        // The retries are enough for every loss, and the ledger can always tell.
+        let exactly_once = matches!(mode, Mode::Verify | Mode::Ledger);
+        assert!(
+            waited_long || !exactly_once || known == Known::Done,
+            "{mode:?}: {report:#?}"
+        );
         Self {
             transfer,
             mode,
