@@ -2,6 +2,10 @@
 
 use dbop_tests::asynchronous::{on_current_thread, on_many_threads};
 
+/// Whether a COMMIT is known not to have been sent, because a statement before it has found the
+/// connection lost: libpq remembers it, and nobody else lets it be told from a COMMIT on its way.
+const LOSS_IS_NOTICED: bool = false;
+
 /// What exists in the async adapter only, on a runtime of several threads.
 #[path = "."]
 mod asynchronous {
@@ -84,9 +88,6 @@ mod scenarios {
     use self::postgres_effect as effect;
 
     const MODE: &str = "async";
-
-    /// Whether Diesel itself notices that a batch has failed because the connection was lost.
-    const LOSS_IS_NOTICED: bool = false;
 
     #[path = "../asynchronous/allocations.rs"]
     mod allocations;

@@ -1,5 +1,11 @@
 //! dbop on mysql.
 
+mod set_option;
+
+/// Whether a COMMIT is known not to have been sent, because a statement before it has found the
+/// connection lost: libpq remembers it, and nobody else lets it be told from a COMMIT on its way.
+const LOSS_IS_NOTICED: bool = false;
+
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
@@ -44,7 +50,6 @@ mod sync {
     mod money;
     mod mysql_after_commit;
     mod mysql_batches;
-    mod mysql_binlog;
     mod mysql_caller_deadlock;
     mod mysql_connection;
     mod mysql_deadlock;

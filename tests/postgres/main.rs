@@ -2,6 +2,10 @@
 
 mod row_by_row;
 
+/// Whether a COMMIT is known not to have been sent, because a statement before it has found the
+/// connection lost: libpq remembers it, and nobody else lets it be told from a COMMIT on its way.
+const LOSS_IS_NOTICED: bool = true;
+
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
@@ -17,9 +21,6 @@ mod sync {
     use self::postgres_effect as effect;
 
     const MODE: &str = "sync";
-
-    /// Whether Diesel itself notices that a batch has failed because the connection was lost.
-    const LOSS_IS_NOTICED: bool = true;
 
     mod allocations;
     mod basics;

@@ -12,8 +12,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use super::lost_commit::is_unknown;
 use super::money::{add, balance};
 use super::{
-    Bed, Conn, Connection as _, LOSS_IS_NOTICED, Runner, SimpleConnection as _, backend, scenario,
-    together,
+    Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend, scenario, together,
 };
 
 /// libpq knows that it had no connection any more when it was to send COMMIT, even where Diesel has
@@ -39,7 +38,7 @@ async fn a_commit_that_libpq_could_not_send_is_undone_and_done_again() {
                 },
             )
             .await;
-        if LOSS_IS_NOTICED {
+        if crate::LOSS_IS_NOTICED {
             assert_eq!(report.result, Ok("all is well"), "{when:?}");
             assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
             assert_eq!(bed.balances()[0], (1, 120), "{when:?}");
@@ -95,7 +94,7 @@ async fn keepalives_and_tcp_user_timeout_do_not_take_a_slow_answer_for_a_lost_on
     let proxy = Proxy::start(bed.url());
     let planned = proxy.cut(When::commit(), Cut::StallAnswer);
     // libpq counts the last one in milliseconds, tokio-postgres in seconds.
-    let user_timeout = if LOSS_IS_NOTICED { 1000 } else { 1 };
+    let user_timeout = if crate::LOSS_IS_NOTICED { 1000 } else { 1 };
     let url = format!(
         "{}&keepalives=1&keepalives_idle=1&keepalives_interval=1&tcp_user_timeout={user_timeout}",
         proxy.url()

@@ -1,6 +1,10 @@
 //! Transfers on MySQL and MariaDB while connections, sessions and the server are lost.
 
+use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::mysql::{self as backend, Bed, Conn};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, RunQueryDsl as _};
 
 use losses::Great;
 use tally::Mode;
@@ -32,12 +36,14 @@ fn end(session: i64) -> String {
 mod sync {
     use dbop_diesel::Runner;
     use dbop_tests_macros::sync_helper as helper;
-    use diesel::RunQueryDsl;
     use diesel::r2d2::ConnectionManager;
+    use diesel::{Connection, RunQueryDsl};
 
-    type Conn = diesel::r2d2::PooledConnection<ConnectionManager<super::Conn>>;
-    type Pool = diesel::r2d2::Pool<ConnectionManager<super::Conn>>;
+    type Raw = super::Conn;
+    type Conn = diesel::r2d2::PooledConnection<ConnectionManager<Raw>>;
+    type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
 
+    pub(super) mod binlog;
     mod threads;
     mod transfer;
 }
@@ -50,11 +56,58 @@ mod asynchronous {
     use dbop_tests::asynchronous::mysql::Conn as Raw;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
+    use diesel_async::AsyncConnection as Connection;
     use diesel_async::pooled_connection::deadpool;
 
     type Conn = deadpool::Object<Raw>;
     type Pool = deadpool::Pool<Raw>;
 
+    pub(super) mod binlog;
     mod tasks;
     mod transfer;
+}
+
+/// A file of the binary log.
+#[derive(Debug, PartialEq, Eq, QueryableByName)]
+struct File {
+    #[diesel(sql_type = Text, column_name = "Log_name")]
+    name: String,
+    #[diesel(sql_type = BigInt, column_name = "File_size")]
+    size: i64,
+}
+
+/// How far it goes. Asked by the async client: the sync one understands the answer of MariaDB only.
+fn binary_log(bed: &Bed) -> Vec<File> {
+    let url = bed.url().to_owned();
+    on_many_threads(async move {
+        let mut conn = AsyncMysqlConnection::establish(&url)
+            .await
+            .expect("a connection");
+        let files = sql_query("SHOW BINARY LOGS").load(&mut conn).await;
+        files.expect("a binary log")
+    })
+}
+
+/// Replicas read the log: what dbop sends around an operation is not for them.
+fn what_reads_leaves_nothing_in_the_binary_log(read: fn(String), write: fn(String)) {
+    let _alone = rounds::alone();
+    let bed = Bed::new();
+    let before = binary_log(&bed);
+    read(bed.url().to_owned());
+    assert_eq!(binary_log(&bed), before);
+    write(bed.url().to_owned());
+    assert_ne!(binary_log(&bed), before);
+}
+
+#[test]
+fn what_reads_leaves_nothing_in_the_binary_log_sync() {
+    what_reads_leaves_nothing_in_the_binary_log(sync::binlog::read, sync::binlog::write);
+}
+
+#[test]
+fn what_reads_leaves_nothing_in_the_binary_log_async() {
+    what_reads_leaves_nothing_in_the_binary_log(
+        |url| on_many_threads(asynchronous::binlog::read(url)),
+        |url| on_many_threads(asynchronous::binlog::write(url)),
+    );
 }

@@ -32,14 +32,15 @@ pub mod sqlite;
 /// # Panics
 ///
 /// If the test does.
-pub fn on_many_threads(test: impl Future<Output = ()> + Send + 'static) {
+pub fn on_many_threads<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
-    if let Err(error) = runtime.block_on(runtime.spawn(test)) {
-        std::panic::resume_unwind(error.into_panic());
+    match runtime.block_on(runtime.spawn(test)) {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
