@@ -250,6 +250,7 @@ mod from_deadpool {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_galera;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
@@ -300,6 +301,7 @@ mod from_bb8 {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_galera;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
@@ -350,6 +352,7 @@ mod from_mobc {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_galera;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;

@@ -187,6 +187,7 @@ mod from_r2d2 {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_galera;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;

@@ -1,7 +1,10 @@
 //! Transfers on MySQL and MariaDB while connections, sessions and the server are lost.
 
+use std::sync::Arc;
+
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::mysql::{self as backend, Bed, Conn};
+use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, RunQueryDsl as _};
@@ -44,6 +47,7 @@ mod sync {
     type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
 
     pub(super) mod binlog;
+    pub(super) mod demoted;
     mod threads;
     mod transfer;
 }
@@ -63,6 +67,7 @@ mod asynchronous {
     type Pool = deadpool::Pool<Raw>;
 
     pub(super) mod binlog;
+    pub(super) mod demoted;
     mod tasks;
     mod transfer;
 }
@@ -110,4 +115,36 @@ fn what_reads_leaves_nothing_in_the_binary_log_async() {
         |url| on_many_threads(asynchronous::binlog::read(url)),
         |url| on_many_threads(asynchronous::binlog::write(url)),
     );
+}
+
+/// A database, and the URL for somebody who may do everything in it and nothing else.
+fn with_user() -> (Arc<Bed>, String) {
+    let bed = Bed::new();
+    let (server, database) = bed.url().rsplit_once('/').expect("a database in the URL");
+    let url = format!("{}/{database}", server.replace("dbop@", "demoted@"));
+    bed.connect()
+        .batch_execute(&format!(
+            "CREATE USER IF NOT EXISTS demoted@'127.0.0.1'; \
+             GRANT ALL ON {database}.* TO demoted@'127.0.0.1'"
+        ))
+        .expect("a user");
+    (Arc::new(bed), url)
+}
+
+#[test]
+fn a_server_that_must_not_write_any_more_is_left_sync() {
+    let _alone = rounds::alone();
+    let (bed, url) = with_user();
+    sync::demoted::another_connection_is_tried(bed.clone(), url.clone());
+    sync::demoted::what_it_refuses_to_commit_is_undone(bed, url);
+}
+
+#[test]
+fn a_server_that_must_not_write_any_more_is_left_async() {
+    let _alone = rounds::alone();
+    let (bed, url) = with_user();
+    on_many_threads(async {
+        asynchronous::demoted::another_connection_is_tried(bed.clone(), url.clone()).await;
+        asynchronous::demoted::what_it_refuses_to_commit_is_undone(bed, url).await;
+    });
 }
