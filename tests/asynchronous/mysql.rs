@@ -27,6 +27,7 @@ mod asynchronous {
     mod leaks_cancellation;
     mod money;
     mod mysql_classes;
+    mod mysql_documented_options;
     mod mysql_stream;
     mod panics;
     mod pools;

@@ -61,6 +61,29 @@ async fn a_server_that_is_down_for_a_while_is_waited_for() {
     assert_eq!(bed.balances()[0], (1, 110));
 }
 
+/// A pool that tries again by itself finds it within the time that it has: one attempt is enough.
+#[scenario]
+async fn a_server_that_is_there_soon_enough_for_the_pool_costs_it_no_attempt() {
+    let bed = Bed::new();
+    let proxy = Arc::new(Proxy::start(bed.url()));
+    let source = source(proxy.url());
+    proxy.refuse(true);
+    let door = Arc::clone(&proxy);
+    let opens = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        door.refuse(false);
+    });
+    let report = Runner::default()
+        .run_on_report(&source, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    opens.join().expect("the door opens");
+    assert_eq!(report.result, Ok(1));
+    let attempts = if SOURCE_TRIES_AGAIN { 1..=1 } else { 2..=4 };
+    assert!(attempts.contains(&report.attempts), "{}", report.attempts);
+    assert!(report.elapsed >= Duration::from_millis(200), "{report:?}");
+    assert_eq!(bed.balances()[0], (1, 110));
+}
+
 /// With the answers that such servers gave.
 #[scenario]
 async fn a_server_that_is_starting_up_or_full_is_waited_for() {
