@@ -56,14 +56,20 @@ impl Dialect {
         }
     }
 
-    /// What fails exactly if a lock timeout does *not* end the whole transaction on this server: no
-    /// answer has to be read. (A subquery of two rows is an error, 1242, if it is evaluated.)
-    pub(crate) const fn asks_whether_timeouts_end_transactions(self) -> &'static str {
+    /// What fails exactly if a transaction that is gone was perhaps *not* undone: no answer has to be
+    /// read.
+    ///
+    /// MySQL and MariaDB: if a lock timeout does not end it. (A subquery of two rows is an error,
+    /// 1242, if it is evaluated.) SQLite: if the last statement that could write has written; one
+    /// that has failed and ended the transaction has not. A read that has failed so does not count,
+    /// and the write in front of it does. (2^63 is an integer overflow.)
+    pub(crate) const fn asks_whether_undone(self) -> &'static str {
         match self {
             Self::Mysql => {
                 "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))"
             }
-            Self::Postgres | Self::Sqlite => "",
+            Self::Sqlite => "SELECT CASE WHEN changes() > 0 THEN abs(-9223372036854775807 - 1) END",
+            Self::Postgres => "",
         }
     }
 

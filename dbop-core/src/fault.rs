@@ -107,12 +107,15 @@ impl Fault {
 }
 
 impl Fault {
-    /// Whether it depends on the server's configuration that an error like this one ends the whole
-    /// transaction: MySQL's and MariaDB's lock wait timeout, with `innodb_rollback_on_timeout`.
-    pub(crate) fn may_end_transaction_if_configured(&self) -> bool {
-        self.dialect == Dialect::Mysql
-            && self.class == FaultClass::LockTimeout
-            && self.may_end_transaction()
+    /// Whether it takes a question to know that a transaction which is gone after it was undone: on
+    /// MySQL and MariaDB it depends on `innodb_rollback_on_timeout` whether a lock wait timeout ends
+    /// it; on SQLite, where nothing keeps an operation from writing on, those later writes are kept.
+    pub(crate) fn must_ask_whether_undone(&self) -> bool {
+        match self.dialect {
+            Dialect::Postgres => false,
+            Dialect::Mysql => self.class == FaultClass::LockTimeout && self.may_end_transaction(),
+            Dialect::Sqlite => self.may_end_transaction(),
+        }
     }
 
     /// Whether the connection can be used after it. `false` means that nothing more is sent on it

@@ -293,10 +293,7 @@ impl<'a> Machine<'a> {
             State::CommitAgain => (Purpose::CommitAgain, batches().commit()),
             State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, &**sql),
             State::RollbackAgain { .. } => (Purpose::RollbackAgain, &**sql),
-            State::Ask => (
-                Purpose::Ask,
-                self.dialect.asks_whether_timeouts_end_transactions(),
-            ),
+            State::Ask => (Purpose::Ask, self.dialect.asks_whether_undone()),
             State::Contain => (Purpose::Contain, &**sql),
         };
         Step::Batch(Batch { purpose, sql })
@@ -320,7 +317,7 @@ impl<'a> Machine<'a> {
                 self.connection_broken |= result.is_err();
                 self.decide_after_rollback(gone);
             }
-            State::Ask => self.asked_about_timeouts(result.err()),
+            State::Ask => self.asked_whether_undone(result.err()),
             State::Contain => {
                 self.connection_broken |= result.is_err();
                 self.decide_lost();

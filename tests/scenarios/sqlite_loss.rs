@@ -366,3 +366,72 @@ async fn a_step_after_the_end_of_the_transaction_does_not_make_it_undone() {
     drop(conn);
     assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 110)]);
 }
+
+/// Nothing keeps a body from writing on, each statement for itself, when SQLite has ended the
+/// transaction. What it looks like then is not called undone.
+#[scenario]
+async fn what_a_body_writes_after_the_end_is_not_called_undone() {
+    for (after, outcome) in [
+        (
+            "UPDATE accounts SET balance = 7 WHERE id = 3",
+            Outcome::Unknown,
+        ),
+        ("SELECT 1", Outcome::Undone),
+    ] {
+        let bed = Bed::new();
+        let mut conn = connect(&bed).await;
+        let report = Runner::default()
+            .operation("write on")
+            .fallback(())
+            .run_report(&mut conn, async |conn: &mut Conn| {
+                add(conn, 2, 10).await?;
+                let full = execute(conn, ENDINGS[1].0).await;
+                conn.batch_execute(after).await?;
+                full?;
+                QueryResult::Ok(())
+            })
+            .await;
+        assert_eq!(report.outcome, outcome, "{after}");
+        let written_on = outcome == Outcome::Unknown;
+        if written_on {
+            assert_says(&report.result.expect_err("unknown"), ENDINGS[1].1, outcome);
+            assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 7)]);
+        } else {
+            assert_eq!(report.result, Ok(()), "the fallback value");
+            assert_eq!(bed.balances(), UNTOUCHED);
+        }
+    }
+}
+
+/// The same in a step.
+#[scenario]
+async fn what_a_step_writes_after_the_end_is_not_called_undone() {
+    for (after, outcome) in [
+        (
+            "UPDATE accounts SET balance = 7 WHERE id = 3",
+            Outcome::Unknown,
+        ),
+        ("SELECT 1", Outcome::Undone),
+    ] {
+        let bed = Bed::new();
+        let mut conn = connect(&bed).await;
+        let runner = Runner::default();
+        let report = runner
+            .run_report(&mut conn, async |conn: &mut Conn| {
+                add(conn, 1, 10).await?;
+                runner
+                    .run(conn, async |conn: &mut Conn| {
+                        add(conn, 2, 10).await?;
+                        let full = execute(conn, ENDINGS[1].0).await;
+                        conn.batch_execute(after).await?;
+                        full
+                    })
+                    .await
+            })
+            .await;
+        assert_eq!(report.outcome, outcome, "{after}");
+        assert!(report.result.is_err());
+        let now = if outcome == Outcome::Unknown { 7 } else { 100 };
+        assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, now)]);
+    }
+}

@@ -1,5 +1,7 @@
 //! dbop on sqlite.
 
+mod limits;
+
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {

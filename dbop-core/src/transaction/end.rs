@@ -81,16 +81,16 @@ impl Machine<'_> {
             self.connection_broken = true;
             return self.lose(true);
         }
-        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
-        if failure.fault.is_some_and(asks) {
+        let asks = |fault: Fault| fault.must_ask_whether_undone();
+        if failure.phase == Phase::Body && failure.fault.is_some_and(asks) {
             self.state = State::Ask;
         } else {
             self.lose(self.may_have_ended_transaction() || fault.may_end_transaction());
         }
     }
 
-    /// `no`: the error by which the server said that a lock timeout leaves the transaction alone.
-    pub(super) fn asked_about_timeouts(&mut self, no: Option<Fault>) {
+    /// `no`: the error by which the server said that something of it is perhaps kept.
+    pub(super) fn asked_whether_undone(&mut self, no: Option<Fault>) {
         let undone = no.is_none();
         self.connection_broken |= no.is_some_and(|fault| !fault.leaves_connection_usable());
         if self.is_savepoint() {
@@ -187,7 +187,7 @@ impl Machine<'_> {
                 enclosing_alive: true,
             });
         }
-        let asks = |fault: Fault| fault.may_end_transaction_if_configured();
+        let asks = |fault: Fault| fault.must_ask_whether_undone();
         let undone = match (failure.phase, failure.fault, self.lost()) {
             _ if self.ended_by_body => false,
             (_, _, Some(lost)) => lost.undone,
@@ -206,7 +206,7 @@ impl Machine<'_> {
                 self.state = State::Ask;
                 return;
             }
-            // Rolled back by the server, or committed by DDL in the body.
+            // Rolled back by the server, or committed by the body.
             _ => self.may_have_ended_transaction(),
         };
         if undone {

@@ -130,8 +130,7 @@ pub enum Purpose {
     Rollback,
     /// A second try to undo the level after the first one failed. The depth was changed already.
     RollbackAgain,
-    /// Asks whether a lock timeout ends the whole transaction on this server: it does if this
-    /// succeeds.
+    /// Asks whether a transaction that is gone was undone: it was if this succeeds.
     Ask,
     /// Makes sure that nothing written after the loss of the enclosing transaction sticks.
     Contain,

@@ -1,0 +1,156 @@
+//! Errors that only a limit of the whole process brings about, so that each of these tests has a
+//! process of its own: SQLite is out of memory, and a file cannot be written. Both make it roll back
+//! the whole transaction by itself.
+
+use std::env::{current_exe, var_os};
+use std::process::Command;
+
+use dbop_diesel::{Code, FaultClass, OperationError as _, Outcome, Report, Runner, StopReason};
+use dbop_tests::sqlite::{Bed, Conn};
+use diesel::connection::SimpleConnection as _;
+use diesel::result::Error;
+use diesel::{QueryResult, RunQueryDsl as _, sql_query};
+
+const ALONE: &str = "DBOP_TEST_ALONE";
+
+const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
+
+/// Whether this is the process of its own, in which no file may have more than so many KiB. If not,
+/// the test is run in one.
+fn is_alone(test: &str, file_size: &str) -> bool {
+    if var_os(ALONE).is_some() {
+        return true;
+    }
+    // What is ignored here stays ignored there: the signal would end the process.
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            r#"trap '' XFSZ; ulimit -f "$0"; exec "$@""#,
+            file_size,
+        ])
+        .arg(current_exe().expect("a test program"))
+        .args(["--exact", &format!("limits::{test}"), "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("bash");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{output:?}");
+    false
+}
+
+/// The journal decides what is written when.
+fn beds() -> [Bed; 2] {
+    [Bed::new(), Bed::with_rollback_journal()]
+}
+
+fn execute(conn: &mut Conn, sql: &str) -> QueryResult<usize> {
+    sql_query(sql).execute(conn)
+}
+
+/// Whether the body hides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    WithIt,
+    WithAnErrorOfItsOwn,
+    WithOk,
+}
+
+/// Writes, and then something large.
+fn write(conn: &mut Conn, large: &str, ends: Ends) -> Report<(), Error> {
+    Runner::default().run_report(conn, |conn| {
+        execute(conn, "UPDATE accounts SET balance = 7 WHERE id = 1")?;
+        let written = execute(conn, large);
+        match ends {
+            Ends::WithIt => written.map(|_| ()),
+            Ends::WithAnErrorOfItsOwn => Err(Error::NotFound),
+            Ends::WithOk => Ok(()),
+        }
+    })
+}
+
+fn assert_undone(report: &Report<(), Error>, code: i32) {
+    let fault = report.failures[0].fault.expect("of the database");
+    assert_eq!(fault.code(), Some(Code::Sqlite(code)));
+    assert_eq!(fault.class(), FaultClass::ResourceExhausted);
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(
+        (report.attempts, report.stop),
+        (1, StopReason::NotRetryable)
+    );
+}
+
+fn assert_unknown(report: &Report<(), Error>) {
+    let error = report.result.as_ref().expect_err("nobody knows");
+    let own = error.dbop_error().expect("dbop's own");
+    assert!(own.is_outcome_unknown(), "{own}");
+    assert_eq!((report.attempts, report.outcome), (1, Outcome::Unknown));
+}
+
+/// It can be used as before.
+fn assert_usable(conn: &mut Conn, bed: &Bed) {
+    let next = Runner::default().run(conn, |conn| {
+        execute(conn, "UPDATE accounts SET balance = 1 WHERE id = 3")
+    });
+    assert_eq!(next, Ok(1));
+    assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 1)]);
+}
+
+#[test]
+fn out_of_memory_it_is_undone() {
+    if !is_alone("out_of_memory_it_is_undone", "unlimited") {
+        return;
+    }
+    let large = "INSERT INTO accounts VALUES (4, randomblob(20000000))";
+    for ends in [Ends::WithIt, Ends::WithAnErrorOfItsOwn, Ends::WithOk] {
+        for bed in beds() {
+            let mut conn = bed.connect();
+            conn.batch_execute("PRAGMA hard_heap_limit = 10000000")
+                .expect("a limit");
+            let report = write(&mut conn, large, ends);
+            match ends {
+                Ends::WithIt => assert_undone(&report, 7),
+                _ => assert_unknown(&report),
+            }
+            assert_eq!(bed.balances(), UNTOUCHED, "{ends:?}");
+            assert_usable(&mut conn, &bed);
+        }
+    }
+}
+
+#[test]
+fn after_an_input_output_error_it_is_undone() {
+    if !is_alone("after_an_input_output_error_it_is_undone", "100") {
+        return;
+    }
+    let large = "INSERT INTO accounts VALUES (4, randomblob(200000))";
+    for ends in [Ends::WithIt, Ends::WithAnErrorOfItsOwn, Ends::WithOk] {
+        for bed in beds() {
+            let mut conn = bed.connect();
+            // So it does not wait for COMMIT.
+            conn.batch_execute("PRAGMA cache_size = 5").expect("a size");
+            let report = write(&mut conn, large, ends);
+            match ends {
+                Ends::WithIt => assert_undone(&report, 10),
+                _ => assert_unknown(&report),
+            }
+            assert_eq!(bed.balances(), UNTOUCHED, "{ends:?}");
+            assert_usable(&mut conn, &bed);
+        }
+    }
+}
+
+/// The answer to COMMIT is definite: SQLite has rolled it back.
+#[test]
+fn after_an_input_output_error_at_commit_it_is_undone() {
+    if !is_alone("after_an_input_output_error_at_commit_it_is_undone", "100") {
+        return;
+    }
+    let large = "INSERT INTO accounts VALUES (4, randomblob(200000))";
+    for bed in beds() {
+        let mut conn = bed.connect();
+        let report = write(&mut conn, large, Ends::WithOk);
+        assert_undone(&report, 10);
+        assert_eq!(bed.balances(), UNTOUCHED);
+        assert_usable(&mut conn, &bed);
+    }
+}
