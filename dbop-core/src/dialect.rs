@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -172,6 +173,8 @@ pub struct Batches {
     opening: Cow<'static, str>,
     begin: Cow<'static, str>,
     commit: Cow<'static, str>,
+    /// By [`Undo`].
+    undo: [OnceLock<Cow<'static, str>>; 4],
 }
 
 impl Batches {
@@ -215,6 +218,7 @@ impl Batches {
             opening: Cow::Borrowed(""),
             begin,
             commit,
+            undo: Default::default(),
         }
     }
 
@@ -292,6 +296,11 @@ impl Batches {
         self.level
     }
 
+    /// The values of the session that they are made for.
+    pub(crate) const fn before(&self) -> SessionBefore {
+        self.before
+    }
+
     /// The settings that were asked for with best effort and cannot be had.
     pub(crate) const fn skipped(&self) -> Skipped {
         self.applied.skipped
@@ -318,33 +327,32 @@ impl Batches {
             && !matches!(sqlite::begin_mode(&self.applied), BeginMode::Deferred)
     }
 
-    /// Undoes the attempt and restores the settings. It fails where the transaction is not there
-    /// any more, if the dialect can tell.
-    pub(crate) fn rollback(&self) -> Cow<'static, str> {
+    /// Whether an attempt can be undone so.
+    pub(crate) fn has(&self, undo: Undo) -> bool {
+        let is_transaction = self.level == Level::Transaction;
+        match undo {
+            Undo::Rollback => true,
+            Undo::CheckedRollback => is_transaction && self.dialect == Dialect::Postgres,
+            Undo::BlindRollback => is_transaction && self.dialect == Dialect::Mysql,
+            Undo::FailedBegin => self.dialect == Dialect::Sqlite,
+        }
+    }
+
+    /// Undoes the attempt and restores the settings. Made when it is first needed.
+    pub(crate) fn undo(&self, undo: Undo) -> &str {
+        self.undo[undo as usize].get_or_init(|| match undo {
+            Undo::Rollback => self.rollback(),
+            Undo::CheckedRollback => Cow::Owned(format!("ROLLBACK AND CHAIN; {}", self.rollback())),
+            Undo::BlindRollback => mysql::blind_rollback(&self.applied),
+            Undo::FailedBegin => sqlite::restoration(&self.applied, self.before),
+        })
+    }
+
+    fn rollback(&self) -> Cow<'static, str> {
         match self.dialect {
             Dialect::Postgres => postgres::rollback(self.level, &self.applied),
             Dialect::Mysql => mysql::rollback(self.level, &self.applied),
             Dialect::Sqlite => sqlite::rollback(self.level, &self.applied, self.before),
-        }
-    }
-
-    /// The same for the end of a body, failing where no transaction is open any more. `None` where
-    /// [`rollback`](Self::rollback) can tell.
-    ///
-    /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
-    /// AND CHAIN is an error there, and takes an aborted transaction like any other (measured).
-    /// PostgreSQL has it since version 12; what speaks its protocol may not.
-    pub(crate) fn checked_rollback(&self) -> Option<Cow<'static, str>> {
-        let checks = self.dialect == Dialect::Postgres && self.level == Level::Transaction;
-        checks.then(|| Cow::Owned(format!("ROLLBACK AND CHAIN; {}", self.rollback())))
-    }
-
-    /// Restores the settings after a BEGIN that failed, where nothing can have been opened.
-    /// `None` where something can, and then [`rollback`](Self::rollback) is needed.
-    pub(crate) fn undo_failed_begin(&self) -> Option<Cow<'static, str>> {
-        match self.dialect {
-            Dialect::Sqlite => Some(sqlite::restoration(&self.applied, self.before)),
-            Dialect::Postgres | Dialect::Mysql => None,
         }
     }
 
@@ -365,15 +373,24 @@ impl Batches {
             Dialect::Sqlite => self.applied.lock_timeout.is_none(),
         }
     }
+}
 
-    /// The same without looking whether the transaction is still there, for where it is known or
-    /// likely not to be. `None` where [`rollback`](Self::rollback) does not look either.
-    pub(crate) fn blind_rollback(&self) -> Option<Cow<'static, str>> {
-        match (self.dialect, self.level) {
-            (Dialect::Mysql, Level::Transaction) => Some(mysql::blind_rollback(&self.applied)),
-            _ => None,
-        }
-    }
+/// How an attempt is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// It fails where the transaction is not there any more, if the dialect can tell.
+    Rollback,
+    /// The same for the end of a body, failing where no transaction is open any more.
+    ///
+    /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
+    /// AND CHAIN is an error there, and takes an aborted transaction like any other (measured).
+    /// PostgreSQL has it since version 12; what speaks its protocol may not.
+    CheckedRollback,
+    /// Without looking whether the transaction is still there, for where it is known or likely not
+    /// to be.
+    BlindRollback,
+    /// Only the settings, after a BEGIN that failed where nothing can have been opened.
+    FailedBegin,
 }
 
 /// Room for the SQL of an operation: it is made in one allocation, as Diesel makes its own.

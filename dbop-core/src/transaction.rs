@@ -35,6 +35,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use crate::dialect::Undo;
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::policy::Delays;
@@ -99,6 +100,8 @@ pub struct Machine<'a> {
     /// Its place on its present connection, if it has one.
     membership: Option<Membership>,
     batches: Option<Cow<'a, Batches>>,
+    /// Those of the connection before, until there is another one.
+    spare_batches: Option<Cow<'a, Batches>>,
     /// The retries left for it and everything nested in it, while it is on no connection.
     spare: u32,
     delays: Option<Delays>,
@@ -111,6 +114,7 @@ pub struct Machine<'a> {
     state: State,
     event: Option<Event>,
     sql: Cow<'static, str>,
+    undo: Undo,
     /// The first thing that went wrong in the current attempt.
     failure: Option<Failure>,
     /// What the ROLLBACK answered, if that was an error.
@@ -210,6 +214,7 @@ impl<'a> Machine<'a> {
             terms,
             membership: None,
             batches: None,
+            spare_batches: None,
             spare: policy.max_retries(),
             delays: None,
             retries: 0,
@@ -219,6 +224,7 @@ impl<'a> Machine<'a> {
             state: State::Connect,
             event: None,
             sql: Cow::Borrowed(""),
+            undo: Undo::Rollback,
             failure: None,
             rollback_fault: None,
             ended_by_body: false,
@@ -267,17 +273,19 @@ impl<'a> Machine<'a> {
             State::Verify => self.set_runs(Runs::Look),
             State::Probe => self.fit_batches(),
             State::CommitAgain => self.failure = None,
-            State::Rollback => self.sql = self.rollback(),
+            State::Rollback => self.undo = self.how_to_undo(),
             State::RollbackAgain { .. } | State::ProbeRollback(_) => {
-                let batches = self.batches();
-                self.sql = batches
-                    .blind_rollback()
-                    .unwrap_or_else(|| batches.rollback());
+                self.undo = match self.batches().has(Undo::BlindRollback) {
+                    true => Undo::BlindRollback,
+                    false => Undo::Rollback,
+                };
             }
             State::ReadStatus => self.sql = self.status_query(),
             _ => {}
         }
-        let Self { batches, sql, .. } = self;
+        let Self {
+            batches, sql, undo, ..
+        } = self;
         let batches = || batches.as_deref().expect(CONNECTED);
         let (purpose, sql) = match &mut self.state {
             State::Connect | State::Pause(..) => return Step::Connect,
@@ -291,8 +299,8 @@ impl<'a> Machine<'a> {
             State::Begin | State::Probe => (Purpose::Begin, batches().begin()),
             State::Commit => (Purpose::Commit, batches().commit()),
             State::CommitAgain => (Purpose::CommitAgain, batches().commit()),
-            State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, &**sql),
-            State::RollbackAgain { .. } => (Purpose::RollbackAgain, &**sql),
+            State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, batches().undo(*undo)),
+            State::RollbackAgain { .. } => (Purpose::RollbackAgain, batches().undo(*undo)),
             State::Ask => (Purpose::Ask, self.dialect.asks_whether_undone()),
             State::Contain => (Purpose::Contain, &**sql),
         };
@@ -411,12 +419,11 @@ impl<'a> Machine<'a> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        self.state = match (phase, self.batches().undo_failed_begin()) {
-            (Phase::Begin, Some(restoration)) if restoration.is_empty() => {
-                return self.decide_after_rollback(false);
-            }
-            _ => State::Rollback,
-        };
+        let undo = self.how_to_undo();
+        if undo == Undo::FailedBegin && self.batches().undo(undo).is_empty() {
+            return self.decide_after_rollback(false);
+        }
+        self.state = State::Rollback;
     }
 
     /// A nested operation found that the server had dropped the transaction around it.

@@ -170,7 +170,7 @@ async fn start<'a, H: Hold, E: OperationError>(
     let start = Start::join(key, base, machine.retries_left());
     let needs = dialect.session_needs(&call.settings, call.config.defaults());
     let before = <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await?;
-    let batches = call.batches::<E>(dialect, &start, before, entry)?;
+    let batches = call.batches::<E>(machine, dialect, &start, before, entry)?;
     machine.connected(start, batches);
     Ok(base)
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use dbop_core::TransactionId;
 use dbop_core::{
     Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
-    Ledger, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings, Start,
-    StopReason, Subject, Terms, Verified,
+    Ledger, Machine, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings,
+    Start, StopReason, Subject, Terms, Verified,
 };
 use diesel::QueryResult;
 use diesel::connection::{InstrumentationEvent, TransactionDepthChange, TransactionManagerStatus};
@@ -78,18 +78,22 @@ impl<'a> Call<'a> {
         Ok(terms)
     }
 
-    /// The SQL of the operation.
+    /// The SQL of the operation on a connection.
     ///
     /// # Errors
     ///
     /// If a setting is not valid or not supported.
     pub fn batches<E: OperationError>(
         &self,
+        machine: &mut Machine<'a>,
         dialect: Dialect,
         start: &Start,
         before: SessionBefore,
         entry: Option<&Entry<'_>>,
     ) -> Result<Cow<'a, Batches>, E> {
+        if let Some(batches) = machine.spare_batches(start, before) {
+            return Ok(batches);
+        }
         let batches = self
             .config
             .batches(dialect, start, &self.settings, before)

@@ -151,7 +151,7 @@ fn start<'a, H: Hold, E: OperationError>(
     let start = Start::join(key, base, machine.retries_left());
     let needs = dialect.session_needs(&call.settings, call.config.defaults());
     let before = BackendOf::<H>::session_before(conn, needs)?;
-    let batches = call.batches::<E>(dialect, &start, before, entry)?;
+    let batches = call.batches::<E>(machine, dialect, &start, before, entry)?;
     machine.connected(start, batches);
     Ok(base)
 }

@@ -41,7 +41,7 @@ fn texts(batches: &Batches) -> (&str, &str, String) {
     (
         batches.begin(),
         batches.commit(),
-        batches.rollback().into_owned(),
+        batches.undo(Undo::Rollback).to_owned(),
     )
 }
 
@@ -119,8 +119,8 @@ fn mysql() {
         )
     );
     assert!(
-        set.blind_rollback()
-            .is_some_and(|sql| sql.starts_with("ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION"))
+        set.undo(Undo::BlindRollback)
+            .starts_with("ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION")
     );
     let nested = batches(Dialect::Mysql, NESTED, timeouts());
     assert!(nested.begin().starts_with("SET @dbop_lock_1="));
@@ -132,7 +132,7 @@ fn mysql() {
     );
     assert!(
         nested
-            .rollback()
+            .undo(Undo::Rollback)
             .starts_with("SET SESSION innodb_lock_wait_timeout=@dbop_lock_1")
     );
 }

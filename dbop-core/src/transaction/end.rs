@@ -6,6 +6,7 @@ use super::{
     Aftermath, Answer, CONNECTED, Done, Failure, FailureAnswer, Machine, Outcome, Phase, State,
     StopReason,
 };
+use crate::dialect::Undo;
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::scope::Lost;
@@ -49,10 +50,10 @@ impl Machine<'_> {
             return self.connection_gone();
         }
         let is_lost = fault.class() == FaultClass::TransactionLost;
-        if self.checked_rollback().is_some() {
+        if self.is_checked() {
             // Lost, or the check itself is not understood.
             self.state = State::RollbackAgain { gone: is_lost };
-        } else if is_lost && self.batches().blind_rollback().is_some() {
+        } else if is_lost && self.batches().has(Undo::BlindRollback) {
             self.state = State::RollbackAgain { gone: true };
         } else if is_lost {
             self.decide_after_rollback(true);
@@ -327,22 +328,25 @@ impl Machine<'_> {
     }
 
     /// How the current attempt is rolled back.
-    pub(super) fn rollback(&self) -> Cow<'static, str> {
-        let batches = self.batches();
+    pub(super) fn how_to_undo(&self) -> Undo {
         let in_begin = self.failure.is_some_and(|f| f.phase == Phase::Begin);
-        let undo_failed_begin = batches.undo_failed_begin().filter(|_| in_begin);
-        let blind = batches.blind_rollback().filter(|_| self.need_not_check());
-        undo_failed_begin
-            .or(blind)
-            .or_else(|| self.checked_rollback())
-            .unwrap_or_else(|| batches.rollback())
+        let batches = self.batches();
+        if in_begin && batches.has(Undo::FailedBegin) {
+            Undo::FailedBegin
+        } else if self.need_not_check() && batches.has(Undo::BlindRollback) {
+            Undo::BlindRollback
+        } else if self.is_checked() {
+            Undo::CheckedRollback
+        } else {
+            Undo::Rollback
+        }
     }
 
-    /// For where the body can have ended the transaction unseen.
-    fn checked_rollback(&self) -> Option<Cow<'static, str>> {
+    /// Whether the body can have ended the transaction unseen, and the ROLLBACK looks.
+    fn is_checked(&self) -> bool {
         let in_body = self.failure.is_some_and(|f| f.phase == Phase::Body);
         let in_doubt = in_body && !self.ended_by_body && self.lost().is_none();
-        self.batches().checked_rollback().filter(|_| in_doubt)
+        in_doubt && self.batches().has(Undo::CheckedRollback)
     }
 
     pub(super) fn lost(&self) -> Option<Lost> {

@@ -10,9 +10,22 @@ use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
 use crate::scope::Runs;
-use crate::{Batches, Dialect, Fault, FaultClass, Level};
+use crate::{Batches, Dialect, Fault, FaultClass, Level, SessionBefore};
 
 impl<'a> Machine<'a> {
+    /// The batches for the connection before, if they are right for the new one, too: their text is
+    /// made once, not for each attempt.
+    pub fn spare_batches(
+        &mut self,
+        start: &Start,
+        before: SessionBefore,
+    ) -> Option<Cow<'a, Batches>> {
+        let are_right = |batches: &Cow<'_, Batches>| {
+            start.is_outermost() && batches.level() == start.level() && batches.before() == before
+        };
+        self.spare_batches.take().filter(are_right)
+    }
+
     /// There is a connection. `batches` are for where the operation stands on it.
     pub fn connected(&mut self, start: Start, batches: Cow<'a, Batches>) {
         if batches.begins_immediate() {
@@ -135,8 +148,9 @@ impl<'a> Machine<'a> {
         self.state = match (pause.connection, after) {
             (Handling::GiveBack | Handling::Discard, _) => {
                 self.spare = self.retries_left();
+                let batches = self.batches.take();
+                self.spare_batches = batches.filter(|_| !self.is_nested());
                 self.membership = None;
-                self.batches = None;
                 State::Connect
             }
             (_, AfterPause::Begin) => State::Begin,
