@@ -218,7 +218,7 @@ mod from_closure {
 mod from_deadpool {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::mysql::Conn as Unpooled;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
@@ -252,11 +252,12 @@ mod from_deadpool {
     mod fresh_any;
     mod fresh_connecting;
     mod fresh_galera;
+    mod fresh_leaks;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
     mod fresh_steps;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 
@@ -269,7 +270,7 @@ mod from_deadpool {
 mod from_bb8 {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::mysql::Conn as Unpooled;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
@@ -303,11 +304,12 @@ mod from_bb8 {
     mod fresh_any;
     mod fresh_connecting;
     mod fresh_galera;
+    mod fresh_leaks;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
     mod fresh_steps;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 

@@ -230,7 +230,7 @@ mod from_closure {
 mod from_deadpool {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::postgres::Conn as Unpooled;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
@@ -263,12 +263,13 @@ mod from_deadpool {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_leaks;
     mod fresh_pool;
     mod fresh_postgres;
     mod fresh_server;
     mod fresh_server_pool;
     mod fresh_steps;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 
@@ -281,7 +282,7 @@ mod from_deadpool {
 mod from_bb8 {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::postgres::Conn as Unpooled;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
@@ -314,12 +315,13 @@ mod from_bb8 {
 
     mod fresh_any;
     mod fresh_connecting;
+    mod fresh_leaks;
     mod fresh_pool;
     mod fresh_postgres;
     mod fresh_server;
     mod fresh_server_pool;
     mod fresh_steps;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 

@@ -166,12 +166,13 @@ mod from_closure {
 mod from_deadpool {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
     use dbop_tests::asynchronous::sqlite::Conn as Unpooled;
-    use dbop_tests::sqlite::Bed;
+    use dbop_tests::sqlite::{self as backend, Bed};
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::SimpleAsyncConnection as SimpleConnection;
     use diesel_async::pooled_connection::deadpool;
 
     type Pool = deadpool::Pool<Unpooled>;
@@ -182,8 +183,9 @@ mod from_deadpool {
     }
 
     mod fresh_any;
+    mod fresh_leaks;
     mod fresh_pool;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 
@@ -196,12 +198,13 @@ mod from_deadpool {
 mod from_bb8 {
     use std::time::Duration;
 
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Operation, Runner};
     use dbop_tests::TestPool as _;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, caught, depth};
     use dbop_tests::asynchronous::sqlite::Conn as Unpooled;
-    use dbop_tests::sqlite::Bed;
+    use dbop_tests::sqlite::{self as backend, Bed};
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
+    use diesel_async::SimpleAsyncConnection as SimpleConnection;
     use diesel_async::pooled_connection::bb8;
 
     type Pool = bb8::Pool<Unpooled>;
@@ -212,8 +215,9 @@ mod from_bb8 {
     }
 
     mod fresh_any;
+    mod fresh_leaks;
     mod fresh_pool;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
 

@@ -157,7 +157,7 @@ mod from_closure {
 mod from_r2d2 {
     use std::time::Duration;
 
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Operation, Runner};
     use dbop_tests::mysql::{self as backend, Bed, PooledConn as Conn};
     use dbop_tests::{TestPool as _, caught, depth};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
@@ -188,10 +188,11 @@ mod from_r2d2 {
     mod fresh_any;
     mod fresh_connecting;
     mod fresh_galera;
+    mod fresh_leaks;
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
     mod fresh_steps;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }

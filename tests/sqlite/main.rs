@@ -120,12 +120,12 @@ mod from_closure {
 mod from_r2d2 {
     use std::time::Duration;
 
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Operation, Runner};
     use dbop_tests::sqlite::{self as backend, Bed, PooledConn as Conn};
     use dbop_tests::{TestPool as _, caught, depth};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
-    use diesel::RunQueryDsl;
-    use diesel::r2d2;
+    use diesel::connection::SimpleConnection;
+    use diesel::{RunQueryDsl, r2d2};
 
     type Pool = r2d2::Pool<r2d2::ConnectionManager<backend::Conn>>;
 
@@ -134,7 +134,8 @@ mod from_r2d2 {
     }
 
     mod fresh_any;
+    mod fresh_leaks;
     mod fresh_pool;
-    #[expect(dead_code, reason = "some of it is for other scenarios")]
+    mod leaks_session;
     mod money;
 }
