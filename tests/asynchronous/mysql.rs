@@ -256,6 +256,7 @@ mod from_deadpool {
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
+    mod fresh_settings;
     mod fresh_steps;
     mod leaks_session;
     mod money;
@@ -308,6 +309,7 @@ mod from_bb8 {
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
+    mod fresh_settings;
     mod fresh_steps;
     mod leaks_session;
     mod money;

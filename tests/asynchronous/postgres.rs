@@ -268,6 +268,7 @@ mod from_deadpool {
     mod fresh_postgres;
     mod fresh_server;
     mod fresh_server_pool;
+    mod fresh_settings;
     mod fresh_steps;
     mod leaks_session;
     mod money;
@@ -320,6 +321,7 @@ mod from_bb8 {
     mod fresh_postgres;
     mod fresh_server;
     mod fresh_server_pool;
+    mod fresh_settings;
     mod fresh_steps;
     mod leaks_session;
     mod money;

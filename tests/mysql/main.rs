@@ -192,6 +192,7 @@ mod from_r2d2 {
     mod fresh_pool;
     mod fresh_server;
     mod fresh_server_pool;
+    mod fresh_settings;
     mod fresh_steps;
     mod leaks_session;
     mod money;

@@ -191,6 +191,28 @@ async fn deferrable_takes_read_only_and_serializable_and_postgresql() {
 }
 
 #[scenario]
+async fn deferrable_with_best_effort_is_logged_where_it_is_not_there() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    for in_savepoint in [false, true] {
+        let log = Capture::new();
+        let runner = Runner::default().with_logger(log.clone());
+        let bodies = AtomicU32::new(0);
+        let operation = runner
+            .operation("asks")
+            .isolation(IsolationLevel::Serializable)
+            .read_only()
+            .deferrable()
+            .best_effort();
+        let result = read(&mut conn, operation, in_savepoint, &bodies).await;
+        assert_eq!(result, Ok(100));
+        let is_there = BACKEND == 0 && !in_savepoint;
+        let is_skipped = skipped(&log).iter().any(|setting| setting == "deferrable");
+        assert_eq!(is_skipped, !is_there, "{:?}", skipped(&log));
+    }
+}
+
+#[scenario]
 async fn defaults_that_do_not_apply_are_skipped_in_silence() {
     let bed = Bed::new();
     let mut conn = bed.connect();

@@ -189,6 +189,14 @@ async fn timeouts_that_cannot_be_meant_are_refused_before_the_operation_begins()
             runner.operation("lock").lock_timeout(bad),
             runner.operation("statement").statement_timeout(bad),
             runner.operation("lenient").lock_timeout(bad).best_effort(),
+            runner
+                .clone()
+                .with_default_lock_timeout(bad)
+                .operation("lock"),
+            runner
+                .clone()
+                .with_default_statement_timeout(bad)
+                .operation("statement"),
         ] {
             let result: QueryResult<usize> = operation
                 .run(&mut conn, async |conn: &mut Conn| {
@@ -224,6 +232,20 @@ async fn the_longest_and_the_shortest_timeouts_are_accepted() {
             .run(&mut conn, async |conn: &mut Conn| set(conn, 1, 1).await)
             .await;
         assert_eq!(result, Ok(1));
+        if !backend::STATEMENT_TIMEOUT {
+            continue;
+        }
+        let result: QueryResult<()> = runner
+            .operation("patient")
+            .statement_timeout(good)
+            .run(&mut conn, async |_: &mut Conn| Ok(()))
+            .await;
+        // The shortest one can be too short for anything.
+        if good > Duration::from_secs(1) {
+            assert_eq!(result, Ok(()));
+        }
+        let own = result.as_ref().err().and_then(Error::dbop_error);
+        assert!(own.is_none_or(|own| !own.is_invalid_setting()), "{own:?}");
     }
 }
 
