@@ -544,3 +544,47 @@ fn sqlite_commits_again_alone() {
     );
     assert_eq!(done.attempts, 1);
 }
+
+/// A machine whose first connection was lost in BEGIN, and which waits for another one.
+fn at_its_second_connection() -> Machine<'static> {
+    let terms = Terms {
+        fresh_connections: true,
+        ..Terms::default()
+    };
+    let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), terms);
+    assert!(matches!(machine.step(), Step::Connect));
+    let start = Start::join(new_key(), 0, machine.retries_left());
+    let batches = Batches::new(
+        Dialect::Postgres,
+        Level::Transaction,
+        &Settings::default(),
+        &Defaults::NONE,
+        SessionBefore::default(),
+    );
+    machine.connected(start, Cow::Owned(batches.expect("valid settings")));
+    assert!(matches!(machine.step(), Step::Batch(_)));
+    machine.batch_done(Err(Fault::from_class(
+        Dialect::Postgres,
+        FaultClass::ConnectionLost,
+    )));
+    loop {
+        if let Step::Connect = machine.step() {
+            return machine;
+        }
+    }
+}
+
+#[test]
+fn the_text_goes_along_to_a_connection_like_the_one_before() {
+    let before = SessionBefore::default();
+    let other = SessionBefore {
+        busy_timeout: 17,
+        ..before
+    };
+    for (depth, session, expected) in [(0, before, true), (0, other, false), (1, before, false)] {
+        let mut machine = at_its_second_connection();
+        let start = Start::join(new_key(), depth, 5);
+        let spare = machine.spare_batches(&start, session);
+        assert_eq!(spare.is_some(), expected, "{depth} {session:?}");
+    }
+}
