@@ -7,11 +7,11 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel_async::{Advice, Jitter, OperationError, RetryPolicy, Runner};
-use dbop_tests::Capture;
+use dbop_diesel_async::{Jitter, RetryPolicy, Runner};
 use dbop_tests::asynchronous::{
     Moment, Trace, depth, dropped_after, dropped_when, is_broken, refuses,
 };
+use dbop_tests::{Again, Capture};
 use diesel::QueryResult;
 use diesel::result::Error;
 use diesel_async::AsyncConnection as _;
@@ -209,26 +209,6 @@ fn a_run_that_was_never_polled_has_done_nothing() {
         assert_eq!(result, Ok(()));
         assert_eq!(bed.balances(), [(1, 90), (2, 104), (3, 106)]);
     });
-}
-
-/// Wants to be tried again.
-#[derive(Debug)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
 }
 
 #[test]

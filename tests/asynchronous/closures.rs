@@ -10,7 +10,8 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use dbop_diesel_async::{Advice, Connection, OperationError, RetryPolicy, Runner};
+use dbop_diesel_async::{Connection, RetryPolicy, Runner};
+use dbop_tests::Again;
 use dbop_tests::asynchronous::http;
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -20,26 +21,6 @@ use diesel_async::pooled_connection::{bb8, deadpool};
 use super::money::{add, balance, share_out};
 use super::pools::Pool;
 use super::{Bed, Conn, run};
-
-/// An error that is tried again, so that a closure is used more than once.
-#[derive(Debug, PartialEq)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(error: Error) -> Self {
-        panic!("no database error was expected: {error}")
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 fn thrice() -> Runner {
     let policy = RetryPolicy::new().with_max_retries(2);

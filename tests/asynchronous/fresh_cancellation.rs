@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dbop_diesel_async::{Advice, Jitter, OperationError, RetryPolicy, Runner, Source};
+use dbop_diesel_async::{Jitter, RetryPolicy, Runner, Source};
 use dbop_tests::asynchronous::sources::closure;
 use dbop_tests::asynchronous::{Moment, Trace, depth, dropped_after, dropped_when, eventually};
-use dbop_tests::{Capture, TestPool};
+use dbop_tests::{Again, Capture, TestPool};
 use diesel::QueryResult;
-use diesel::result::Error;
 use diesel_async::AsyncConnection as _;
 use diesel_async::pooled_connection::{bb8, deadpool, mobc};
 use log::Level;
@@ -173,26 +172,6 @@ pub(super) async fn usable<S: Watched>(source: &S) -> QueryResult<u32> {
     let open = depth(&mut conn).expect("a healthy one");
     balance(&mut conn, 1).await?;
     Ok(open)
-}
-
-/// Wants to be tried again.
-#[derive(Debug)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
 }
 
 #[test]

@@ -6,36 +6,16 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel_async::{Advice, Connection, OperationError, RetryPolicy, Runner};
+use dbop_diesel_async::{Connection, RetryPolicy, Runner};
+use dbop_tests::Again;
 use dbop_tests::asynchronous::depth;
 use diesel::QueryResult;
-use diesel::result::Error;
 use diesel_async::pooled_connection::{bb8, deadpool};
 use tokio::sync::Barrier;
 
 use super::money::{add, balance};
 use super::pools::Pool;
 use super::{Bed, Conn, Db, run};
-
-/// Always wants to be tried again.
-#[derive(Debug)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(error: Error) -> Self {
-        panic!("no database error was expected: {error}")
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 const NO_DELAY: RetryPolicy = RetryPolicy::new().with_initial_delay(Duration::ZERO);
 

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant as RealInstant};
 
-use dbop_diesel_async::{Advice, Jitter, OperationError, RetryPolicy, Runner, StopReason};
-use diesel::result::Error;
+use dbop_diesel_async::{Jitter, RetryPolicy, Runner, StopReason};
+use dbop_tests::Again;
 use diesel_async::SimpleAsyncConnection as _;
 use tokio::time::Instant;
 
@@ -18,26 +18,6 @@ pub(super) const POLICY: RetryPolicy = RetryPolicy::new()
     .with_max_delay(Duration::from_secs(500))
     .with_jitter(Jitter::None);
 const DELAYS: [u64; 5] = [100, 200, 400, 500, 500];
-
-/// Always wants to be tried again.
-#[derive(Debug)]
-pub(super) struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 /// Tokio's timer rounds every sleep up to its next millisecond.
 pub(super) fn is_about(duration: Duration, seconds: u64) -> bool {

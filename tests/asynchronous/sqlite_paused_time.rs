@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel_async::Runner;
+use dbop_tests::Again;
 use dbop_tests::asynchronous::refuses;
 use tokio::time::{Instant, timeout};
 
 use super::money::share_out;
-use super::paused_time::{Again, POLICY, is_about};
+use super::paused_time::{POLICY, is_about};
 use super::{Bed, Conn};
 
 #[tokio::test(start_paused = true)]

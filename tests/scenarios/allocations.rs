@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use dbop_diesel::{Advice, BeginMode, Clock, Dialect, Jitter, OperationError, RetryPolicy};
-use dbop_tests::{Silent, TestPool as _};
+use dbop_diesel::{BeginMode, Clock, Dialect, Jitter, RetryPolicy};
+use dbop_tests::{Again, Silent, TestPool as _};
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
-use diesel::result::Error;
 
 use super::cost::{bare, bare_steps, steps_with_dbop, with_dbop};
 use super::{Bed, Conn, Operation, Runner, backend};
@@ -33,26 +32,6 @@ fn none_that_diesel_does_not_make() {
         actual <= expected,
         "with steps: {actual}, Diesel {expected}"
     );
-}
-
-/// Wants to be tried again.
-#[derive(Debug)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
 }
 
 /// On which no time passes.

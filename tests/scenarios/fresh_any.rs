@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Advice, OperationError, Outcome, Report, RetryPolicy, StopReason};
-use dbop_tests::InstantClock;
+use dbop_diesel::{Outcome, Report, RetryPolicy, StopReason};
+use dbop_tests::{Again, InstantClock};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -11,26 +11,6 @@ use super::money::{add, set};
 use super::{Bed, Conn, Runner, caught, depth, helper, scenario, source};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
-
-/// Wants to be tried again.
-#[derive(Debug, PartialEq)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 #[scenario]
 async fn done_operations_are_kept_and_undone_ones_are_not() {

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Advice, FaultClass, OperationError, Outcome, Report, StopReason};
-use dbop_tests::{Capture, InstantClock};
+use dbop_diesel::{FaultClass, OperationError as _, Outcome, Report, StopReason};
+use dbop_tests::{Again, Capture, InstantClock};
 use diesel::QueryResult;
 use diesel::result::{ConnectionError, Error};
 
@@ -14,26 +14,6 @@ use super::{
 };
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
-
-/// Wants to be tried again.
-#[derive(Debug, PartialEq)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 /// To connect anew costs more than to wait.
 #[scenario]

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{
-    Advice, FaultClass, Jitter, OperationError, Outcome, Report, RetryPolicy, StopReason,
+    FaultClass, Jitter, OperationError as _, Outcome, Report, RetryPolicy, StopReason,
 };
-use dbop_tests::{Capture, InstantClock, Meanwhile, TestPool as _, eventually};
+use dbop_tests::{Again, Capture, InstantClock, Meanwhile, TestPool as _, eventually};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -16,26 +16,6 @@ use super::money::{add, set};
 use super::{Bed, Conn, Pool, Runner, caught, depth, scenario};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Wants to be tried again.
-#[derive(Debug, PartialEq)]
-struct Again;
-
-impl From<Error> for Again {
-    fn from(_: Error) -> Self {
-        Self
-    }
-}
-
-impl OperationError for Again {
-    fn diesel_error(&self) -> Option<&Error> {
-        None
-    }
-
-    fn advice(&self) -> Advice {
-        Advice::Retry
-    }
-}
 
 /// Tries again after exactly this delay.
 fn policy(delay: Duration) -> RetryPolicy {

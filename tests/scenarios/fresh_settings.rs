@@ -55,7 +55,6 @@ async fn a_fresh_connection_has_all_of_them() {
         .run_on_report(&pool, async |conn: &mut Conn| {
             let id = session_id(conn).await;
             let attempt = sessions.add(id);
-            let attempt = usize::try_from(attempt).expect("a few");
             assert_in_force(&session(conn).await, attempt);
             conn.batch_execute("SAVEPOINT before_the_write").await?;
             let written: QueryResult<usize> = add(conn, 1, 10).await;

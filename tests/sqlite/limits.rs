@@ -49,21 +49,21 @@ fn execute(conn: &mut Conn, sql: &str) -> QueryResult<usize> {
 
 /// Whether the body hides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    WithIt,
-    WithAnErrorOfItsOwn,
-    WithOk,
+enum EndsWith {
+    It,
+    AnotherError,
+    Ok,
 }
 
 /// Writes, and then something large.
-fn write(conn: &mut Conn, large: &str, ends: Ends) -> Report<(), Error> {
+fn write(conn: &mut Conn, large: &str, ends: EndsWith) -> Report<(), Error> {
     Runner::default().run_report(conn, |conn| {
         execute(conn, "UPDATE accounts SET balance = 7 WHERE id = 1")?;
         let written = execute(conn, large);
         match ends {
-            Ends::WithIt => written.map(|_| ()),
-            Ends::WithAnErrorOfItsOwn => Err(Error::NotFound),
-            Ends::WithOk => Ok(()),
+            EndsWith::It => written.map(|_| ()),
+            EndsWith::AnotherError => Err(Error::NotFound),
+            EndsWith::Ok => Ok(()),
         }
     })
 }
@@ -101,14 +101,14 @@ fn out_of_memory_it_is_undone() {
         return;
     }
     let large = "INSERT INTO accounts VALUES (4, randomblob(20000000))";
-    for ends in [Ends::WithIt, Ends::WithAnErrorOfItsOwn, Ends::WithOk] {
+    for ends in [EndsWith::It, EndsWith::AnotherError, EndsWith::Ok] {
         for bed in beds() {
             let mut conn = bed.connect();
             conn.batch_execute("PRAGMA hard_heap_limit = 10000000")
                 .expect("a limit");
             let report = write(&mut conn, large, ends);
             match ends {
-                Ends::WithIt => assert_undone(&report, 7),
+                EndsWith::It => assert_undone(&report, 7),
                 _ => assert_unknown(&report),
             }
             assert_eq!(bed.balances(), UNTOUCHED, "{ends:?}");
@@ -123,14 +123,14 @@ fn after_an_input_output_error_it_is_undone() {
         return;
     }
     let large = "INSERT INTO accounts VALUES (4, randomblob(200000))";
-    for ends in [Ends::WithIt, Ends::WithAnErrorOfItsOwn, Ends::WithOk] {
+    for ends in [EndsWith::It, EndsWith::AnotherError, EndsWith::Ok] {
         for bed in beds() {
             let mut conn = bed.connect();
             // So it does not wait for COMMIT.
             conn.batch_execute("PRAGMA cache_size = 5").expect("a size");
             let report = write(&mut conn, large, ends);
             match ends {
-                Ends::WithIt => assert_undone(&report, 10),
+                EndsWith::It => assert_undone(&report, 10),
                 _ => assert_unknown(&report),
             }
             assert_eq!(bed.balances(), UNTOUCHED, "{ends:?}");
@@ -148,7 +148,7 @@ fn after_an_input_output_error_at_commit_it_is_undone() {
     let large = "INSERT INTO accounts VALUES (4, randomblob(200000))";
     for bed in beds() {
         let mut conn = bed.connect();
-        let report = write(&mut conn, large, Ends::WithOk);
+        let report = write(&mut conn, large, EndsWith::Ok);
         assert_undone(&report, 10);
         assert_eq!(bed.balances(), UNTOUCHED);
         assert_usable(&mut conn, &bed);

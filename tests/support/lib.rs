@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+pub use again::Again;
 pub use blocking::blocking;
 pub use capture::{Capture, Captured};
 pub use clock::InstantClock;
@@ -16,6 +17,7 @@ pub use sources::{TestPool, closure};
 pub use together::together;
 pub use watch::{Deep, caught, deep, depth, global_records, is_test_transaction};
 
+mod again;
 pub mod asynchronous;
 mod blocking;
 mod capture;
