@@ -31,6 +31,15 @@ const ENDINGS: [(&str, &str, Outcome); 2] = [
     ),
 ];
 
+/// What comes after the end of the transaction, and what is known then.
+const AFTERWARDS: [(&str, Outcome); 2] = [
+    (
+        "UPDATE accounts SET balance = 7 WHERE id = 3",
+        Outcome::Unknown,
+    ),
+    ("SELECT 1", Outcome::Undone),
+];
+
 /// It is the error of SQLite, or dbop's own with that, or that of a step, as its source.
 fn assert_says(error: &Error, says: &str, outcome: Outcome) {
     let said = match error.dbop_error() {
@@ -371,13 +380,7 @@ async fn a_step_after_the_end_of_the_transaction_does_not_make_it_undone() {
 /// transaction. What it looks like then is not called undone.
 #[scenario]
 async fn what_a_body_writes_after_the_end_is_not_called_undone() {
-    for (after, outcome) in [
-        (
-            "UPDATE accounts SET balance = 7 WHERE id = 3",
-            Outcome::Unknown,
-        ),
-        ("SELECT 1", Outcome::Undone),
-    ] {
+    for (after, outcome) in AFTERWARDS {
         let bed = Bed::new();
         let mut conn = connect(&bed).await;
         let report = Runner::default()
@@ -406,13 +409,7 @@ async fn what_a_body_writes_after_the_end_is_not_called_undone() {
 /// The same in a step.
 #[scenario]
 async fn what_a_step_writes_after_the_end_is_not_called_undone() {
-    for (after, outcome) in [
-        (
-            "UPDATE accounts SET balance = 7 WHERE id = 3",
-            Outcome::Unknown,
-        ),
-        ("SELECT 1", Outcome::Undone),
-    ] {
+    for (after, outcome) in AFTERWARDS {
         let bed = Bed::new();
         let mut conn = connect(&bed).await;
         let runner = Runner::default();
