@@ -61,6 +61,8 @@ pub(super) struct Values {
     deadline: Option<u64>,
     pub(super) read_only: bool,
     isolation: IsolationLevel,
+    /// What the transaction has, which on MySQL is not what the session shows.
+    pub(super) transaction_isolation: IsolationLevel,
     deferrable: bool,
     /// SQLite: it has the write lock from the beginning. `None`: who knows.
     pub(super) write_lock: Option<bool>,
@@ -124,6 +126,7 @@ impl Before {
             deadline: None,
             read_only: self.read_only,
             isolation: self.isolation,
+            transaction_isolation: self.isolation,
             deferrable: self.deferrable,
             write_lock: None,
         }
@@ -215,6 +218,11 @@ impl Values {
             Some(own) => own,
             None => self.isolation.max(weakest),
         };
+        let transaction_isolation = match ask.isolation {
+            _ if place.in_transaction => self.transaction_isolation,
+            Some(own) => own,
+            None => isolation,
+        };
         let mode = match read_only {
             true => BeginMode::Deferred,
             false => BeginMode::Immediate,
@@ -227,6 +235,7 @@ impl Values {
             deadline,
             read_only,
             isolation,
+            transaction_isolation,
             deferrable: self.deferrable || ask.deferrable && !place.in_transaction,
             write_lock: (!place.in_transaction).then_some(locked),
         }

@@ -7,14 +7,16 @@ use std::sync::{Mutex, PoisonError};
 
 use dbop_diesel::RetryPolicy;
 use dbop_tests::session::{Server, Session};
-use dbop_tests::{InstantClock, Opponent};
+use dbop_tests::{InstantClock, Opponent, Word};
 use diesel::result::Error;
+use diesel::sql_query;
 
+use super::backend;
 use super::leaks_model::{Before, Place, Standard, Values};
 use super::leaks_plans::{Case, Cases, DEPTH, End, Order, Plan};
 use super::leaks_session::{Trouble, session};
 use super::money::{add, insert};
-use super::{Bed, Conn, Connection as _, Deep, Runner, SimpleConnection as _, backend};
+use super::{Bed, Conn, Connection as _, Deep, RunQueryDsl as _, Runner, SimpleConnection as _};
 use super::{caught, deep, helper, scenario};
 
 /// What the operations of a case have in common.
@@ -49,10 +51,27 @@ fn holds_write_lock(opponent: &Opponent) -> bool {
     opponent.finish().is_err()
 }
 
+/// The isolation level of the transaction on MySQL. MariaDB does not tell without a delay.
+#[helper]
+async fn transaction_isolation(conn: &mut Conn) -> String {
+    let level = "SELECT isolation_level AS s \
+                 FROM performance_schema.events_transactions_current \
+                 WHERE thread_id = ps_current_thread_id() AND state = 'ACTIVE'";
+    let level: Word = sql_query(level).get_result(conn).await.expect("an answer");
+    level.s
+}
+
 /// Compares what should be in force in a body with what is.
 #[helper]
 async fn check(conn: &mut Conn, world: &World, plan: &Plan, values: &Values) {
-    let mut wrong = values.differences(world.server, &session(conn).await);
+    let seen = session(conn).await;
+    let mut wrong = values.differences(world.server, &seen);
+    if seen.get("max_execution_time").is_some() {
+        let level = transaction_isolation(conn).await;
+        if level != values.transaction_isolation.as_str() {
+            wrong.push(format!("the transaction is {level}"));
+        }
+    }
     match world.server {
         // The variable is that of the session; what counts is what the transaction does.
         Server::Mysql if add(conn, 3, 0).await.is_err() != values.read_only => {
