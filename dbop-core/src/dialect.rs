@@ -57,13 +57,14 @@ impl Dialect {
         }
     }
 
-    /// What fails exactly if a transaction that is gone was perhaps *not* undone: no answer has to be
-    /// read.
+    /// What fails if a transaction that is gone is known *not* to be undone as a whole: no answer has
+    /// to be read.
     ///
     /// MySQL and MariaDB: if a lock timeout does not end it. (A subquery of two rows is an error,
     /// 1242, if it is evaluated.) SQLite: if the last statement that could write has written; one
-    /// that has failed and ended the transaction has not. A read that has failed so does not count,
-    /// and the write in front of it does. (2^63 is an integer overflow.)
+    /// that has failed and ended the transaction has not. Earlier writes, and DDL, cannot be seen. A
+    /// read that has failed so does not count, and the write in front of it does. (2^63 is an integer
+    /// overflow.)
     pub(crate) const fn asks_whether_undone(self) -> &'static str {
         match self {
             Self::Mysql => {
@@ -319,6 +320,11 @@ impl Batches {
         &self.commit
     }
 
+    /// The same again, after SQLite was busy and has left the transaction open.
+    pub(crate) fn commit_again(&self) -> &str {
+        sqlite::commit_again(&self.commit)
+    }
+
     /// Whether an attempt that begins like this holds SQLite's write lock from the start.
     #[must_use]
     pub const fn begins_immediate(&self) -> bool {
@@ -416,8 +422,9 @@ fn seconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000_000)
 }
 
-/// Makes a timeout no longer than what is left.
+/// Makes a timeout no longer than what is left, but never zero, which would mean "no limit".
 fn limit(timeout: &mut Option<Timeout>, left: Duration) {
+    let left = left.max(Duration::from_millis(1));
     *timeout = Some(match *timeout {
         Some(Timeout::Exact(asked)) => Timeout::Exact(asked.min(left)),
         Some(Timeout::AtMost(default)) => Timeout::AtMost(default.min(left)),

@@ -432,3 +432,53 @@ async fn what_a_step_writes_after_the_end_is_not_called_undone() {
         assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, now)]);
     }
 }
+
+/// Diesel's own SAVEPOINT begins a transaction where there is none any more, and its ROLLBACK TO leaves
+/// that open: it is not the operation's, and is not committed for it.
+#[scenario]
+async fn a_transaction_that_a_savepoint_has_begun_after_the_end_is_not_committed() {
+    let bed = Bed::new();
+    let mut conn = connect(&bed).await;
+    let report = Runner::default()
+        .operation("go on")
+        .fallback(())
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            add(conn, 1, 10).await?;
+            execute(conn, ENDINGS[1].0).await.expect_err("a full disk");
+            let nested: QueryResult<()> = conn
+                .transaction(async |_: &mut Conn| Err(Error::RollbackTransaction))
+                .await;
+            assert_eq!(nested, Err(Error::RollbackTransaction));
+            add(conn, 2, 10).await?;
+            QueryResult::Ok(())
+        })
+        .await;
+    let error = report.result.expect_err("half of it is gone");
+    let own = error.dbop_error().expect("dbop's own");
+    assert!(own.is_outcome_unknown(), "{own}");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!(bed.balances(), UNTOUCHED);
+    let next: QueryResult<usize> = Runner::default()
+        .run(&mut conn, async |conn: &mut Conn| add(conn, 3, 1).await)
+        .await;
+    assert_eq!(next, Ok(1), "nothing of it is left open");
+}
+
+/// An operation that commits and begins another transaction, in SQL.
+#[scenario]
+async fn another_transaction_of_the_body_s_own_is_not_committed() {
+    let bed = Bed::new();
+    let mut conn = connect(&bed).await;
+    let report = Runner::default()
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            add(conn, 1, 10).await?;
+            conn.batch_execute("COMMIT; BEGIN").await?;
+            add(conn, 2, 10).await
+        })
+        .await;
+    let error = report.result.expect_err("nobody knows");
+    let own = error.dbop_error().expect("dbop's own");
+    assert!(own.is_outcome_unknown(), "{own}");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
+}

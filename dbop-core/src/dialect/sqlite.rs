@@ -11,9 +11,13 @@ use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
 use crate::BeginMode;
 use crate::settings::Applied;
 
-/// The statement that opens something comes last: if the batch fails, nothing is open. But under
-/// `query_only` no write lock is given, so where one is asked for, that pragma, which does not
-/// fail, has to follow.
+/// Releases the savepoint that is in every transaction of ours: where SQLite has rolled back by
+/// itself, it is gone, and whatever transaction is open now is another one, which a SAVEPOINT of
+/// Diesel's can have opened.
+const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive; ";
+
+/// If the batch fails, nothing is open: what can fail comes before and in the BEGIN. Under
+/// `query_only` no write lock is given, so where one is asked for, that pragma has to follow.
 pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     if let Some(timeout) = applied.lock_timeout {
@@ -27,9 +31,9 @@ pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> C
     }
     match level {
         Level::Transaction => sql.push_str(match begin_mode(applied) {
-            BeginMode::Deferred => "BEGIN",
-            BeginMode::Immediate => "BEGIN IMMEDIATE",
-            BeginMode::Exclusive => "BEGIN EXCLUSIVE",
+            BeginMode::Deferred => "BEGIN; SAVEPOINT dbop_alive",
+            BeginMode::Immediate => "BEGIN IMMEDIATE; SAVEPOINT dbop_alive",
+            BeginMode::Exclusive => "BEGIN EXCLUSIVE; SAVEPOINT dbop_alive",
         }),
         Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}"),
     }
@@ -52,11 +56,13 @@ pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> 
     match level {
         // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
         Level::Transaction if applied.lock_timeout.is_some() => Cow::Owned(format!(
-            "{query_only}COMMIT; PRAGMA busy_timeout={}",
+            "{RELEASE_ALIVE}{query_only}COMMIT; PRAGMA busy_timeout={}",
             before.busy_timeout
         )),
-        Level::Transaction if query_only.is_empty() => Cow::Borrowed("COMMIT"),
-        Level::Transaction => Cow::Owned(format!("{query_only}COMMIT")),
+        Level::Transaction if query_only.is_empty() => {
+            Cow::Borrowed("RELEASE SAVEPOINT dbop_alive; COMMIT")
+        }
+        Level::Transaction => Cow::Owned(format!("{RELEASE_ALIVE}{query_only}COMMIT")),
         Level::Savepoint(depth) => {
             let mut sql = sql_with_room_for(applied);
             sql.push_str(query_only);
@@ -65,6 +71,11 @@ pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> 
             Cow::Owned(sql)
         }
     }
+}
+
+/// The same once more, after a COMMIT that was busy: all in front of it was done.
+pub(super) fn commit_again(commit: &str) -> &str {
+    commit.strip_prefix(RELEASE_ALIVE).unwrap_or(commit)
 }
 
 /// The pragmas come first: they must be restored even if the transaction is gone.

@@ -142,7 +142,11 @@ fn sqlite() {
     let plain = batches(Dialect::Sqlite, TOP, Settings::default());
     assert_eq!(
         texts(&plain),
-        ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK".into())
+        (
+            "BEGIN IMMEDIATE; SAVEPOINT dbop_alive",
+            "RELEASE SAVEPOINT dbop_alive; COMMIT",
+            "ROLLBACK".into()
+        )
     );
     assert!(plain.begins_immediate());
     let set = Settings {
@@ -153,10 +157,14 @@ fn sqlite() {
     assert_eq!(
         texts(&top),
         (
-            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; BEGIN",
-            "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
+            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; BEGIN; SAVEPOINT dbop_alive",
+            "RELEASE SAVEPOINT dbop_alive; PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
             "PRAGMA query_only=0; PRAGMA busy_timeout=250; ROLLBACK".into()
         )
+    );
+    assert_eq!(
+        top.commit_again(),
+        "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250"
     );
     assert!(!top.begins_immediate());
     let nested = batches(Dialect::Sqlite, NESTED, set);
@@ -184,7 +192,14 @@ fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
     };
     let batches =
         Batches::new(Dialect::Sqlite, TOP, &settings, &Defaults::NONE, before).expect("valid");
-    assert_eq!(texts(&batches), ("BEGIN", "COMMIT", "ROLLBACK".into()));
+    assert_eq!(
+        texts(&batches),
+        (
+            "BEGIN; SAVEPOINT dbop_alive",
+            "RELEASE SAVEPOINT dbop_alive; COMMIT",
+            "ROLLBACK".into()
+        )
+    );
 }
 
 #[test]
@@ -275,7 +290,10 @@ fn isolation_levels_are_a_part_of_the_opening_batch() {
         "SET @dbop_autocommit=@@autocommit, autocommit=0; \
          SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION; SAVEPOINT dbop_alive"
     );
-    assert_eq!(begin(Dialect::Sqlite), "BEGIN IMMEDIATE");
+    assert_eq!(
+        begin(Dialect::Sqlite),
+        "BEGIN IMMEDIATE; SAVEPOINT dbop_alive"
+    );
     let deferrable = Settings {
         read_only: true,
         deferrable: true,
@@ -321,7 +339,7 @@ fn begin_modes_are_sqlite_s() {
             Batches::new(dialect, level, &settings, &Defaults::NONE, before)
         };
         let batches = ask(Dialect::Sqlite, Level::Transaction).expect("supported");
-        assert_eq!(batches.begin(), sql);
+        assert_eq!(batches.begin(), format!("{sql}; SAVEPOINT dbop_alive"));
         assert_eq!(batches.begins_immediate(), immediate);
         for (dialect, level) in [
             (Dialect::Sqlite, Level::at_depth(1)),
