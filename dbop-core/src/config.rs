@@ -245,24 +245,24 @@ macro_rules! __operation_methods {
         /// How long a statement may wait for a lock. Defaults to the runner's default.
         ///
         /// PostgreSQL: `lock_timeout`, in milliseconds. MySQL and MariaDB:
-        /// `innodb_lock_wait_timeout`, in whole seconds. SQLite: `busy_timeout`, in milliseconds.
-        /// Rounded up. Zero, and more than 2147483647 ms, is an error when the operation is run.
+        /// `innodb_lock_wait_timeout`, in whole seconds, which is not for metadata locks. SQLite:
+        /// `busy_timeout`, in milliseconds. Rounded up. Zero, and more than 2147483647 ms, is an error when the operation is run.
         #[must_use]
         pub const fn lock_timeout(mut self, timeout: ::core::time::Duration) -> Self {
             self.settings.lock_timeout = Some(timeout);
+            self.lock_timeouts = &[];
             self
         }
 
         /// The lock timeout of each attempt: the first one has the first, and the last one is for
-        /// all that follow. Empty by default: [`lock_timeout`](Self::lock_timeout) is for all.
+        /// all that follow. None by default: [`lock_timeout`](Self::lock_timeout) is for all.
         ///
         /// For migrations and other work that must not make others wait behind it: short at first,
-        /// longer while it does not succeed. Units and limits are those of `lock_timeout`.
+        /// longer while it does not succeed. Units and limits are those of `lock_timeout`. Of the
+        /// two, the one that is called last counts; an empty list means the runner's default.
         #[must_use]
         pub const fn lock_timeouts(mut self, timeouts: &'a [::core::time::Duration]) -> Self {
-            if let Some(first) = timeouts.first() {
-                self.settings.lock_timeout = Some(*first);
-            }
+            self.settings.lock_timeout = timeouts.first().copied();
             self.lock_timeouts = timeouts;
             self
         }

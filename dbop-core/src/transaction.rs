@@ -135,6 +135,8 @@ pub struct Machine<'a> {
     hurried: bool,
     /// The settings that cannot be had, as far as nobody has been told.
     skipped: Skipped,
+    /// It has had a connection.
+    begun: bool,
     /// An attempt of unknown outcome was followed by another one.
     unsettled: bool,
     /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
@@ -239,6 +241,7 @@ impl<'a> Machine<'a> {
             late: false,
             hurried: false,
             skipped: Skipped::NONE,
+            begun: false,
             unsettled: false,
             transaction_id: None,
         }
@@ -298,7 +301,7 @@ impl<'a> Machine<'a> {
             }
             State::Begin | State::Probe => (Purpose::Begin, batches().begin()),
             State::Commit => (Purpose::Commit, batches().commit()),
-            State::CommitAgain => (Purpose::CommitAgain, batches().commit()),
+            State::CommitAgain => (Purpose::CommitAgain, batches().commit_again()),
             State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, batches().undo(*undo)),
             State::RollbackAgain { .. } => (Purpose::RollbackAgain, batches().undo(*undo)),
             State::Ask => (Purpose::Ask, self.dialect.asks_whether_undone()),

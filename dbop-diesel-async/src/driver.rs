@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use crate::connection::{clear_statement_cache, execute, status};
 use crate::hold::{Guard, Hold};
 use crate::operation::Verify;
-use crate::{Body, Clock, ConnectError, FailedAttempt, OperationError, Report, SupportedBackend};
+use crate::{Body, Clock, FailedAttempt, OperationError, Report, SupportedBackend};
 
 type BackendOf<H> = <<H as Hold>::Conn as AsyncConnectionCore>::Backend;
 
@@ -161,16 +161,28 @@ async fn start<'a, H: Hold, E: OperationError>(
             return Err(DieselError::BrokenTransactionManager.into());
         }
         hold.let_go(Handling::Discard);
-        let error = ConnectError::new(DieselError::BrokenTransactionManager);
-        let (fault, advice) = failed.in_connect(dialect, error);
-        machine.connect_failed(fault, advice);
+        failed.in_start(machine, dialect, DieselError::BrokenTransactionManager);
         return Ok(0);
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
     let needs = dialect.session_needs(&call.settings, call.config.defaults());
-    let before = <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await?;
-    let batches = call.batches::<E>(machine, dialect, &start, before, entry)?;
+    let before = match <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await {
+        Ok(before) => before,
+        Err(error) if machine.has_begun() => {
+            failed.in_start(machine, dialect, error);
+            return Ok(base);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let batches = match call.batches(machine, dialect, &start, before, entry) {
+        Ok(batches) => batches,
+        Err(error) if machine.has_begun() => {
+            failed.in_start(machine, dialect, error);
+            return Ok(base);
+        }
+        Err(error) => return Err(E::from_dbop(error)),
+    };
     machine.connected(start, batches);
     Ok(base)
 }

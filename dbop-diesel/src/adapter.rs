@@ -83,21 +83,20 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// If a setting is not valid or not supported.
-    pub fn batches<E: OperationError>(
+    pub fn batches(
         &self,
         machine: &mut Machine<'a>,
         dialect: Dialect,
         start: &Start,
         before: SessionBefore,
         entry: Option<&Entry<'_>>,
-    ) -> Result<Cow<'a, Batches>, E> {
+    ) -> Result<Cow<'a, Batches>, dbop_core::Error> {
         if let Some(batches) = machine.spare_batches(start, before) {
             return Ok(batches);
         }
         let batches = self
             .config
-            .batches(dialect, start, &self.settings, before)
-            .map_err(E::from_dbop)?;
+            .batches(dialect, start, &self.settings, before)?;
         Ok(match entry {
             Some(entry) => Cow::Owned(batches.into_owned().with_token(entry)),
             None => batches,
@@ -225,6 +224,17 @@ impl<E: OperationError> Failed<E> {
         let (fault, advice) = error.fault(dialect);
         self.keep(fault, First::Connect(error));
         (fault, advice)
+    }
+
+    /// The connection that there is is of no use.
+    pub fn in_start(
+        &mut self,
+        machine: &mut Machine<'_>,
+        dialect: Dialect,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) {
+        let (fault, advice) = self.in_connect(dialect, ConnectError::new(error));
+        machine.connect_failed(fault, advice);
     }
 
     /// What is asked about an attempt can fail too, but does not change what went wrong in it.

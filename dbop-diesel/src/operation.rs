@@ -67,7 +67,8 @@ impl<'a> Operation<'a> {
     /// operation is tried again. A look that fails is repeated as long as there are retries left.
     ///
     /// **It has a race**: a COMMIT that is held up on its way can still arrive after the look found
-    /// nothing, and the work is then done twice. [`ledger`](Self::ledger) has none.
+    /// nothing, and the work is then done twice. So a "no" is good enough for another attempt, but
+    /// if that fails, the outcome is unknown. [`ledger`](Self::ledger) has no race.
     pub const fn verify<C, E, V>(self, look: V) -> ResolvingOperation<'a, V>
     where
         V: FnOnce(&mut C) -> Result<bool, E> + Clone,

@@ -2,8 +2,11 @@
 //! it takes otherwise, and no loop without an end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use dbop_diesel::{FaultClass, OperationError as _, Outcome, Report, StopReason};
+use dbop_diesel::{
+    BeginMode, FaultClass, IsolationLevel, OperationError as _, Outcome, Report, StopReason,
+};
 use dbop_tests::{Again, Capture, InstantClock};
 use diesel::QueryResult;
 use diesel::result::{ConnectionError, Error};
@@ -122,6 +125,74 @@ async fn a_broken_connection_among_good_ones_costs_an_attempt() {
         .await;
     assert_eq!((report.result, report.attempts), (Ok(1), 2));
     assert_eq!(bed.balances()[0], (1, 1));
+}
+
+/// What is done without is told, whichever attempt gets the first good connection.
+#[scenario]
+async fn what_is_skipped_is_logged_once_also_after_a_connection_that_was_none() {
+    let bed = Bed::new();
+    let connected = AtomicU32::new(0);
+    let log = Capture::new();
+    let result: QueryResult<usize> = Runner::default()
+        .with_clock(InstantClock::new())
+        .with_logger(log.clone())
+        .operation("asks")
+        .begin_mode(BeginMode::Immediate)
+        .statement_timeout(Duration::from_secs(5))
+        .best_effort()
+        .run_on(
+            &async || {
+                let mut conn = Conn::establish(bed.url()).await?;
+                if connected.fetch_add(1, Ordering::Relaxed) < 2 {
+                    Manager::transaction_manager_status_mut(&mut conn).set_in_error();
+                }
+                Ok::<_, ConnectionError>(conn)
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    assert_eq!(result, Ok(1));
+    let records = log.records();
+    let skipped = records.iter().filter(|r| r.keys.contains_key("setting"));
+    assert_eq!(skipped.count(), 1, "{records:?}");
+}
+
+/// The source's second connection has a transaction open, in which the operation's isolation level
+/// cannot be had: that does not make the first attempt undone.
+#[scenario]
+async fn a_refusal_on_a_later_connection_does_not_hide_what_became_of_the_first() {
+    let bed = Bed::new();
+    let connected = AtomicU32::new(0);
+    let log = Capture::new();
+    let report: Report<usize, Again> = Runner::default()
+        .with_clock(InstantClock::new())
+        .with_logger(log.clone())
+        .operation("asks")
+        .isolation(IsolationLevel::Serializable)
+        .run_on_report(
+            &async || {
+                let mut conn = Conn::establish(bed.url()).await?;
+                if connected.fetch_add(1, Ordering::Relaxed) == 1 {
+                    conn.begin_test_transaction().await.expect("begun");
+                }
+                Ok::<_, ConnectionError>(conn)
+            },
+            async |conn: &mut Conn| {
+                set(conn, 1, 1).await?;
+                Manager::transaction_manager_status_mut(conn).set_in_error();
+                Err(Again)
+            },
+        )
+        .await;
+    assert!(report.result.is_err());
+    assert_eq!(
+        (report.attempts, report.stop),
+        (2, StopReason::NotRetryable)
+    );
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.failures.len(), 2);
+    assert_eq!(log.records().len(), 2, "a retry and the end");
+    assert_eq!(bed.balances(), UNTOUCHED);
 }
 
 /// The closure's error is the user's: the Diesel error inside decides, and without one nothing is

@@ -154,3 +154,19 @@ async fn a_rung_that_cannot_be_meant_is_refused_before_the_first_attempt() {
     assert_eq!(bodies.into_inner(), 0);
     assert_eq!(depth(&mut conn), Some(0));
 }
+
+#[scenario]
+async fn of_the_two_ways_to_ask_the_last_one_counts() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::new(POLICY.with_max_retries(1)).with_clock(InstantClock::new());
+    let climb = runner.operation("climb").lock_timeouts(&RUNGS);
+    let one = climb.lock_timeout(Duration::from_secs(5));
+    assert_eq!(lock_timeouts(&mut conn, one).await, [5000, 5000]);
+    let ladder = one.lock_timeouts(&RUNGS);
+    assert_eq!(lock_timeouts(&mut conn, ladder).await, [1000, 30_000]);
+    let none = ladder.lock_timeouts(&[]);
+    let plain = runner.operation("climb");
+    let expected = lock_timeouts(&mut conn, plain).await;
+    assert_eq!(lock_timeouts(&mut conn, none).await, expected);
+}

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Dialect, Jitter, Ledger, Outcome, RetryPolicy, StopReason};
-use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, Meanwhile};
+use dbop_diesel::{Dialect, Jitter, Ledger, OperationError as _, Outcome, RetryPolicy, StopReason};
+use dbop_tests::proxy::{Cut, Proxy, Until, When};
+use dbop_tests::{InstantClock, Meanwhile, blocking};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::lost_commit::{is_unknown, losing_an_answer};
-use super::money::{add, balance};
+use super::money::{add, balance, insert};
 use super::{
     Bed, Conn, Connection as _, Manager, Runner, SimpleConnection as _, TransactionManager as _,
     backend, caught, helper, scenario,
@@ -64,11 +64,14 @@ async fn the_value_is_that_of_the_attempt_whose_work_is_there() {
 
 #[scenario]
 async fn without_retries_it_is_asked_once_and_nothing_is_done_again() {
-    for (cut, outcome) in [
-        (Cut::AnswerLost, Outcome::Committed),
-        (Cut::BeforeSent, Outcome::Undone),
-    ] {
+    for cut in [Cut::AnswerLost, Cut::BeforeSent] {
         for has_ledger in [false, true] {
+            let outcome = match (cut, has_ledger) {
+                (Cut::AnswerLost, _) => Outcome::Committed,
+                // The ledger proves it; a COMMIT on its way could still arrive after a look.
+                (_, true) => Outcome::Undone,
+                (_, false) => Outcome::Unknown,
+            };
             let bed = with_ledger().await;
             let proxy = Proxy::start(bed.url());
             _ = proxy.cut(When::commit(), cut);
@@ -99,13 +102,49 @@ async fn without_retries_it_is_asked_once_and_nothing_is_done_again() {
                 assert_eq!(report.result, Ok(1));
                 assert_eq!(bed.balances()[0], (1, 110));
             } else {
-                let error = report.result.expect_err("undone");
-                assert!(!is_unknown(&error), "{error}");
-                assert_eq!(report.stop, StopReason::RetriesExhausted);
+                let error = report.result.expect_err("not done");
+                assert_eq!(is_unknown(&error), !has_ledger, "{error}");
+                let stop = match has_ledger {
+                    true => StopReason::RetriesExhausted,
+                    false => StopReason::OutcomeUnknown,
+                };
+                assert_eq!(report.stop, stop);
                 assert_eq!(bed.balances()[0], (1, 100));
             }
         }
     }
+}
+
+/// A key of the application's keeps the work from being done twice. That the second attempt violates
+/// it does not mean that nothing is there.
+#[scenario]
+async fn what_comes_after_the_look_is_not_called_undone() {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    let cut = proxy.cut(When::commit(), Cut::Late(Until::Released));
+    let bodies = AtomicU32::new(0);
+    let report = runner()
+        .operation("open")
+        .verify(async |_: &mut Conn| Ok(false))
+        .run_on_report(
+            &async || Conn::establish(proxy.url()).await,
+            async |conn: &mut Conn| {
+                if bodies.fetch_add(1, Ordering::Relaxed) == 1 {
+                    cut.release();
+                    blocking(|| cut.wait_until_finished());
+                }
+                insert(conn, 4).await
+            },
+        )
+        .await;
+    let error = report.result.expect_err("it is there already");
+    assert!(is_unknown(&error), "{error}");
+    let source = std::error::Error::source(error.dbop_error().expect("dbop's own"));
+    let said = source.expect("the key").to_string();
+    assert!(said.contains("uplicate"), "{said}");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
+    assert_eq!(bed.balances().len(), 4, "once");
 }
 
 /// The server cannot be reached any more once COMMIT is under way.

@@ -26,12 +26,20 @@ impl<'a> Machine<'a> {
         self.spare_batches.take().filter(are_right)
     }
 
+    /// Whether it has had a connection: from then on, that another one is of no use does not mean
+    /// that nothing has happened.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// There is a connection. `batches` are for where the operation stands on it.
     pub fn connected(&mut self, start: Start, batches: Cow<'a, Batches>) {
         if batches.begins_immediate() {
             start.membership.set_immediate();
         }
-        if self.attempt <= 1 && !self.asking {
+        if !self.begun {
+            self.begun = true;
             self.skipped = batches.skipped();
         }
         let own = match start.is_outermost() {
@@ -307,6 +315,8 @@ impl<'a> Machine<'a> {
             let stop = StopReason::Succeeded;
             self.finish(Answer::Value, Outcome::Committed, stop, false);
         } else {
+            // Whether a COMMIT that is held up can still arrive, a look cannot tell.
+            self.unsettled |= self.terms.resolution == Resolution::Verify;
             self.failure = self.failure.map(worth_another_try);
             self.waited = true;
             self.decide(Aftermath {

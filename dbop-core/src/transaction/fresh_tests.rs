@@ -29,6 +29,8 @@ pub(super) struct Script {
     pub(super) opened: Vec<String>,
     /// What time it is, and how long a step takes.
     pub(super) time: Option<(Instant, Duration)>,
+    /// From this step on, counted from 1, a step takes so long.
+    pub(super) slow_from: Option<(usize, Duration)>,
 }
 
 impl Script {
@@ -46,6 +48,7 @@ impl Script {
             delays: Vec::new(),
             opened: Vec::new(),
             time: None,
+            slow_from: None,
         }
     }
 
@@ -59,7 +62,10 @@ impl Script {
                 _ => Ok(()),
             };
             if let Some((now, per_step)) = &mut self.time {
-                *now += *per_step;
+                *now += match self.slow_from {
+                    Some((first, slow)) if self.steps.len() >= first => slow,
+                    _ => *per_step,
+                };
                 machine.tell_time(*now);
             }
             match machine.step() {
@@ -337,9 +343,34 @@ fn questions_share_the_retries_but_the_first_one_is_free() {
     script = Script::new(Dialect::Postgres, Resolution::Verify);
     script.policy = RetryPolicy::no_retries();
     let done = script.run(lose.into_iter().chain([Fine, Finds(false)]));
-    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
-    assert_eq!(done.stop, StopReason::RetriesExhausted);
-    assert!(matches!(done.answer, Answer::FirstError));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+}
+
+/// What is late can still arrive after a look: only the ledger and the server know better.
+#[test]
+fn a_no_of_verify_is_no_proof_and_others_are() {
+    let constraint = fault(Dialect::Postgres, FaultClass::Constraint);
+    let lose = [Fine, Fine, Fine, lost()];
+    for (resolution, expected) in [
+        (Resolution::Verify, Outcome::Unknown),
+        (Resolution::Ledger, Outcome::Undone),
+    ] {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        let asked = match resolution {
+            Resolution::Verify => vec![Fine, Finds(false)],
+            _ => vec![Fine, Fine, Fine],
+        };
+        let answers = lose.into_iter().chain(asked).chain([Fine, constraint]);
+        let done = script.run(answers);
+        assert_eq!(
+            (done.outcome, done.attempts),
+            (expected, 2),
+            "{:?}",
+            script.steps
+        );
+        assert!(!done.fallback_allowed || expected == Outcome::Undone);
+    }
 }
 
 #[test]

@@ -68,7 +68,10 @@ impl Machine<'_> {
                     enclosing_alive: true,
                 });
             }
-            State::Connect if left.is_zero() && self.asking => {
+            // So may one for a question.
+            State::Connect | State::ReadStatus | State::Probe | State::Verify
+                if left.is_zero() && self.asking =>
+            {
                 self.late = true;
                 self.finish_unknown();
             }

@@ -105,6 +105,57 @@ fn a_deadline_before_the_first_question_does_not_keep_it_from_being_asked() {
     }
 }
 
+/// It would run without any limit: what is left of the time is nothing.
+#[test]
+fn a_question_whose_connection_comes_too_late_is_not_asked() {
+    for (resolution, question) in [
+        (Resolution::Verify, "verify"),
+        (Resolution::Ledger, "Begin"),
+    ] {
+        let mut script = script(Dialect::Postgres, 5);
+        script.settings.statement_timeout = Some(Duration::from_secs(3));
+        script.policy = script.policy.with_initial_delay(Duration::from_millis(1));
+        // The attempt takes no time, and then connecting takes until after the deadline.
+        script.slow_from = Some((7, Duration::from_secs(6)));
+        script.terms.resolution = resolution;
+        let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+        let done = script.run([Fine, Fine, Fine, lost]);
+        assert_eq!(done.outcome, Outcome::Unknown, "{:?}", script.steps);
+        let asked = script.steps.iter().filter(|step| *step == question).count();
+        assert_eq!(
+            asked,
+            usize::from(question == "Begin"),
+            "{:?}",
+            script.steps
+        );
+        assert!(
+            script
+                .steps
+                .iter()
+                .filter(|step| *step == "connect")
+                .count()
+                == 2
+        );
+    }
+}
+
+#[test]
+fn what_is_left_is_never_without_a_limit() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let settings = Settings {
+            statement_timeout: Some(Duration::from_secs(3)),
+            ..Settings::default()
+        };
+        let (defaults, before) = (crate::Defaults::NONE, SessionBefore::default());
+        let batches = Batches::new(dialect, Level::Transaction, &settings, &defaults, before);
+        let batches = batches.expect("valid settings");
+        let late = batches.for_attempt(None, Some(Duration::ZERO));
+        let late = late.expect("shorter than three seconds");
+        let shortest = batches.for_attempt(None, Some(Duration::from_millis(1)));
+        assert_eq!(late.begin(), shortest.expect("so is this").begin());
+    }
+}
+
 #[test]
 fn a_busy_commit_is_rolled_back_in_time() {
     let mut script = script(Dialect::Sqlite, 3);
