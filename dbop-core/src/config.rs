@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::{
-    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, SessionNeeds,
-    Settings, Start,
+    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings, Start,
 };
 
 /// The configuration of a runner: policy, default timeouts and logging.
@@ -76,7 +75,7 @@ impl Config {
         }
         if start.level() != Level::Transaction
             || *settings != Settings::default()
-            || dialect.session_needs(settings, &self.defaults) != SessionNeeds::NONE
+            || before != SessionBefore::default()
         {
             return make(&self.defaults).map(Cow::Owned);
         }
@@ -272,7 +271,8 @@ macro_rules! __operation_methods {
         ///
         /// No attempt begins and no delay ends after it: the last error is returned instead. The
         /// statement timeout of each attempt is shortened to what is left (on MySQL and MariaDB
-        /// the lock timeout as well; SQLite has none), so a body of many statements can exceed it.
+        /// the lock timeout as well, on SQLite that of an outermost operation instead), so a body of
+        /// many statements can exceed it.
         /// Operations nested in it inherit what is left. Zero, and more than 2147483647 ms, is an
         /// error when the operation is run.
         #[must_use]

@@ -47,12 +47,18 @@ impl Dialect {
     }
 
     /// Which old values have to be handed to [`Batches::new`], because SQL cannot keep them. Only
-    /// SQLite's pragmas are so; reading them costs no round trip.
+    /// SQLite's pragmas are so; reading them costs no round trip. `is_timed`: there is a deadline,
+    /// which can make one of them shorter.
     #[must_use]
-    pub const fn session_needs(self, settings: &Settings, defaults: &Defaults) -> SessionNeeds {
+    pub const fn session_needs(
+        self,
+        settings: &Settings,
+        defaults: &Defaults,
+        is_timed: bool,
+    ) -> SessionNeeds {
         let is_sqlite = matches!(self, Self::Sqlite);
         SessionNeeds {
-            busy_timeout: is_sqlite && settings.lock_timeout.is_some(),
+            busy_timeout: is_sqlite && (settings.lock_timeout.is_some() || is_timed),
             query_only: is_sqlite && (settings.read_only || defaults.read_only),
         }
     }
@@ -143,6 +149,13 @@ pub struct SessionBefore {
     pub query_only: bool,
 }
 
+impl SessionBefore {
+    /// A negative one means no wait, as zero does.
+    fn busy_timeout_ms(self) -> u128 {
+        u128::try_from(self.busy_timeout).unwrap_or(0)
+    }
+}
+
 /// Which of these values have to be read before an operation begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionNeeds {
@@ -150,14 +163,6 @@ pub struct SessionNeeds {
     pub busy_timeout: bool,
     /// [`SessionBefore::query_only`]
     pub query_only: bool,
-}
-
-impl SessionNeeds {
-    /// None of them.
-    pub const NONE: Self = Self {
-        busy_timeout: false,
-        query_only: false,
-    };
 }
 
 /// The batches of one operation: made once, used by every attempt.
@@ -245,6 +250,10 @@ impl Batches {
                     limit(&mut applied.lock_timeout, left);
                 }
                 Dialect::Sqlite if asked => limit(&mut applied.lock_timeout, left),
+                // What the connection waits by itself, BEGIN above all.
+                Dialect::Sqlite if milliseconds(left) < self.before.busy_timeout_ms() => {
+                    applied.lock_timeout = Some(Timeout::Exact(left.max(Duration::from_millis(1))));
+                }
                 Dialect::Sqlite => {}
             }
         }

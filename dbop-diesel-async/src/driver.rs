@@ -166,7 +166,7 @@ async fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let needs = dialect.session_needs(&call.settings, call.config.defaults());
+    let needs = dialect.session_needs(&call.settings, call.config.defaults(), machine.is_timed());
     let before = match <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await {
         Ok(before) => before,
         Err(error) if machine.has_begun() => {

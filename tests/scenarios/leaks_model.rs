@@ -196,7 +196,11 @@ impl Values {
         let lock = match server {
             // Where a statement timeout does not bound the wait for a lock.
             Server::Mysql => lock.until(deadline),
-            Server::Sqlite if own_lock.is_some() => lock.until(deadline),
+            // Zero is no wait there, and not one without an end.
+            Server::Sqlite if own_lock.is_some() || own_deadline.is_some() => match lock {
+                Limit::Exactly(0) => lock,
+                _ => lock.until(deadline),
+            },
             Server::Postgres | Server::Sqlite => lock,
         };
         let statement = match (ask.statement, standard.statement) {

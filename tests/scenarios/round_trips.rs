@@ -77,8 +77,8 @@ impl Asked {
     const fn pragmas(self) -> u32 {
         match self {
             _ if backend::STATEMENT_TIMEOUT => 0,
-            Self::All => 2,
-            Self::LockTimeout | Self::Ladder | Self::ReadOnly | Self::AllByDefault => 1,
+            Self::All | Self::AllByDefault => 2,
+            Self::LockTimeout | Self::Ladder | Self::ReadOnly | Self::Deadline => 1,
             _ => 0,
         }
     }

@@ -246,3 +246,27 @@ async fn a_table_locked_in_a_shared_cache_is_tried_again() {
     let fault = report.failures[0].fault.expect("a database error");
     assert_eq!(fault.code(), Some(Code::Sqlite(262)));
 }
+
+/// Not the connection's own `busy_timeout`, which is there afterwards as before.
+#[scenario]
+async fn a_deadline_ends_the_wait_for_the_write_lock() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    conn.batch_execute("PRAGMA busy_timeout = 20000")
+        .await
+        .expect("set");
+    let before = pragmas(&mut conn).await;
+    let opponent = writer(&bed);
+    let started = Instant::now();
+    let result: QueryResult<usize> = Runner::default()
+        .operation("wait")
+        .deadline(Duration::from_millis(300))
+        .run(&mut conn, async |conn: &mut Conn| add(conn, 3, 10).await)
+        .await;
+    let took = started.elapsed();
+    result.expect_err("it is held");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    opponent.execute("ROLLBACK");
+    assert_eq!(pragmas(&mut conn).await, before);
+    assert_eq!(bed.balances()[2], (3, 100));
+}
