@@ -245,7 +245,8 @@ macro_rules! __operation_methods {
         ///
         /// PostgreSQL: `lock_timeout`, in milliseconds. MySQL and MariaDB:
         /// `innodb_lock_wait_timeout`, in whole seconds, which is not for metadata locks. SQLite:
-        /// `busy_timeout`, in milliseconds. Rounded up. Zero, and more than 2147483647 ms, is an error when the operation is run.
+        /// `busy_timeout`, in milliseconds. Rounded up. Zero, and more than 2147483647 ms, is an
+        /// error when the operation is run.
         #[must_use]
         pub const fn lock_timeout(mut self, timeout: ::core::time::Duration) -> Self {
             self.settings.lock_timeout = Some(timeout);
@@ -271,10 +272,9 @@ macro_rules! __operation_methods {
         ///
         /// No attempt begins and no delay ends after it: the last error is returned instead. The
         /// statement timeout of each attempt is shortened to what is left (on MySQL and MariaDB
-        /// the lock timeout as well, on SQLite that of an outermost operation instead), so a body of
-        /// many statements can exceed it.
-        /// Operations nested in it inherit what is left. Zero, and more than 2147483647 ms, is an
-        /// error when the operation is run.
+        /// the lock timeout as well; on SQLite the `busy_timeout` instead), so a body of many
+        /// statements can exceed it. Operations nested in it inherit what is left. Zero, and more
+        /// than 2147483647 ms, is an error when the operation is run.
         #[must_use]
         pub const fn deadline(mut self, deadline: ::core::time::Duration) -> Self {
             self.deadline = Some(deadline);

@@ -161,29 +161,14 @@ async fn start<'a, H: Hold, E: OperationError>(
             return Err(DieselError::BrokenTransactionManager.into());
         }
         hold.let_go(Handling::Discard);
-        failed.in_start(machine, dialect, DieselError::BrokenTransactionManager);
+        failed.in_start(machine, DieselError::BrokenTransactionManager);
         return Ok(0);
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
     let needs = dialect.session_needs(&call.settings, call.config.defaults(), machine.is_timed());
-    let before = match <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await {
-        Ok(before) => before,
-        Err(error) if machine.has_begun() => {
-            failed.in_start(machine, dialect, error);
-            return Ok(base);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let batches = match call.batches(machine, dialect, &start, before, entry) {
-        Ok(batches) => batches,
-        Err(error) if machine.has_begun() => {
-            failed.in_start(machine, dialect, error);
-            return Ok(base);
-        }
-        Err(error) => return Err(E::from_dbop(error)),
-    };
-    machine.connected(start, batches);
+    let before = <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await;
+    call.begin(machine, failed, start, before, entry)?;
     Ok(base)
 }
 

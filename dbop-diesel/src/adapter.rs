@@ -78,22 +78,50 @@ impl<'a> Call<'a> {
         Ok(terms)
     }
 
-    /// The SQL of the operation on a connection.
+    /// Begins on a connection, with what was read from its session.
     ///
     /// # Errors
     ///
-    /// If a setting is not valid or not supported.
-    pub fn batches(
+    /// If that could not be read, or a setting is not valid or not supported. Not where the operation
+    /// has had a connection before: then this one is of no use, and what became of the attempts so
+    /// far decides.
+    pub fn begin<E: OperationError>(
         &self,
         machine: &mut Machine<'a>,
+        failed: &mut Failed<E>,
+        start: Start,
+        before: QueryResult<SessionBefore>,
+        entry: Option<&Entry<'_>>,
+    ) -> Result<(), E> {
+        let dialect = machine.dialect();
+        let before = match before {
+            Ok(before) => before,
+            Err(error) if machine.has_begun() => {
+                failed.in_start(machine, error);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let batches = match machine.spare_batches(&start, before) {
+            Some(batches) => Ok(batches),
+            None => self.batches(dialect, &start, before, entry),
+        };
+        match batches {
+            Ok(batches) => machine.connected(start, batches),
+            Err(error) if machine.has_begun() => failed.in_start(machine, error),
+            Err(error) => return Err(E::from_dbop(error)),
+        }
+        Ok(())
+    }
+
+    /// The SQL of the operation on a connection.
+    fn batches(
+        &self,
         dialect: Dialect,
         start: &Start,
         before: SessionBefore,
         entry: Option<&Entry<'_>>,
     ) -> Result<Cow<'a, Batches>, dbop_core::Error> {
-        if let Some(batches) = machine.spare_batches(start, before) {
-            return Ok(batches);
-        }
         let batches = self
             .config
             .batches(dialect, start, &self.settings, before)?;
@@ -230,10 +258,9 @@ impl<E: OperationError> Failed<E> {
     pub fn in_start(
         &mut self,
         machine: &mut Machine<'_>,
-        dialect: Dialect,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) {
-        let (fault, advice) = self.in_connect(dialect, ConnectError::new(error));
+        let (fault, advice) = self.in_connect(machine.dialect(), ConnectError::new(error));
         machine.connect_failed(fault, advice);
     }
 

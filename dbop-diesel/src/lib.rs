@@ -67,7 +67,8 @@
 //! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. An
 //! operation that does so is reported as one of unknown outcome, except when a deadlock follows, or
 //! a lock timeout on a server with `innodb_rollback_on_timeout`, which look the same, or the loss of
-//! the connection. Keep them out of operations. `statement_timeout` takes MySQL 8.0 or MariaDB 10.1: older ones ignore it.
+//! the connection. Keep them out of operations. `statement_timeout` takes MySQL 8.0 or MariaDB 10.1:
+//! older ones ignore it.
 //!
 //! In a transaction of the *caller* on MySQL or MariaDB, a deadlock that the operation swallows by
 //! itself cannot be noticed; let errors out of operations.

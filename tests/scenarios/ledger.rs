@@ -214,7 +214,6 @@ async fn it_costs_no_round_trip() {
     assert_eq!(trips, [trips[0]; 3]);
 }
 
-/// What writes nothing has nothing to find again.
 /// The question waits for the transaction that still holds the token, and is asked again when that
 /// takes longer than a lock timeout.
 #[scenario]
@@ -284,6 +283,7 @@ async fn while_it_stays_held_up_nothing_is_claimed() {
 
 /// By a default of the runner as well as by its own setting; and the token that it would have deleted
 /// is left to the next one that writes.
+/// What writes nothing has nothing to find again.
 #[scenario]
 async fn what_writes_nothing_writes_no_token() {
     let bed = with_table().await;

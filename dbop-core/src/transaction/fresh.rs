@@ -26,6 +26,12 @@ impl<'a> Machine<'a> {
         self.spare_batches.take().filter(are_right)
     }
 
+    /// Whose SQL it speaks.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Whether it has had a connection: from then on, that another one is of no use does not mean
     /// that nothing has happened.
     #[must_use]
