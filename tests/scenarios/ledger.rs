@@ -281,9 +281,8 @@ async fn while_it_stays_held_up_nothing_is_claimed() {
     assert_eq!(bed.balances()[0], (1, 110));
 }
 
-/// By a default of the runner as well as by its own setting; and the token that it would have deleted
-/// is left to the next one that writes.
-/// What writes nothing has nothing to find again.
+/// It has nothing to find again: by a default of the runner as well as by its own setting; and the token
+/// that it would have deleted is left to the next one that writes.
 #[scenario]
 async fn what_writes_nothing_writes_no_token() {
     let bed = with_table().await;
