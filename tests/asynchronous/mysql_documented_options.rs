@@ -23,14 +23,20 @@ fn port(proxy: &Proxy) -> u16 {
     port.parse().expect("a number")
 }
 
-/// The timers of the connections to this port.
+/// The kernel's word for a connection that is open. Others to a port can be left over from somebody
+/// who had it before.
+const OPEN: &str = "01";
+
+/// The timers of the open connections to this port.
 fn timers(port: u16) -> Vec<String> {
     let table = read_to_string("/proc/net/tcp").expect("Linux");
     let remote = format!(":{port:04X}");
     let rows = table
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.filter(|row| row.get(2).is_some_and(|address| address.ends_with(&remote)))
+    let is_open = |row: &Vec<&str>| row.get(3) == Some(&OPEN);
+    rows.filter(is_open)
+        .filter(|row| row.get(2).is_some_and(|address| address.ends_with(&remote)))
         .filter_map(|row| row.get(5)?.split(':').next().map(str::to_owned))
         .collect()
 }
