@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::ledger::TokenSql;
 use crate::settings::{Applied, Defaults, Settings, Skipped, Timeout};
 use crate::{BeginMode, Entry, Fault, FaultClass};
 
@@ -175,8 +176,7 @@ pub struct Batches {
     level: Level,
     applied: Applied,
     before: SessionBefore,
-    /// The first statement in the transaction.
-    opening: Cow<'static, str>,
+    note: Option<Note>,
     begin: Cow<'static, str>,
     commit: Cow<'static, str>,
     /// By [`Undo`].
@@ -221,7 +221,7 @@ impl Batches {
             level,
             applied,
             before,
-            opening: Cow::Borrowed(""),
+            note: None,
             begin,
             commit,
             undo: Default::default(),
@@ -261,32 +261,68 @@ impl Batches {
             return None;
         }
         let batches = Self::assembled(self.dialect, self.level, applied, self.before);
-        Some(match &*self.opening {
-            "" => batches,
-            opening => batches.opened_with(opening),
-        })
+        Some(batches.noting(self.note.clone()))
     }
 
-    /// With the token of an operation as the first thing in the transaction, in the same batch. What
-    /// writes nothing has none, and a savepoint is left alone: whether it counts is decided by the
-    /// transaction around it.
+    /// With the token of an operation, written first and completed last in the transaction, in the
+    /// same batches. What writes nothing has none, and a savepoint is left alone: whether it counts
+    /// is decided by the transaction around it.
     #[must_use]
     pub fn with_token(self, entry: &Entry<'_>) -> Self {
         if self.level != Level::Transaction || self.is_read_only() {
             return self;
         }
-        match entry.sql(self.dialect) {
-            Some(sql) => self.opened_with(&sql),
-            None => self,
-        }
+        let note = entry.sql(self.dialect).map(Note::Token);
+        self.noting(note)
     }
 
-    fn opened_with(mut self, sql: &str) -> Self {
+    /// With a mark that goes with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
+    /// only; what writes nothing is not asked about.
+    ///
+    /// [`CurrentTransaction::is_ours`]: crate::CurrentTransaction::is_ours
+    #[must_use]
+    pub fn with_mark(self) -> Self {
+        if self.level != Level::Transaction || self.is_read_only() {
+            return self;
+        }
+        self.noting(Some(Note::Mark))
+    }
+
+    fn noting(mut self, note: Option<Note>) -> Self {
+        let opening = match &note {
+            None => return self,
+            Some(Note::Mark) => postgres::MARK,
+            Some(Note::Token(token)) => &token.opening,
+        };
         let begin = self.begin.to_mut();
         begin.push_str("; ");
-        begin.push_str(sql);
-        self.opening = Cow::Owned(sql.to_owned());
+        begin.push_str(opening);
+        if let Some(Note::Token(token)) = &note {
+            // Behind the statement that makes sure that the transaction is the one that was opened.
+            let commit = self.commit.to_mut();
+            let checked = commit.find("; ").map_or(0, |end| end + 2);
+            commit.insert_str(checked, &format!("{}; ", token.closing()));
+        }
+        self.note = note;
         self
+    }
+
+    /// Asks, in a transaction of its own, whether the token that is there is completed: it is if
+    /// this fails with a duplicate.
+    pub(crate) fn is_completed(&self) -> String {
+        let Self {
+            dialect,
+            level,
+            applied,
+            before,
+            ..
+        } = *self;
+        let question = match &self.note {
+            Some(Note::Token(token)) => token.is_completed(),
+            _ => String::new(),
+        };
+        let begin = Self::assembled(dialect, level, applied, before).begin;
+        format!("{begin}; {question}")
     }
 
     /// Whether the server itself makes sure that the attempt writes nothing.
@@ -388,6 +424,13 @@ impl Batches {
             Dialect::Sqlite => self.applied.lock_timeout.is_none(),
         }
     }
+}
+
+/// What is written down about a transaction, in the batches that open and close it.
+#[derive(Clone, Debug)]
+enum Note {
+    Token(TokenSql),
+    Mark,
 }
 
 /// How an attempt is undone.

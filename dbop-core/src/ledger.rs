@@ -4,8 +4,11 @@
 //! The unique key makes that wait for a transaction that still holds the token, so a COMMIT that
 //! is held up somewhere cannot arrive after the answer was "no". Looking for the token with a
 //! SELECT could not rule that out.
+//!
+//! A token that is there can have been committed by DDL, or by a COMMIT in the operation's SQL,
+//! with the first part of the work only. So what closes the transaction marks it as completed.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,11 +43,13 @@ impl Ledger {
         match dialect {
             Dialect::Postgres => {
                 "CREATE TABLE IF NOT EXISTS dbop_ledger (token CHAR(32) PRIMARY KEY, \
+                 completed BOOLEAN NOT NULL DEFAULT FALSE, \
                  created_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP)"
             }
             Dialect::Mysql => {
                 "CREATE TABLE IF NOT EXISTS dbop_ledger (\
                  token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, \
+                 completed BOOLEAN NOT NULL DEFAULT FALSE, \
                  created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB"
             }
             Dialect::Sqlite => "",
@@ -90,26 +95,22 @@ pub struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The first statements of the operation's transaction. None on SQLite.
-    pub(crate) fn sql(&self, dialect: Dialect) -> Option<String> {
+    /// What the operation sends about its token. None on SQLite.
+    pub(crate) fn sql(&self, dialect: Dialect) -> Option<TokenSql> {
         if dialect == Dialect::Sqlite {
             return None;
         }
         self.is_written.store(true, Ordering::Relaxed);
-        let mut sql = format!(
-            "INSERT INTO dbop_ledger (token) VALUES ('{:032x}')",
-            self.token.0
-        );
+        let mut opening = format!("INSERT INTO dbop_ledger (token) VALUES ('{}')", self.token);
         // One by one: for a list, MySQL and MariaDB read a small table from end to end, and wait for
         // the tokens of others, or deadlock with them (measured).
         for token in &self.served {
-            _ = write!(
-                sql,
-                "; DELETE FROM dbop_ledger WHERE token = '{:032x}'",
-                token.0
-            );
+            _ = write!(opening, "; DELETE FROM dbop_ledger WHERE token = '{token}'");
         }
-        Some(sql)
+        Some(TokenSql {
+            token: self.token,
+            opening,
+        })
     }
 
     /// The operation is over. Without this, nothing of it has happened.
@@ -136,8 +137,41 @@ impl Drop for Entry<'_> {
     }
 }
 
+/// What an operation sends about its token.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenSql {
+    token: Token,
+    /// The first statements in the transaction. Sent again, they fail if the token is there.
+    pub(crate) opening: String,
+}
+
+impl TokenSql {
+    /// The last statement in front of COMMIT.
+    pub(crate) fn closing(&self) -> String {
+        format!(
+            "UPDATE dbop_ledger SET completed = TRUE WHERE token = '{}'",
+            self.token
+        )
+    }
+
+    /// What fails, with a duplicate, if the token is there and completed: no answer has to be read.
+    pub(crate) fn is_completed(&self) -> String {
+        format!(
+            "INSERT INTO dbop_ledger (token) \
+             SELECT token FROM dbop_ledger WHERE token = '{}' AND completed",
+            self.token
+        )
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Token(u128);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
 
 impl Token {
     /// 128 bits, from the operating system's randomness by way of the standard library's hasher.
@@ -170,8 +204,8 @@ mod tests {
     fn a_token_that_has_served_is_deleted_by_the_next_operation_that_commits() {
         let ledger = Ledger::new();
         let first = ledger.open();
-        let token = format!("{:032x}", first.token.0);
-        let sql = |entry: &Entry<'_>, dialect| entry.sql(dialect).expect("a token");
+        let token = first.token.to_string();
+        let sql = |entry: &Entry<'_>, dialect| entry.sql(dialect).expect("a token").opening;
         assert!(!sql(&first, Dialect::Postgres).contains("DELETE"));
         first.close(Outcome::Committed);
         let undone = ledger.open();
@@ -180,7 +214,7 @@ mod tests {
         undone.close(Outcome::Undone);
         let committed = ledger.open();
         assert!(sql(&committed, Dialect::Mysql).ends_with(&deletes));
-        let next = format!("{:032x}", committed.token.0);
+        let next = committed.token.to_string();
         committed.close(Outcome::Committed);
         let sql = sql(&ledger.open(), Dialect::Mysql);
         assert!(!sql.contains(&token) && sql.contains(&next), "{sql}");

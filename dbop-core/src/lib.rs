@@ -43,8 +43,8 @@ pub use retry::{Advice, Scope, Verdict, verdict};
 pub use settings::check_deadline;
 pub use settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings};
 pub use transaction::{
-    Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
-    Start, Step, StopReason, Terms, TransactionId, Verified,
+    Answer, Batch, BodyEnd, CurrentTransaction, Done, Handling, Machine, Outcome, Pause, Phase,
+    Purpose, Resolution, Start, Step, StopReason, Terms, TransactionId, Verified,
 };
 
 mod backoff;

@@ -45,8 +45,8 @@ use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{
-    Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
-    TransactionId, Verified,
+    Answer, Batch, BodyEnd, CurrentTransaction, Done, Handling, Outcome, Pause, Phase, Purpose,
+    Step, StopReason, TransactionId, Verified,
 };
 pub use terms::{Resolution, Terms};
 
@@ -160,11 +160,20 @@ enum State {
     Contain,
     Verify,
     ReadStatus,
-    Probe,
+    Probe(Probe),
     /// With what the probe found.
-    ProbeRollback(Result<bool, Fault>),
+    ProbeRollback(Probe, Result<bool, Fault>),
     Pause(Pause, AfterPause),
     Done(Option<Done>),
+}
+
+/// What is asked about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Whether it is there.
+    IsThere,
+    /// Whether it was completed, given that it is there.
+    IsCompleted,
 }
 
 /// What comes after a pause on the same connection.
@@ -274,10 +283,16 @@ impl<'a> Machine<'a> {
             }
             State::Body => self.set_runs(Runs::Body),
             State::Verify => self.set_runs(Runs::Look),
-            State::Probe => self.fit_batches(),
+            State::Probe(probe) => {
+                let probe = *probe;
+                self.fit_batches();
+                if probe == Probe::IsCompleted {
+                    self.sql = Cow::Owned(self.batches().is_completed());
+                }
+            }
             State::CommitAgain => self.failure = None,
             State::Rollback => self.undo = self.how_to_undo(),
-            State::RollbackAgain { .. } | State::ProbeRollback(_) => {
+            State::RollbackAgain { .. } | State::ProbeRollback(..) => {
                 self.undo = match self.batches().has(Undo::BlindRollback) {
                     true => Undo::BlindRollback,
                     false => Undo::Rollback,
@@ -299,10 +314,13 @@ impl<'a> Machine<'a> {
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
-            State::Begin | State::Probe => (Purpose::Begin, batches().begin()),
+            State::Begin | State::Probe(Probe::IsThere) => (Purpose::Begin, batches().begin()),
+            State::Probe(Probe::IsCompleted) => (Purpose::Begin, &**sql),
             State::Commit => (Purpose::Commit, batches().commit()),
             State::CommitAgain => (Purpose::CommitAgain, batches().commit_again()),
-            State::Rollback | State::ProbeRollback(_) => (Purpose::Rollback, batches().undo(*undo)),
+            State::Rollback | State::ProbeRollback(..) => {
+                (Purpose::Rollback, batches().undo(*undo))
+            }
             State::RollbackAgain { .. } => (Purpose::RollbackAgain, batches().undo(*undo)),
             State::Ask => (Purpose::Ask, self.dialect.asks_whether_undone()),
             State::Contain => (Purpose::Contain, &**sql),
@@ -333,8 +351,10 @@ impl<'a> Machine<'a> {
                 self.connection_broken |= result.is_err();
                 self.decide_lost();
             }
-            State::Probe => self.probed(result),
-            State::ProbeRollback(found) => self.probe_rolled_back(found, result.is_ok()),
+            State::Probe(probe) => self.probed(probe, result),
+            State::ProbeRollback(probe, found) => {
+                self.probe_rolled_back(probe, found, result.is_ok());
+            }
             State::Connect
             | State::Body
             | State::ReadId
@@ -468,7 +488,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The body committed or rolled back what it had not begun.
-    fn ended_by_body(&mut self) {
+    pub(super) fn ended_by_body(&mut self) {
         self.fail(Phase::Body, None, FailureAnswer::Own(Kind::OutcomeUnknown));
         self.ended_by_body = true;
         if self.is_savepoint() {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use dbop_core::{SessionBefore, SessionNeeds, TransactionId};
+use dbop_core::{CurrentTransaction, SessionBefore, SessionNeeds};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -26,15 +26,15 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(SessionBefore::default()))
     }
 
-    /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
+    /// Reads which transaction this is. Only PostgreSQL is asked for it.
     #[doc(hidden)]
-    fn transaction_id<C>(
+    fn current_transaction<C>(
         _conn: &mut C,
-    ) -> impl Future<Output = QueryResult<Option<TransactionId>>> + Send
+    ) -> impl Future<Output = QueryResult<CurrentTransaction>> + Send
     where
         C: AsyncConnection<Backend = Self>,
     {
-        std::future::ready(Ok(None))
+        std::future::ready(Ok(CurrentTransaction::default()))
     }
 
     /// Reads one text. Only PostgreSQL is asked for any.
@@ -52,19 +52,15 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
 
 #[cfg(feature = "postgres")]
 impl SupportedBackend for diesel::pg::Pg {
-    async fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<TransactionId>>
+    async fn current_transaction<C>(conn: &mut C) -> QueryResult<CurrentTransaction>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::{
-            pg_current_xact_id_if_assigned, pg_stat_get_bgwriter_stat_reset_time, transaction_id,
-        };
+        use dbop_diesel::adapter::{current_transaction, which_transaction};
         use diesel_async::RunQueryDsl as _;
 
-        let id = pg_current_xact_id_if_assigned();
-        let since = pg_stat_get_bgwriter_stat_reset_time();
-        let row = diesel::select((id, since)).get_result(conn).await?;
-        Ok(transaction_id(row))
+        let row = which_transaction().get_result(conn).await?;
+        Ok(current_transaction(row))
     }
 
     async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>

@@ -99,7 +99,7 @@ where
             }
             Step::ReadId => {
                 let conn = guard.hold.conn();
-                let result = <BackendOf<H> as SupportedBackend>::transaction_id(conn).await;
+                let result = <BackendOf<H> as SupportedBackend>::current_transaction(conn).await;
                 machine.id_done(result.map_err(|error| failed.in_query(dialect, error)));
             }
             Step::Read(sql) => {

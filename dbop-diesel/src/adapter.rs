@@ -6,13 +6,13 @@ use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "postgres")]
-use dbop_core::TransactionId;
 use dbop_core::{
     Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
     Ledger, Machine, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings,
     Start, StopReason, Subject, Terms, Verified,
 };
+#[cfg(feature = "postgres")]
+use dbop_core::{CurrentTransaction, TransactionId};
 use diesel::QueryResult;
 use diesel::connection::{InstrumentationEvent, TransactionDepthChange, TransactionManagerStatus};
 use diesel::result::Error as DieselError;
@@ -125,9 +125,10 @@ impl<'a> Call<'a> {
         let batches = self
             .config
             .batches(dialect, start, &self.settings, before)?;
-        Ok(match entry {
-            Some(entry) => Cow::Owned(batches.into_owned().with_token(entry)),
-            None => batches,
+        Ok(match (entry, self.resolution) {
+            (Some(entry), _) => Cow::Owned(batches.into_owned().with_token(entry)),
+            (None, Resolution::TransactionStatus) => Cow::Owned(batches.into_owned().with_mark()),
+            _ => batches,
         })
     }
 
@@ -470,14 +471,42 @@ diesel::define_sql_function! {
         -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
 }
 
-/// What was answered to the question for these two.
+#[cfg(feature = "postgres")]
+diesel::define_sql_function! {
+    /// The value of a setting of PostgreSQL's.
+    fn current_setting(
+        name: diesel::sql_types::Text,
+        missing_is_null: diesel::sql_types::Bool,
+    ) -> diesel::sql_types::Nullable<diesel::sql_types::Text>;
+}
+
+/// The question which transaction this is.
 #[cfg(feature = "postgres")]
 #[must_use]
-pub fn transaction_id((id, since): (Option<i64>, Option<i64>)) -> Option<TransactionId> {
-    Some(TransactionId {
-        id: u64::try_from(id?).ok()?,
-        statistics_since: since.unwrap_or_default(),
-    })
+#[diesel::dsl::auto_type]
+pub fn which_transaction() -> _ {
+    diesel::dsl::select((
+        current_setting("dbop.transaction", true),
+        pg_current_xact_id_if_assigned(),
+        pg_stat_get_bgwriter_stat_reset_time(),
+    ))
+}
+
+/// What was answered to [`which_transaction`].
+#[cfg(feature = "postgres")]
+#[must_use]
+pub fn current_transaction(
+    (mark, id, since): (Option<String>, Option<i64>, Option<i64>),
+) -> CurrentTransaction {
+    let id = id.and_then(|id| u64::try_from(id).ok());
+    CurrentTransaction {
+        // Outside of the transaction that was opened it is empty, or unknown to the session.
+        is_ours: mark.is_some_and(|mark| !mark.is_empty()),
+        id: id.map(|id| TransactionId {
+            id,
+            statistics_since: since.unwrap_or_default(),
+        }),
+    }
 }
 
 /// The answer to a query of the machine: one text, or nothing.

@@ -1,6 +1,6 @@
 //! The databases that dbop knows.
 
-use dbop_core::{Dialect, SessionBefore, SessionNeeds, TransactionId};
+use dbop_core::{CurrentTransaction, Dialect, SessionBefore, SessionNeeds};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -26,13 +26,13 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(SessionBefore::default())
     }
 
-    /// Reads the id of the current transaction. Only PostgreSQL is asked for it.
+    /// Reads which transaction this is. Only PostgreSQL is asked for it.
     #[doc(hidden)]
-    fn transaction_id<C>(_conn: &mut C) -> QueryResult<Option<TransactionId>>
+    fn current_transaction<C>(_conn: &mut C) -> QueryResult<CurrentTransaction>
     where
         C: LoadConnection<Backend = Self>,
     {
-        Ok(None)
+        Ok(CurrentTransaction::default())
     }
 
     /// Reads one text. Only PostgreSQL is asked for any.
@@ -58,25 +58,22 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::{
-        Text, pg_current_xact_id_if_assigned, pg_stat_get_bgwriter_stat_reset_time, transaction_id,
-    };
+    use crate::adapter::{Text, current_transaction, which_transaction};
 
-    use super::{Dialect, Sealed, SupportedBackend, TransactionId};
+    use super::{CurrentTransaction, Dialect, Sealed, SupportedBackend};
 
     impl Sealed for Pg {}
 
     impl SupportedBackend for Pg {
         const DIALECT: Dialect = Dialect::Postgres;
 
-        fn transaction_id<C>(conn: &mut C) -> QueryResult<Option<TransactionId>>
+        fn current_transaction<C>(conn: &mut C) -> QueryResult<CurrentTransaction>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let id = pg_current_xact_id_if_assigned();
-            let since = pg_stat_get_bgwriter_stat_reset_time();
-            let row = diesel::select((id, since)).get_result(conn)?;
-            Ok(transaction_id(row))
+            which_transaction()
+                .get_result(conn)
+                .map(current_transaction)
         }
 
         fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>

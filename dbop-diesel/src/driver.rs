@@ -83,7 +83,7 @@ where
                 machine.body_done(end, depth(status(hold.conn())));
             }
             Step::ReadId => {
-                let result = BackendOf::<H>::transaction_id(hold.conn());
+                let result = BackendOf::<H>::current_transaction(hold.conn());
                 machine.id_done(result.map_err(|error| failed.in_query(dialect, error)));
             }
             Step::Read(sql) => {

@@ -105,8 +105,9 @@ impl<'a> Operation<'a> {
     /// the work, in the table [`Ledger::create_table`] creates. It costs no round trip.
     ///
     /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`. The
-    /// outcome stays unknown only if the server could not be asked before the retries ran out.
-    /// SQLite needs no ledger and gets no token.
+    /// outcome stays unknown only if the server could not be asked before the retries ran out, or if
+    /// the operation has committed a part of it by itself, by COMMIT or DDL. SQLite needs no ledger
+    /// and gets no token.
     pub const fn ledger(self, ledger: &'a Ledger) -> ResolvingOperation<'a, Unverified> {
         ResolvingOperation {
             operation: self,

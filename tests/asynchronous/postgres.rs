@@ -128,6 +128,7 @@ mod scenarios {
     mod postgres_drop_in;
     mod postgres_effect;
     mod postgres_ended;
+    mod postgres_ledger;
     mod postgres_locks;
     mod postgres_lost_connection;
     mod postgres_plan;

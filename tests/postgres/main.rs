@@ -60,6 +60,7 @@ mod sync {
     mod postgres_drop_in;
     mod postgres_effect;
     mod postgres_ended;
+    mod postgres_ledger;
     mod postgres_locks;
     mod postgres_lost_connection;
     mod postgres_plan;

@@ -19,7 +19,7 @@ use super::{
 
 /// A bed with the table.
 #[helper]
-async fn with_table() -> Bed {
+pub(super) async fn with_table() -> Bed {
     let bed = Bed::new();
     bed.connect()
         .batch_execute(Ledger::create_table(backend::DIALECT))
@@ -137,8 +137,12 @@ async fn pruning_deletes_what_is_old() {
     let bed = with_table().await;
     let mut conn = bed.connect();
     let old = match backend::DIALECT {
-        Dialect::Mysql => "INSERT INTO dbop_ledger VALUES ('old', NOW() - INTERVAL 25 HOUR)",
-        _ => "INSERT INTO dbop_ledger VALUES ('old', NOW() - INTERVAL '25 hours')",
+        Dialect::Mysql => {
+            "INSERT INTO dbop_ledger (token, created_at) VALUES ('old', NOW() - INTERVAL 25 HOUR)"
+        }
+        _ => {
+            "INSERT INTO dbop_ledger (token, created_at) VALUES ('old', NOW() - INTERVAL '25 hours')"
+        }
     };
     conn.batch_execute(old).await.expect("a token");
     conn.batch_execute("INSERT INTO dbop_ledger (token) VALUES ('new')")

@@ -156,7 +156,12 @@ impl Cell {
         let policy = RetryPolicy::new()
             .with_initial_delay(delay)
             .with_jitter(Jitter::None);
-        let runner = Runner::new(policy).with_logger(log);
+        // Long enough for what comes late. The test of another row can hold it up for longer: FLUSH
+        // TABLES waits for the question, the late transaction for FLUSH TABLES, and the question for
+        // the late transaction.
+        let runner = Runner::new(policy)
+            .with_logger(log)
+            .with_default_lock_timeout(Duration::from_secs(4));
         if self.fate != Fate::Refused {
             return runner;
         }

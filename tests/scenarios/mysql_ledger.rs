@@ -1,4 +1,5 @@
-//! The ledger finds out what nobody else can: that the operation had committed implicitly.
+//! The ledger finds out what nobody else can: that the operation had committed implicitly, with or
+//! without the rest of it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -45,4 +46,42 @@ async fn what_was_committed_implicitly_and_then_lost_is_not_called_undone() {
     assert_eq!(report.stop, StopReason::OutcomeUnknown);
     assert_eq!(bodies.into_inner(), 1, "not done again");
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
+}
+
+/// The same, and then the answer to COMMIT is lost, which the server has refused: the token is there,
+/// and the second half is not.
+#[scenario]
+async fn what_was_committed_implicitly_is_not_the_whole() {
+    for cut in [Cut::AnswerLost, Cut::BeforeSent] {
+        let bed = Bed::new();
+        let mut conn = bed.connect();
+        conn.batch_execute("CREATE TABLE other (n INT)")
+            .await
+            .expect("a table");
+        conn.batch_execute(Ledger::create_table(backend::DIALECT))
+            .await
+            .expect("a new table");
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::commit(), cut);
+        let ledger = Ledger::new();
+        let bodies = AtomicU32::new(0);
+        let report = Runner::default()
+            .with_clock(InstantClock::new())
+            .operation("truncate")
+            .ledger(&ledger)
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    bodies.fetch_add(1, Ordering::Relaxed);
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute("TRUNCATE other").await?;
+                    add(conn, 2, 10).await
+                },
+            )
+            .await;
+        assert!(is_unknown(&report.result.expect_err("half of it is there")));
+        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_eq!(bodies.into_inner(), 1, "not done again");
+        assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
+    }
 }

@@ -173,6 +173,36 @@ async fn a_swallowed_error_is_not_a_success_here_either() {
     assert_eq!(bed.balances()[1], (2, 100));
 }
 
+/// What comes after its own COMMIT has no id, or one of another transaction, and would be done again
+/// with all that came before it. The question for the id finds it out, before COMMIT can be lost.
+#[scenario]
+async fn what_the_operation_has_committed_by_itself_is_not_done_again() {
+    for (ends, second) in [("COMMIT", 110), ("COMMIT; BEGIN", 100)] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::statement("SAVEPOINT dbop"), Cut::BeforeSent);
+        let bodies = AtomicU32::new(0);
+        let report = Runner::default()
+            .with_clock(InstantClock::new())
+            .operation("commits by itself")
+            .transaction_status()
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    bodies.fetch_add(1, Ordering::Relaxed);
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute(ends).await?;
+                    add(conn, 2, 10).await
+                },
+            )
+            .await;
+        assert!(is_unknown(&report.result.expect_err("nobody knows")));
+        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_eq!((report.attempts, bodies.into_inner()), (1, 1), "{ends}");
+        assert_eq!(bed.balances()[..2], [(1, 110), (2, second)], "{ends}");
+    }
+}
+
 /// It is prepared once for each connection.
 #[scenario]
 async fn it_costs_one_query_and_none_for_nested_operations() {

@@ -17,6 +17,9 @@ use super::{Level, milliseconds, sql_with_room_for};
 use crate::IsolationLevel;
 use crate::settings::{Applied, Isolation, Timeout};
 
+/// Is undone with the transaction, however it ends.
+pub(super) const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
+
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         return begin_transaction(applied);

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::{
-    Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
-    Pause, Phase, Resolution, Start, State, Step, StopReason, TransactionId, Verified,
+    Advice, AfterPause, Aftermath, Answer, CurrentTransaction, Failure, FailureAnswer, Handling,
+    Machine, Outcome, Pause, Phase, Probe, Resolution, Start, State, Step, StopReason,
+    TransactionId, Verified,
 };
 use crate::error::Kind;
 use crate::event::EventKind;
@@ -92,14 +93,15 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// The id of the transaction was read. There is none as long as it has written nothing.
-    pub fn id_done(&mut self, result: Result<Option<TransactionId>, Fault>) {
+    /// The id of the transaction was read.
+    pub fn id_done(&mut self, result: Result<CurrentTransaction, Fault>) {
         debug_assert!(matches!(self.state, State::ReadId), "no id was asked for");
         match result {
-            Ok(id) => {
+            Ok(CurrentTransaction { is_ours: true, id }) => {
                 self.transaction_id = Some(id);
                 self.state = State::Commit;
             }
+            Ok(_) => self.ended_by_body(),
             Err(fault) => self.batch_failed(
                 match fault.class() {
                     // As the COMMIT would have told.
@@ -265,7 +267,7 @@ impl<'a> Machine<'a> {
     fn question(&self) -> State {
         match self.terms.resolution {
             Resolution::TransactionStatus => State::ReadStatus,
-            Resolution::Ledger => State::Probe,
+            Resolution::Ledger => State::Probe(Probe::IsThere),
             Resolution::Nothing | Resolution::Verify => State::Verify,
         }
     }
@@ -283,8 +285,8 @@ impl<'a> Machine<'a> {
         ))
     }
 
-    /// The token was inserted again: that fails if it is there.
-    pub(super) fn probed(&mut self, result: Result<(), Fault>) {
+    /// The token was inserted again: that fails if it is there, or there and completed.
+    pub(super) fn probed(&mut self, probe: Probe, result: Result<(), Fault>) {
         let found = match result {
             Ok(()) => Ok(false),
             Err(fault) if fault.class() == FaultClass::Constraint => Ok(true),
@@ -294,14 +296,27 @@ impl<'a> Machine<'a> {
             }
             Err(fault) => Err(fault),
         };
-        self.state = State::ProbeRollback(found);
+        self.state = State::ProbeRollback(probe, found);
     }
 
-    pub(super) fn probe_rolled_back(&mut self, found: Result<bool, Fault>, rolled_back: bool) {
+    pub(super) fn probe_rolled_back(
+        &mut self,
+        probe: Probe,
+        found: Result<bool, Fault>,
+        rolled_back: bool,
+    ) {
         self.connection_broken |= !rolled_back;
-        match found {
-            Ok(committed) => self.found(committed),
-            Err(fault) => self.asking_failed(Some(fault), Advice::Judge),
+        match (probe, found) {
+            (_, Err(fault)) => self.asking_failed(Some(fault), Advice::Judge),
+            (Probe::IsThere, Ok(false)) => self.found(false),
+            (Probe::IsThere, Ok(true)) if rolled_back => {
+                self.state = State::Probe(Probe::IsCompleted);
+            }
+            // From the beginning, on another connection.
+            (Probe::IsThere, Ok(true)) => self.ask_again(Handling::Discard, None),
+            (Probe::IsCompleted, Ok(true)) => self.found(true),
+            // The part in front of a commit that was not ours.
+            (Probe::IsCompleted, Ok(false)) => self.finish_unknown(),
         }
     }
 

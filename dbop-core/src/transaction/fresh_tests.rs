@@ -104,11 +104,18 @@ impl Script {
                     self.steps.push("id".into());
                     machine.id_done(match next() {
                         Fails(fault) => Err(fault),
-                        Reads(id) => Ok(id.parse().ok().map(|id| TransactionId {
-                            id,
-                            statistics_since: 0,
-                        })),
-                        _ => Ok(None),
+                        Finds(is_ours) => Ok(CurrentTransaction { is_ours, id: None }),
+                        Reads(id) => Ok(CurrentTransaction {
+                            is_ours: true,
+                            id: id.parse().ok().map(|id| TransactionId {
+                                id,
+                                statistics_since: 0,
+                            }),
+                        }),
+                        _ => Ok(CurrentTransaction {
+                            is_ours: true,
+                            id: None,
+                        }),
                     });
                 }
                 Step::Read(_) => {
@@ -414,6 +421,12 @@ fn a_transaction_without_its_id_is_not_committed() {
     assert_eq!(done.outcome, Outcome::Undone);
     let done = script.run([Fine, Fine, Fine, lost()]);
     assert_eq!(done.attempts, 2, "COMMIT was not sent");
+    let done = script.run([Fine, Fine, Fine, Finds(false)]);
+    assert_eq!(
+        (done.outcome, done.attempts),
+        (Outcome::Unknown, 1),
+        "not ours"
+    );
 }
 
 #[test]
@@ -423,15 +436,49 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
         let lose = [Fine, Fine, Fine, lost, Fine];
         let mut script = Script::new(dialect, Resolution::Ledger);
         let there = fault(dialect, FaultClass::Constraint);
-        let done = script.run(lose.into_iter().chain([there]));
+        let done = script.run(lose.into_iter().chain([there, Fine, there]));
         assert_eq!(
             script.steps[6..],
-            ["connect", "Begin", "Rollback", "FoundCommitted"]
+            [
+                "connect",
+                "Begin",
+                "Rollback",
+                "Begin",
+                "Rollback",
+                "FoundCommitted"
+            ]
         );
         assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+        assert!(script.opened[1].contains("VALUES ('"));
+        let completed = "; INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE";
+        assert!(script.opened[2].contains(completed), "{:?}", script.opened);
 
         let mut script = Script::new(dialect, Resolution::Ledger);
+        let done = script.run(lose.into_iter().chain([there]));
+        assert_eq!(
+            script.steps[9..],
+            ["Begin", "Rollback", "OutcomeUnknown"],
+            "committed by DDL, as far as it had come"
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+
+        // Whoever cannot be asked the second question is asked both, again.
         let blocked = fault(dialect, FaultClass::LockTimeout);
+        for in_the_way in [
+            vec![there, Fine, lost, Fine],
+            vec![there, lost, Fine],
+            vec![there, Fine, blocked, Fine, Fine],
+        ] {
+            let mut script = Script::new(dialect, Resolution::Ledger);
+            let then = [there, Fine, there];
+            let answers = lose.into_iter().chain(in_the_way).chain(then);
+            let done = script.run(answers);
+            let is_asked = |step: &&String| *step == "Asking";
+            assert_eq!(script.steps.iter().filter(is_asked).count(), 2);
+            assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+        }
+
+        let mut script = Script::new(dialect, Resolution::Ledger);
         let done = script.run(lose.into_iter().chain([blocked, Fine, Fine]));
         assert_eq!(
             script.steps[6..],

@@ -69,7 +69,7 @@ impl Machine<'_> {
                 });
             }
             // So may one for a question.
-            State::Connect | State::ReadStatus | State::Probe | State::Verify
+            State::Connect | State::ReadStatus | State::Probe(_) | State::Verify
                 if left.is_zero() && self.asking =>
             {
                 self.late = true;

@@ -56,6 +56,16 @@ pub struct TransactionId {
     pub statistics_since: i64,
 }
 
+/// What PostgreSQL says about the transaction in front of its COMMIT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CurrentTransaction {
+    /// It has the mark of [`Batches::with_mark`](crate::Batches::with_mark): it is the one that was
+    /// opened. Otherwise the operation has committed that by itself.
+    pub is_ours: bool,
+    /// Its id. It has none as long as it has written nothing.
+    pub id: Option<TransactionId>,
+}
+
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
@@ -66,7 +76,7 @@ pub enum Step<'a> {
     Batch(Batch<'a>),
     /// Run the operation, then call [`Machine::body_done`](crate::Machine::body_done).
     Body,
-    /// Read PostgreSQL's id of the current transaction, then call
+    /// Read what PostgreSQL says about the current transaction, then call
     /// [`Machine::id_done`](crate::Machine::id_done).
     ReadId,
     /// Send this query and read its one value, then call

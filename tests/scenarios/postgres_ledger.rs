@@ -1,0 +1,77 @@
+//! The ledger finds out what nobody else can: that the operation had committed by itself, without
+//! the rest of it. And what the operation changes for itself does not get in the ledger's way
+//! unseen.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dbop_diesel::{Ledger, Outcome, StopReason};
+use dbop_tests::InstantClock;
+use dbop_tests::proxy::{Cut, Proxy, When};
+
+use super::ledger::with_table;
+use super::lost_commit::is_unknown;
+use super::money::add;
+use super::{Conn, Connection as _, Runner, SimpleConnection as _, scenario};
+
+/// What comes after the first part is rolled back with the connection, or was kept statement by
+/// statement.
+#[scenario]
+async fn what_was_committed_by_the_operation_is_not_the_whole() {
+    for (ends, cut, second) in [
+        ("COMMIT; BEGIN", Cut::BeforeSent, 100),
+        ("COMMIT", Cut::BeforeSent, 110),
+        ("COMMIT", Cut::AnswerLost, 110),
+    ] {
+        let bed = with_table().await;
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::statement("SET completed"), cut);
+        let ledger = Ledger::new();
+        let bodies = AtomicU32::new(0);
+        let report = Runner::default()
+            .with_clock(InstantClock::new())
+            .operation("commits by itself")
+            .ledger(&ledger)
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    bodies.fetch_add(1, Ordering::Relaxed);
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute(ends).await?;
+                    add(conn, 2, 10).await
+                },
+            )
+            .await;
+        assert!(is_unknown(&report.result.expect_err("half of it is there")));
+        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_eq!(report.stop, StopReason::OutcomeUnknown);
+        assert_eq!(bodies.into_inner(), 1, "not done again");
+        assert_eq!(bed.balances()[..2], [(1, 110), (2, second)], "{ends}");
+    }
+}
+
+/// The table is used at the end, too: by whoever the operation has become, where it has gone.
+#[scenario]
+async fn an_operation_that_cannot_reach_the_table_any_more_is_undone() {
+    for changes in [
+        "CREATE SCHEMA elsewhere; SET LOCAL search_path TO elsewhere",
+        "SET LOCAL ROLE pg_monitor",
+    ] {
+        let bed = with_table().await;
+        let ledger = Ledger::new();
+        let report = Runner::default()
+            .operation("goes away")
+            .ledger(&ledger)
+            .run_on_report(
+                &async || Conn::establish(bed.url()).await,
+                async |conn: &mut Conn| {
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute(changes).await
+                },
+            )
+            .await;
+        let error = report.result.expect_err("no such table, or not for it");
+        assert!(error.to_string().contains("dbop_ledger"), "{error}");
+        assert_eq!((report.outcome, report.attempts), (Outcome::Undone, 1));
+        assert_eq!(bed.balances()[0], (1, 100));
+    }
+}
