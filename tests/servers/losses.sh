@@ -13,10 +13,14 @@ lose_backends() {
 
 # lose BACKEND...: SQLite has neither connections nor servers.
 lose() {
-  local backend
+  local backend seconds=0
   for backend; do
     [[ $backend == sqlite ]] || lose_own_servers "$backend"
   done
+  # The rest of the tests must not be left out for want of time.
+  if ((!${DBOP_SOAK_SECONDS:-0} && seconds > 180)); then
+    failure "TOO SLOW" "$losses: $seconds s, more than three minutes"
+  fi
 }
 
 # lose_own_servers BACKEND: on one server of each version.
@@ -40,8 +44,10 @@ lose_own_servers() {
 
 # lose_server DIR: the test may kill it, and has to start it again.
 lose_server() {
-  local label time_limit=$((time_limit + 4 * ${DBOP_SOAK_SECONDS:-0}))
+  local label status=0 begin=$SECONDS time_limit=$((time_limit + 4 * ${DBOP_SOAK_SECONDS:-0}))
   label=$(<"$1/label")
   DBOP_TEST_URL=$(<"$1/url") DBOP_TEST_SERVER=$label DBOP_TEST_DIR=$1 RUST_TEST_NOCAPTURE=1 \
-    run_tests "$label: $losses" "${target[@]}"
+    run_tests "$label: $losses" "${target[@]}" || status=$?
+  seconds=$((seconds + SECONDS - begin))
+  return "$status"
 }

@@ -35,6 +35,9 @@ enum Loss {
     Statement(How),
     /// It cuts at whatever comes.
     Anything(How),
+    /// At a commit nothing moves any more, and then it goes on or is cut: before it is sent, or
+    /// after that.
+    Stalled(Stall),
     /// A session is ended by an administrator.
     Ended,
     /// All connections are closed, wherever they are.
@@ -54,8 +57,14 @@ enum How {
     HalfClose,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stall {
+    BeforeSent,
+    Answer,
+}
+
 /// The small ones, and how often each comes before all begin again.
-const SMALL: [(usize, Loss); 12] = [
+const SMALL: [(usize, Loss); 14] = [
     (6, Loss::Commit(How::AnswerLost)),
     (3, Loss::Commit(How::BeforeSent)),
     (3, Loss::Commit(How::Late)),
@@ -63,6 +72,8 @@ const SMALL: [(usize, Loss); 12] = [
     (1, Loss::Statement(How::AnswerLost)),
     (1, Loss::Statement(How::Late)),
     (1, Loss::Anything(How::BeforeSent)),
+    (1, Loss::Stalled(Stall::BeforeSent)),
+    (1, Loss::Stalled(Stall::Answer)),
     (4, Loss::Ended),
     (1, Loss::AllClosed),
     (1, Loss::AllReset),
@@ -135,6 +146,7 @@ impl<'a> Losses<'a> {
             Loss::Commit(how) => self.cut(loss, When::commit(), how),
             Loss::Statement(how) => self.cut(loss, When::statement("UPDATE"), how),
             Loss::Anything(how) => self.cut(loss, When::anything(), how),
+            Loss::Stalled(stall) => self.stall(loss, stall),
             Loss::Ended => self.end_a_session(),
             Loss::AllClosed => self.close_all(false),
             Loss::AllReset => self.close_all(true),
@@ -188,6 +200,28 @@ impl<'a> Losses<'a> {
             };
             let nth = self.random.u32(1..4);
             let planned = self.proxy.cut(when.nth(nth), cut);
+            self.planned.push((loss, planned));
+        }
+    }
+
+    fn stall(&mut self, loss: Loss, stall: Stall) {
+        let cut = match stall {
+            Stall::BeforeSent => Cut::Stall,
+            Stall::Answer => Cut::StallAnswer,
+        };
+        let planned = self.proxy.cut(When::commit(), cut);
+        let begin = Instant::now();
+        while planned.reached() == 0 && begin.elapsed() < Duration::from_secs(2) {
+            sleep(Duration::from_millis(1));
+        }
+        sleep(Duration::from_millis(self.random.u64(1..300)));
+        if self.random.bool() {
+            self.proxy.cut_all();
+        }
+        self.proxy.resume();
+        if planned.reached() > 0 {
+            self.count(loss);
+        } else {
             self.planned.push((loss, planned));
         }
     }

@@ -6,7 +6,7 @@
 
 use std::env::var;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,9 @@ const ROUND: Duration = Duration::from_secs(5);
 /// How long at most, if not everything has happened that is to be seen.
 const LONG_ROUND: Duration = Duration::from_secs(60);
 
-/// How long a worker waits for a connection at most.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a worker waits for a connection at most: a server that is started again takes a few
+/// seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Enough for a server that is started again.
 pub(crate) fn policy() -> RetryPolicy {
@@ -125,8 +126,16 @@ fn round<C: Crew>(server: &Server, seed: u64) {
     drop(losses);
     office.is_over.store(true, Ordering::Relaxed);
     let mut tally = Tally::default();
+    let begun = Instant::now();
     for _ in 0..workers {
-        let told = told.recv_timeout(Duration::from_secs(60));
+        let told = loop {
+            // A stall can have been planned that is met only now.
+            proxy.resume();
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() < 2 * PATIENCE => {}
+                told => break told,
+            }
+        };
         tally.add(told.expect("every worker comes to an end, without a panic"));
     }
 
