@@ -44,6 +44,7 @@ source "$tests/servers/fetch.sh"
 source "$tests/servers/postgres.sh"
 source "$tests/servers/mariadb.sh"
 source "$tests/servers/mysql.sh"
+source "$tests/servers/galera.sh"
 source "$tests/servers/losses.sh"
 
 results=()      # the lines to end with
@@ -119,6 +120,7 @@ run_backends() {
       sqlite) test_without_server ;;
       *) test_with_own_servers "$backend" ;;
     esac
+    [[ $backend != mariadb ]] || test_galera
   done
   ((${#test_arguments[@]})) || lose "$@"
   summary
@@ -248,6 +250,7 @@ name_of() {
     postgres) say PostgreSQL ;;
     mariadb) say MariaDB ;;
     mysql) say MySQL ;;
+    galera) say "Galera on MariaDB" ;;
   esac
 }
 

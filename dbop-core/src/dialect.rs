@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::ledger::TokenSql;
 use crate::settings::{Applied, Defaults, Settings, Skipped, Timeout};
-use crate::{BeginMode, Entry, Fault, FaultClass};
+use crate::{BeginMode, Code, Entry, Fault, FaultClass};
 
 mod mysql;
 mod postgres;
@@ -92,15 +92,21 @@ impl Dialect {
         }
     }
 
-    /// Whether an error to a top-level COMMIT proves that nothing was committed, given that the
-    /// connection lives and answers the ROLLBACK that follows.
+    /// Whether an error to a top-level COMMIT proves that nothing was committed, given that what it
+    /// leaves open is ended by a ROLLBACK, or with the connection.
     pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {
         match (self, fault.class()) {
             (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
             // Only FATAL errors are ambiguous, and they break the connection.
-            (Self::Postgres, _) => true,
+            (Self::Postgres, class) => class.leaves_connection_usable(),
             // The file is local.
             (Self::Sqlite, _) => true,
+            // Refused by a node without a quorum, which does not refuse the SET that follows the
+            // COMMIT. It keeps the transaction open (all measured), and refuses to roll it back: the
+            // connection is thrown away, and takes the transaction with it.
+            (Self::Mysql, FaultClass::ServerUnavailable) => {
+                matches!(fault.code(), Some(Code::Errno(1047)))
+            }
             // A statement follows the COMMIT in its batch, so an error that is not known to come
             // from the COMMIT can have come after it.
             (Self::Mysql, class) => matches!(

@@ -1,6 +1,6 @@
 //! A node of a Galera cluster that is not ready answers everything with 1047, ROLLBACK too, and keeps
 //! the transaction open: its connection leaves the pool at once. Here an ordinary server raises that
-//! error.
+//! error, for every kind of pool; a real node does in `tests/galera`.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ packages_for() {
     case $backend in
       sqlite) ;; # compiled from source
       postgres) say libpq-dev "postgresql-$(versions postgres)" ;;
-      mariadb) say libmariadb-dev mariadb-server-core mariadb-client-core ;;
+      mariadb) say libmariadb-dev mariadb-server-core mariadb-client-core galera-4 galera-arbitrator-4 ;;
       mysql) say libmariadb-dev ;; # the server is not in Debian 12: see fetch.sh
     esac
   done

@@ -24,7 +24,6 @@ impl Machine<'_> {
             // Not if the server has refused it, and only the ROLLBACK after that was lost.
             let is_definite = |fault: Fault| {
                 fault.class() != FaultClass::Unknown
-                    && fault.leaves_connection_usable()
                     && self.dialect.commit_error_is_definite(&fault)
             };
             failure.phase == Phase::Commit && !failure.fault.is_some_and(is_definite)

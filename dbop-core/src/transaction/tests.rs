@@ -476,6 +476,18 @@ fn mysql_errors_at_commit_are_definite_only_where_known() {
     }
 }
 
+/// It would refuse the ROLLBACK, too, so the connection has to go, with the transaction that is open
+/// on it.
+#[test]
+fn what_a_node_without_a_quorum_refuses_to_commit_is_undone() {
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, Err(errno(1047))], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(script.steps, ["Begin", "body 1", "Commit", "Failed"]);
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(matches!(done.answer, Answer::FirstError));
+    assert!(done.connection_broken);
+}
+
 #[test]
 fn a_stale_plan_is_tried_once_more_without_the_cache() {
     let mut script = Script::new(Dialect::Postgres);
