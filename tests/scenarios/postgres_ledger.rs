@@ -53,7 +53,7 @@ async fn what_was_committed_by_the_operation_is_not_the_whole() {
 #[scenario]
 async fn an_operation_that_cannot_reach_the_table_any_more_is_undone() {
     for changes in [
-        "CREATE SCHEMA elsewhere; SET LOCAL search_path TO elsewhere",
+        "SET LOCAL search_path TO elsewhere",
         "SET LOCAL ROLE pg_monitor",
     ] {
         let bed = with_table().await;

@@ -29,6 +29,7 @@ mod recorder;
 mod reluctant;
 pub mod session;
 mod silent;
+pub mod socket;
 mod sources;
 mod together;
 mod watch;

@@ -82,6 +82,12 @@ impl Proxy {
         &self.url
     }
 
+    /// Its port, on which nothing else listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.door.address().port()
+    }
+
     /// How often a client has asked for something and the server has answered to the end, since the
     /// last [`reset`](Self::reset), logins not counted.
     #[must_use]
