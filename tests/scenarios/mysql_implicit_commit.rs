@@ -71,6 +71,39 @@ async fn in_a_body_that_fails_the_outcome_is_unknown_too() {
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }
 
+/// What the savepoint is called that is not there is the same in every language.
+#[scenario]
+async fn whatever_language_the_server_speaks() {
+    for language in ["fr_FR", "ja_JP", "ru_RU", "es_ES", "cs_CZ"] {
+        let bodies = [
+            "CREATE TABLE {}; SELECT nonsense",
+            "CREATE TABLE {}; INSERT INTO accounts VALUES (1, 0)",
+            "CREATE TABLE {}",
+        ];
+        for (number, body) in bodies.iter().enumerate() {
+            let bed = Bed::new();
+            let mut conn = bed.connect();
+            let speak = format!("SET lc_messages = '{language}'");
+            conn.batch_execute(&speak).await.expect("a language");
+            let body = body.replace("{}", &format!("t{number}"));
+            let report = Runner::default()
+                .operation("create")
+                .fallback(0)
+                .run_report(&mut conn, async |conn: &mut Conn| {
+                    let paid = add(conn, 1, 10).await?;
+                    conn.batch_execute(&body).await?;
+                    Ok::<_, Error>(paid)
+                })
+                .await;
+            let error = report.result.expect_err("committed in between");
+            let own = error.dbop_error().expect("dbop's own");
+            assert!(own.is_outcome_unknown(), "{language}, {body}: {own}");
+            assert_eq!(report.outcome, Outcome::Unknown);
+            assert_eq!(bed.balances()[0], (1, 110));
+        }
+    }
+}
+
 #[scenario]
 async fn in_a_step_the_outcome_of_the_whole_operation_is_unknown() {
     let bed = Bed::new();

@@ -218,6 +218,12 @@ const TEXTS: &[Row] = &[
     ("connection to server * failed: *", "", NotConnected),
     ("could not connect to server: *", "", NotConnected),
     ("could not translate host name \"*", "", NotConnected),
+    // In any language: what every translation leaves as it is. That a transaction is gone must be
+    // known, or what the operation has committed by itself would be taken for undone.
+    ("*dbop_savepoint_*", "3B001", TransactionLost),
+    ("*diesel_savepoint_*", "3B001", TransactionLost),
+    ("*SAVEPOINT*", "25P01", TransactionLost),
+    ("*ROLLBACK AND CHAIN*", "25P01", TransactionLost),
 ];
 
 /// Texts of the client libraries that a server could send as well, so they count only where the
@@ -290,6 +296,47 @@ mod tests {
             ("server login has been failing, try again later", "08P01", ServerUnavailable),
         ] {
             check(Kind::Unknown, text, code, class);
+        }
+    }
+
+    /// All translations of PostgreSQL 15.
+    #[test]
+    fn that_the_transaction_is_gone_is_known_in_any_language() {
+        for text in [
+            "% kann nur in Transaktionsblöcken verwendet werden",
+            "la orden % sólo puede ser usada en bloques de transacción",
+            "% peut seulement être utilisé dans des blocs de transaction",
+            "si può usare % solo entro blocchi di transazione",
+            "%はトランザクションブロック内でのみ使用できます",
+            "% მხოლოდ ტრანზაქციის ბლოკში შეიძლება იყოს გამოყენებული",
+            "% 명령은 트랜잭션 블럭에서만 사용될 수 있음",
+            "% может выполняться только внутри блоков транзакций",
+            "% kan bara användas i transaktionsblock",
+            "% може використовуватися тільки в блоках транзакції",
+            "% 只能在事务块中使用",
+        ] {
+            for command in ["SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK AND CHAIN"] {
+                let text = text.replace('%', command);
+                check(Kind::Unknown, &text, "25P01", TransactionLost);
+            }
+        }
+        for text in [
+            "Sicherungspunkt »%« existiert nicht",
+            "no existe el “savepoint” «%»",
+            "le point de sauvegarde « % » n'existe pas",
+            "il punto di salvataggio \"%\" non esiste",
+            "セーブポイント\"%\"は存在しません",
+            "შესანახი წერტილი არ არსებობს: %",
+            "\"%\" 이름의 저장위치가 없음",
+            "точка сохранения \"%\" не существует",
+            "sparpunkt \"%\" existerar inte",
+            "точка збереження \"%\" не існує",
+            "保存点\"%\"不存在",
+        ] {
+            for name in ["dbop_savepoint_1", "diesel_savepoint_2"] {
+                let text = text.replace('%', name);
+                check(Kind::Unknown, &text, "3B001", TransactionLost);
+            }
         }
     }
 
