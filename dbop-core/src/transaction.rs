@@ -50,10 +50,13 @@ pub use step::{
 };
 pub use terms::{Resolution, Terms};
 
+use state::{AfterPause, Aftermath, Failure, FailureAnswer, Probe, State};
+
 mod again;
 mod end;
 mod fresh;
 mod late;
+mod state;
 mod step;
 mod terms;
 
@@ -141,78 +144,6 @@ pub struct Machine<'a> {
     unsettled: bool,
     /// PostgreSQL's id of the transaction, once it is known. It has none while it wrote nothing.
     transaction_id: Option<Option<TransactionId>>,
-}
-
-#[derive(Debug)]
-enum State {
-    Connect,
-    Begin,
-    Body,
-    ReadId,
-    Commit,
-    CommitAgain,
-    Rollback,
-    /// `gone`: there was no transaction left to roll back.
-    RollbackAgain {
-        gone: bool,
-    },
-    Ask,
-    Contain,
-    Verify,
-    ReadStatus,
-    Probe(Probe),
-    /// With what the probe found.
-    ProbeRollback(Probe, Result<bool, Fault>),
-    Pause(Pause, AfterPause),
-    Done(Option<Done>),
-}
-
-/// What is asked about a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    /// Whether it is there.
-    IsThere,
-    /// Whether it was completed, given that it is there.
-    IsCompleted,
-}
-
-/// What comes after a pause on the same connection.
-#[derive(Clone, Copy, Debug)]
-enum AfterPause {
-    Begin,
-    Commit,
-    Ask,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Failure {
-    phase: Phase,
-    fault: Option<Fault>,
-    advice: Advice,
-    answer: FailureAnswer,
-}
-
-impl Failure {
-    /// The operation returned an error that the database has nothing to do with.
-    fn is_own_error(&self) -> bool {
-        self.fault.is_none() && self.answer == FailureAnswer::FirstError
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FailureAnswer {
-    /// The operation's or the batch's error, as it is.
-    FirstError,
-    Own(Kind),
-    Panic,
-}
-
-/// What the end of an attempt left behind.
-#[derive(Clone, Copy, Debug)]
-struct Aftermath {
-    undone: bool,
-    /// The enclosing transaction is still there.
-    enclosing_alive: bool,
 }
 
 impl<'a> Machine<'a> {

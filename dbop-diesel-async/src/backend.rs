@@ -56,7 +56,7 @@ impl SupportedBackend for diesel::pg::Pg {
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::{current_transaction, which_transaction};
+        use dbop_diesel::adapter::postgres::{current_transaction, which_transaction};
         use diesel_async::RunQueryDsl as _;
 
         let row = which_transaction().get_result(conn).await?;
@@ -67,7 +67,7 @@ impl SupportedBackend for diesel::pg::Pg {
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::Text;
+        use dbop_diesel::adapter::postgres::Text;
         use diesel_async::RunQueryDsl as _;
 
         let row: Text = diesel::sql_query(sql).get_result(conn).await?;
@@ -84,7 +84,7 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::{BusyTimeout, QueryOnly};
+        use dbop_diesel::adapter::sqlite::{BusyTimeout, QueryOnly};
         use diesel::sql_query;
         use diesel_async::RunQueryDsl as _;
 

@@ -58,7 +58,7 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::{Text, current_transaction, which_transaction};
+    use crate::adapter::postgres::{Text, current_transaction, which_transaction};
 
     use super::{CurrentTransaction, Dialect, Sealed, SupportedBackend};
 
@@ -106,7 +106,7 @@ mod sqlite {
     use diesel::sqlite::Sqlite;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::{BusyTimeout, QueryOnly};
+    use crate::adapter::sqlite::{BusyTimeout, QueryOnly};
 
     use super::{Dialect, Sealed, SupportedBackend};
 

@@ -1,0 +1,63 @@
+//! What PostgreSQL is asked.
+
+use dbop_core::{CurrentTransaction, TransactionId};
+
+diesel::define_sql_function! {
+    /// PostgreSQL's id of the current transaction, if it has written something. Its type has the
+    /// same eight bytes as a BIGINT; with a type of its own, the statement can be cached.
+    fn pg_current_xact_id_if_assigned() -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
+}
+
+diesel::define_sql_function! {
+    /// Since when PostgreSQL has its statistics, as the eight bytes of a BIGINT: in microseconds
+    /// since 2000.
+    fn pg_stat_get_bgwriter_stat_reset_time()
+        -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
+}
+
+diesel::define_sql_function! {
+    /// The value of a setting of PostgreSQL's.
+    fn current_setting(
+        name: diesel::sql_types::Text,
+        missing_is_null: diesel::sql_types::Bool,
+    ) -> diesel::sql_types::Nullable<diesel::sql_types::Text>;
+}
+
+/// The question which transaction this is.
+#[diesel::dsl::auto_type]
+pub fn which_transaction() -> _ {
+    diesel::dsl::select((
+        current_setting("dbop.transaction", true),
+        pg_current_xact_id_if_assigned(),
+        pg_stat_get_bgwriter_stat_reset_time(),
+    ))
+}
+
+/// What was answered to [`which_transaction`].
+#[must_use]
+pub fn current_transaction(
+    (mark, id, since): (Option<String>, Option<i64>, Option<i64>),
+) -> CurrentTransaction {
+    let id = id.and_then(|id| u64::try_from(id).ok());
+    CurrentTransaction {
+        // Outside of the transaction that was opened it is empty, or unknown to the session.
+        is_ours: mark.is_some_and(|mark| !mark.is_empty()),
+        id: id.map(|id| TransactionId {
+            id,
+            statistics_since: since.unwrap_or_default(),
+        }),
+    }
+}
+
+/// The answer to a query of the machine: one text, or nothing.
+#[derive(Clone, Debug, diesel::QueryableByName)]
+pub struct Text {
+    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
+    s: Option<String>,
+}
+
+impl From<Text> for Option<String> {
+    fn from(text: Text) -> Self {
+        text.s
+    }
+}
