@@ -92,6 +92,7 @@ mod scenarios {
     mod sqlite_commit;
     mod sqlite_commit_matrix;
     mod sqlite_effect;
+    mod sqlite_limits;
     mod sqlite_loss;
     mod sqlite_settings;
     mod sqlite_snapshot;

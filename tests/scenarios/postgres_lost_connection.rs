@@ -51,6 +51,43 @@ async fn a_commit_that_libpq_could_not_send_is_undone_and_done_again() {
     }
 }
 
+/// The server has refused to commit. What becomes of the ROLLBACK after that changes nothing.
+#[scenario]
+async fn a_refused_commit_is_undone_also_if_its_rollback_is_lost() {
+    for cut in [Cut::BeforeSent, Cut::AnswerLost] {
+        let bed = Bed::new();
+        let mut conn = bed.connect();
+        conn.batch_execute("CREATE TABLE tokens (n INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+            .await
+            .expect("a new table");
+        let proxy = Proxy::start(bed.url());
+        let planned = proxy.cut(When::statement("ROLLBACK"), cut);
+        let report = Runner::default()
+            .operation("twice")
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute("INSERT INTO tokens VALUES (1), (1)")
+                        .await
+                },
+            )
+            .await;
+        assert_eq!(planned.reached(), 1);
+        let error = report.result.expect_err("a duplicate");
+        let is_duplicate = matches!(
+            error,
+            Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)
+        );
+        assert!(is_duplicate, "{error:?}");
+        assert_eq!(
+            (report.outcome, report.stop, report.attempts),
+            (Outcome::Undone, StopReason::NotRetryable, 1)
+        );
+        assert_eq!(bed.balances()[0], (1, 100));
+    }
+}
+
 /// The answer that was lost was an error: the next attempt gets it.
 #[scenario]
 async fn the_lost_answer_of_a_violated_constraint_is_given_again() {

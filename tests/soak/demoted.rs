@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dbop_diesel::{Code, FaultClass, Outcome, StopReason};
 use dbop_tests::Meanwhile;
+use dbop_tests::proxy::{Cut, Proxy, When};
 use diesel::connection::SimpleConnection as _;
 use diesel::result::Error;
 use diesel::sql_query;
@@ -80,20 +81,30 @@ pub(crate) async fn another_connection_is_tried(bed: Arc<Bed>, url: String) {
     }
 }
 
-/// Nobody has another connection for it.
+/// Nobody has another connection for it. That the ROLLBACK after it is lost changes nothing.
 #[helper]
 pub(crate) async fn what_it_refuses_to_commit_is_undone(bed: Arc<Bed>, url: String) {
-    let mut conn = Raw::establish(&url).await.expect("a connection");
+    for cut in [None, Some(Cut::BeforeSent), Some(Cut::AnswerLost)] {
+        it_refuses_to_commit(&bed, &url, cut).await;
+    }
+}
+
+#[helper]
+async fn it_refuses_to_commit(bed: &Bed, url: &str, cut: Option<Cut>) {
+    let proxy = Proxy::start(url);
+    let rollback = cut.map(|cut| proxy.cut(When::statement("ROLLBACK"), cut));
+    let mut conn = Raw::establish(proxy.url()).await.expect("a connection");
     let before = bed.balances();
-    let writes_again = WritesAgain(&bed);
+    let writes_again = WritesAgain(bed);
     let report = Runner::default()
         .run_report(&mut conn, async |conn: &mut Raw| {
             let paid = pay(conn).await;
-            set_read_only(&bed, true);
+            set_read_only(bed, true);
             paid
         })
         .await;
     drop(writes_again);
+    assert!(rollback.is_none_or(|rollback| rollback.reached() == 1));
     let error: Error = report.result.expect_err("not committed");
     assert!(error.to_string().contains("read"), "{error}");
     assert_eq!(report.outcome, Outcome::Undone);

@@ -1,7 +1,5 @@
 //! dbop on sqlite.
 
-mod limits;
-
 /// The scenarios, on the sync adapter.
 #[path = "../scenarios"]
 mod sync {
@@ -50,6 +48,7 @@ mod sync {
     mod sqlite_commit;
     mod sqlite_commit_matrix;
     mod sqlite_effect;
+    mod sqlite_limits;
     mod sqlite_loss;
     mod sqlite_settings;
     mod sqlite_snapshot;
