@@ -304,6 +304,7 @@ impl Batches {
         begin.push_str("; ");
         begin.push_str(opening);
         if let Some(Note::Token(token)) = &note {
+            begin.insert_str(0, &token.cleanup);
             // Behind the statement that makes sure that the transaction is the one that was opened.
             let commit = self.commit.to_mut();
             let checked = commit.find("; ").map_or(0, |end| end + 2);

@@ -80,6 +80,7 @@ impl Ledger {
             ledger: self,
             token: Token::new(),
             is_written: AtomicBool::new(false),
+            is_closed: false,
             served: served.split_off(rest),
         }
     }
@@ -91,6 +92,7 @@ pub struct Entry<'a> {
     ledger: &'a Ledger,
     token: Token,
     is_written: AtomicBool,
+    is_closed: bool,
     served: Vec<Token>,
 }
 
@@ -104,17 +106,34 @@ impl Entry<'_> {
         let mut opening = format!("INSERT INTO dbop_ledger (token) VALUES ('{}')", self.token);
         // One by one: for a list, MySQL and MariaDB read a small table from end to end, and wait for
         // the tokens of others, or deadlock with them (measured).
+        let mut deletes = String::new();
         for token in &self.served {
-            _ = write!(opening, "; DELETE FROM dbop_ledger WHERE token = '{token}'");
+            _ = write!(deletes, "; DELETE FROM dbop_ledger WHERE token = '{token}'");
+        }
+        let mut cleanup = String::new();
+        if dialect == Dialect::Postgres && !deletes.is_empty() {
+            // PostgreSQL reads a small table from end to end for one token, too. In a serializable
+            // transaction each operation would so depend on all others, and one of two at the same
+            // time would fail (measured). Nobody has to wait until this is on the disk. NOT
+            // DEFERRABLE, so that it fails in a transaction that is open already.
+            cleanup = format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+                 SET LOCAL synchronous_commit = off{deletes}; COMMIT; "
+            );
+        } else {
+            opening.push_str(&deletes);
         }
         Some(TokenSql {
             token: self.token,
+            dialect,
+            cleanup,
             opening,
         })
     }
 
     /// The operation is over. Without this, nothing of it has happened.
     pub fn close(mut self, outcome: Outcome) {
+        self.is_closed = true;
         match outcome {
             _ if !self.is_written.load(Ordering::Relaxed) => {}
             Outcome::Committed => self.served = vec![self.token],
@@ -128,6 +147,10 @@ impl Entry<'_> {
 /// What has not been deleted is for the next one.
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
+        // Dropped in between: nobody knows what has been deleted.
+        if *self.is_written.get_mut() && !self.is_closed {
+            self.served.clear();
+        }
         let mut served = self
             .ledger
             .served
@@ -141,6 +164,9 @@ impl Drop for Entry<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct TokenSql {
     token: Token,
+    dialect: Dialect,
+    /// What goes in front of the BEGIN.
+    pub(crate) cleanup: String,
     /// The first statements in the transaction. Sent again, they fail if the token is there.
     pub(crate) opening: String,
 }
@@ -148,10 +174,16 @@ pub(crate) struct TokenSql {
 impl TokenSql {
     /// The last statement in front of COMMIT.
     pub(crate) fn closing(&self) -> String {
-        format!(
-            "UPDATE dbop_ledger SET completed = TRUE WHERE token = '{}'",
-            self.token
-        )
+        let token = self.token;
+        if self.dialect == Dialect::Postgres {
+            // Not an UPDATE, which would read the table: see above.
+            format!(
+                "INSERT INTO dbop_ledger (token) VALUES ('{token}') \
+                 ON CONFLICT (token) DO UPDATE SET completed = TRUE"
+            )
+        } else {
+            format!("UPDATE dbop_ledger SET completed = TRUE WHERE token = '{token}'")
+        }
     }
 
     /// What fails, with a duplicate, if the token is there and completed: no answer has to be read.
@@ -206,11 +238,14 @@ mod tests {
         let first = ledger.open();
         let token = first.token.to_string();
         let sql = |entry: &Entry<'_>, dialect| entry.sql(dialect).expect("a token").opening;
-        assert!(!sql(&first, Dialect::Postgres).contains("DELETE"));
+        let postgres = first.sql(Dialect::Postgres).expect("a token");
+        assert!(postgres.cleanup.is_empty() && !postgres.opening.contains("DELETE"));
         first.close(Outcome::Committed);
         let undone = ledger.open();
         let deletes = format!("DELETE FROM dbop_ledger WHERE token = '{token}'");
-        assert!(sql(&undone, Dialect::Postgres).ends_with(&deletes));
+        let postgres = undone.sql(Dialect::Postgres).expect("a token");
+        assert!(postgres.cleanup.ends_with(&format!("{deletes}; COMMIT; ")));
+        assert!(!postgres.opening.contains("DELETE"));
         undone.close(Outcome::Undone);
         let committed = ledger.open();
         assert!(sql(&committed, Dialect::Mysql).ends_with(&deletes));
@@ -234,6 +269,20 @@ mod tests {
             ledger.open().close(outcome);
         }
         assert_eq!(ledger.open().served.len(), 1, "still to be deleted");
+    }
+
+    #[test]
+    fn what_is_dropped_in_between_leaves_its_tokens_to_be_pruned() {
+        let ledger = Ledger::new();
+        let first = ledger.open();
+        _ = first.sql(Dialect::Mysql);
+        first.close(Outcome::Committed);
+        drop(ledger.open());
+        assert_eq!(ledger.open().served.len(), 1, "not begun");
+        let canceled = ledger.open();
+        _ = canceled.sql(Dialect::Mysql);
+        drop(canceled);
+        assert!(ledger.open().served.is_empty());
     }
 
     #[test]

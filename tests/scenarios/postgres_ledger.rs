@@ -4,9 +4,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Ledger, Outcome, StopReason};
+use dbop_diesel::{IsolationLevel, Ledger, Outcome, StopReason};
 use dbop_tests::InstantClock;
 use dbop_tests::proxy::{Cut, Proxy, When};
+use diesel::QueryResult;
 
 use super::ledger::with_table;
 use super::lost_commit::is_unknown;
@@ -73,5 +74,33 @@ async fn an_operation_that_cannot_reach_the_table_any_more_is_undone() {
         assert!(error.to_string().contains("dbop_ledger"), "{error}");
         assert_eq!((report.outcome, report.attempts), (Outcome::Undone, 1));
         assert_eq!(bed.balances()[0], (1, 100));
+    }
+}
+
+/// PostgreSQL reads a small table from end to end, and what a serializable transaction has read, it
+/// depends on: an operation within another one, on a connection of its own, makes neither fail.
+#[scenario]
+async fn serializable_operations_do_not_depend_on_each_other_by_their_tokens() {
+    let bed = with_table().await;
+    let mut conn = bed.connect();
+    conn.batch_execute("INSERT INTO dbop_ledger (token) VALUES ('1'), ('2'); ANALYZE dbop_ledger")
+        .await
+        .expect("a small table");
+    let ledger = Ledger::new();
+    let runner = Runner::default();
+    let operation = runner
+        .operation("serializable")
+        .isolation(IsolationLevel::Serializable)
+        .max_retries(0)
+        .ledger(&ledger);
+    let source = async || Conn::establish(bed.url()).await;
+    // From the second one on there are tokens to be deleted.
+    for _ in 0..3 {
+        let done: QueryResult<()> = operation
+            .run_on(&source, async |_: &mut Conn| {
+                operation.run_on(&source, async |_: &mut Conn| Ok(())).await
+            })
+            .await;
+        assert_eq!(done, Ok(()));
     }
 }
