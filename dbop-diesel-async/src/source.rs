@@ -91,11 +91,13 @@ where
     type Conn = deadpool::managed::Object<M>;
 
     async fn connect(&self) -> Result<Self::Conn, ConnectError> {
-        use deadpool::managed::PoolError;
+        use deadpool::managed::{PoolError, TimeoutType};
 
         self.get().await.map_err(|error| match error {
             PoolError::Backend(error) => cause(error),
-            PoolError::Timeout(_) => ConnectError::pool_timeout(error),
+            PoolError::Timeout(TimeoutType::Wait) => ConnectError::pool_timeout(error),
+            // There was room, but no answer of the server.
+            PoolError::Timeout(_) => ConnectError::server_timeout(error),
             _ => ConnectError::new(error),
         })
     }

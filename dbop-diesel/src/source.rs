@@ -116,6 +116,7 @@ enum Reason {
     InSource,
     Text(String),
     PoolTimeout,
+    ServerTimeout,
 }
 
 impl ConnectError {
@@ -139,6 +140,15 @@ impl ConnectError {
         }
     }
 
+    /// The server did not answer in time. That is tried again.
+    #[must_use]
+    pub fn server_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::ServerTimeout,
+        }
+    }
+
     /// An error whose cause is only known as the text of a client library or server.
     #[must_use]
     pub fn with_text(
@@ -157,6 +167,7 @@ impl ConnectError {
         let fault = match &self.reason {
             Reason::InSource => fault_in(dialect, &*self.source).unwrap_or_else(unknown),
             Reason::Text(text) => Fault::recognize(dialect, ErrorKind::Unknown, text),
+            Reason::ServerTimeout => Fault::from_class(dialect, FaultClass::NotConnected),
             Reason::PoolTimeout => {
                 let fault = Fault::from_class(dialect, FaultClass::NotConnected);
                 return (fault, Advice::Never);

@@ -8,7 +8,14 @@ fn every_test_that_is_named_exists() {
     let read = |path: &str| std::fs::read_to_string(tests.join(path)).expect("the file is there");
     let readme = read("README.md");
     let mut elsewhere = Vec::new();
-    for folder in ["mysql", "postgres", "sqlite", "soak", "../dbop-core/src"] {
+    for folder in [
+        "mysql",
+        "postgres",
+        "sqlite",
+        "soak",
+        "galera",
+        "../dbop-core/src",
+    ] {
         collect(&tests.join(folder), &mut elsewhere);
     }
     let mut found = 0;

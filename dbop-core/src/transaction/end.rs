@@ -246,7 +246,8 @@ impl Machine<'_> {
             Ok(pause) => return self.try_again(pause),
             Err(stop) => stop,
         };
-        if self.unsettled && !failure.is_own_error() {
+        // Not even an error of the operation's own says that an attempt before this one is undone.
+        if self.unsettled {
             return self.finish_unknown();
         }
         let kind = match stop {
@@ -259,9 +260,6 @@ impl Machine<'_> {
             FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
             _ => Answer::FirstError,
         };
-        if self.unsettled {
-            return self.finish(answer, Outcome::Unknown, stop, false);
-        }
         let fallback_allowed = !self.connection_broken && aftermath.enclosing_alive;
         // A source of connections can do without one that leads to the wrong server.
         self.connection_broken |=

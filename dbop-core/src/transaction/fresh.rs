@@ -80,7 +80,8 @@ impl<'a> Machine<'a> {
         // The source may have waited for as long as there was time.
         self.late |= self.time_left().is_some_and(|left| left.is_zero());
         if self.asking {
-            return self.asking_failed(Some(fault), advice);
+            // That a pool has waited is no reason not to ask again.
+            return self.asking_failed(Some(fault), Advice::Judge);
         }
         let answer = FailureAnswer::Own(Kind::NoConnection);
         self.fail(Phase::Connect, Some(fault), answer);
@@ -237,8 +238,11 @@ impl<'a> Machine<'a> {
         self.state = State::Pause(pause, AfterPause::Ask);
     }
 
+    /// A deadline says how long to wait for an answer of the server's. Without one, and for a look of
+    /// the caller's, the retries do.
     fn ask_again(&mut self, connection: Handling, fault: Option<Fault>) {
-        if !self.late && self.take_retry() {
+        let waits = self.deadline.is_some() && self.terms.resolution != Resolution::Verify;
+        if !self.late && (self.take_retry() || waits) {
             self.ask(connection, fault);
         } else {
             self.finish_unknown();

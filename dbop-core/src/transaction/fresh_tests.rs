@@ -14,9 +14,13 @@ pub(super) enum Given {
     Fails(Fault),
     Reads(&'static str),
     Finds(bool),
+    /// The operation returns an error of its own.
+    Refuses,
+    /// The pool had no connection for as long as it waits.
+    Exhausted,
 }
 
-use Given::{Fails, Finds, Fine, Reads};
+use Given::{Exhausted, Fails, Finds, Fine, Reads, Refuses};
 
 pub(super) struct Script {
     dialect: Dialect,
@@ -71,7 +75,13 @@ impl Script {
             match machine.step() {
                 Step::Connect => {
                     self.steps.push("connect".into());
-                    match fails(next()) {
+                    let answer = next();
+                    match fails(answer) {
+                        _ if matches!(answer, Exhausted) => {
+                            let class = FaultClass::NotConnected;
+                            let fault = Fault::from_class(self.dialect, class);
+                            machine.connect_failed(fault, Advice::Never);
+                        }
                         Ok(()) => {
                             let start = Start::join(new_key(), 0, machine.retries_left());
                             machine.connected(start, Cow::Owned(self.batches()));
@@ -96,6 +106,13 @@ impl Script {
                             };
                             let lost = !fault.leaves_connection_usable();
                             machine.body_done(end, if lost { None } else { Some(1) });
+                        }
+                        Refuses => {
+                            let end = BodyEnd::Failed {
+                                fault: None,
+                                advice: Advice::Judge,
+                            };
+                            machine.body_done(end, Some(1));
                         }
                         _ => machine.body_done(BodyEnd::Ok, Some(1)),
                     }
@@ -297,6 +314,27 @@ fn what_is_idempotent_is_done_again_but_never_called_undone() {
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
     assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
     assert!(!done.fallback_allowed);
+}
+
+/// Nor by an error of the operation's own, which is about the second attempt alone.
+#[test]
+fn an_error_of_its_own_does_not_settle_what_went_before() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+    assert!(script.steps.contains(&"OutcomeUnknown".into()));
+
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Finds(false), Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+
+    // The ledger's no is a proof.
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Fine, Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 2));
+    assert!(matches!(done.answer, Answer::FirstError));
 }
 
 #[test]
@@ -523,6 +561,46 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
             assert_eq!(done.outcome, Outcome::Unknown);
             assert!(done.connection_broken);
         }
+    }
+}
+
+/// A pool that had no connection has waited for one. What is asked is worth another wait.
+#[test]
+fn a_pool_without_a_connection_does_not_end_the_asking() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Fine, Fine, Fine, lost(), Exhausted, Exhausted]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Exhausted]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+}
+
+/// Unless the caller has to look, whose looks are attempts.
+#[test]
+fn where_there_is_a_deadline_the_server_is_asked_until_then() {
+    for (resolution, connects) in [(Resolution::Ledger, 101), (Resolution::Verify, 4)] {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        script.policy = script.policy.with_max_retries(2);
+        let now = Instant::now();
+        script.terms.deadline = Some(now + Duration::from_secs(100_000));
+        script.time = Some((now, Duration::from_millis(1)));
+        let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+        let answers = [Fine, Fine, Fine, lost()].into_iter();
+        let done = script.run(answers.chain([refused; 99]));
+        let made = script
+            .steps
+            .iter()
+            .filter(|step| *step == "connect")
+            .count();
+        assert_eq!(made, connects, "{resolution:?}");
+        let is_known = done.outcome != Outcome::Unknown;
+        assert_eq!(is_known, resolution == Resolution::Ledger);
+        // And no longer.
+        script.terms.deadline = Some(now + Duration::from_secs(30));
+        script.time = Some((now, Duration::from_millis(1)));
+        let answers = [Fine, Fine, Fine, lost()].into_iter();
+        let done = script.run(answers.chain([refused; 999]));
+        assert_eq!(done.outcome, Outcome::Unknown);
     }
 }
 
