@@ -303,10 +303,15 @@ impl Batches {
         let begin = self.begin.to_mut();
         begin.push_str("; ");
         begin.push_str(opening);
+        let commit = self.commit.to_mut();
+        if self.dialect == Dialect::Postgres {
+            begin.push_str("; ");
+            begin.push_str(postgres::OPEN_ALIVE);
+            postgres::close_alive(commit);
+        }
         if let Some(Note::Token(token)) = &note {
             begin.insert_str(0, &token.cleanup);
             // Behind the statement that makes sure that the transaction is the one that was opened.
-            let commit = self.commit.to_mut();
             let checked = commit.find("; ").map_or(0, |end| end + 2);
             commit.insert_str(checked, &format!("{}; ", token.closing()));
         }
@@ -400,7 +405,13 @@ impl Batches {
     pub(crate) fn undo(&self, undo: Undo) -> &str {
         self.undo[undo as usize].get_or_init(|| match undo {
             Undo::Rollback => self.rollback(),
-            Undo::CheckedRollback => Cow::Owned(format!("ROLLBACK AND CHAIN; {}", self.rollback())),
+            Undo::CheckedRollback => {
+                let check = match self.note {
+                    Some(_) => postgres::CHECK_ALIVE,
+                    None => "ROLLBACK AND CHAIN",
+                };
+                Cow::Owned(format!("{check}; {}", self.rollback()))
+            }
             Undo::BlindRollback => mysql::blind_rollback(&self.applied),
             Undo::FailedBegin => sqlite::restoration(&self.applied, self.before),
         })
@@ -449,7 +460,8 @@ pub(crate) enum Undo {
     ///
     /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
     /// AND CHAIN is an error there, and takes an aborted transaction like any other (measured).
-    /// PostgreSQL has it since version 12; what speaks its protocol may not.
+    /// PostgreSQL has it since version 12; what speaks its protocol may not. Where the outcome is
+    /// asked for, a savepoint of ours is in the transaction: ROLLBACK TO fails in another one, too.
     CheckedRollback,
     /// Without looking whether the transaction is still there, for where it is known or likely not
     /// to be.

@@ -196,24 +196,28 @@ impl TokenSql {
     }
 }
 
+/// 112 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Token(u128);
 
 impl fmt::Display for Token {
+    /// The beginning is what a duplicate is recognised by, whatever language the server speaks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "dbop{:028x}", self.0)
     }
 }
 
 impl Token {
-    /// 128 bits, from the operating system's randomness by way of the standard library's hasher.
+    /// From the operating system's randomness by way of the standard library's hasher.
     /// Two operations with the same token would take each other's work for their own.
     fn new() -> Self {
         // A forked process starts with its parent's random keys.
         let half = || u128::from(RandomState::new().hash_one(std::process::id()));
-        Self(half() << 64 | half())
+        Self((half() << 64 | half()) >> (128 - BITS))
     }
 }
+
+const BITS: u32 = 112;
 
 /// How many tokens an operation deletes at most.
 const DELETED_AT_ONCE: usize = 32;
@@ -229,7 +233,8 @@ mod tests {
             (0..10_000).map(|_| ledger.open().token.0).collect();
         assert_eq!(tokens.len(), 10_000);
         let ones = tokens.iter().fold(0, |ones, token| ones | token);
-        assert_eq!(ones, u128::MAX, "every bit is used");
+        assert_eq!(ones, (1 << BITS) - 1, "every bit is used");
+        assert_eq!(ledger.open().token.to_string().len(), 32);
     }
 
     #[test]

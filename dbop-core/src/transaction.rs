@@ -419,7 +419,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The body committed or rolled back what it had not begun.
-    pub(super) fn ended_by_body(&mut self) {
+    fn ended_by_body(&mut self) {
         self.fail(Phase::Body, None, FailureAnswer::Own(Kind::OutcomeUnknown));
         self.ended_by_body = true;
         if self.is_savepoint() {

@@ -48,6 +48,57 @@ async fn what_was_committed_implicitly_and_then_lost_is_not_called_undone() {
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }
 
+/// That the token is there is recognised in every language.
+#[scenario]
+async fn whatever_language_the_server_speaks() {
+    for language in ["de_DE", "fr_FR", "ja_JP", "ru_RU", "el_GR"] {
+        for done in [true, false] {
+            let bed = Bed::new();
+            let mut conn = bed.connect();
+            conn.batch_execute("CREATE TABLE other (n INT)")
+                .await
+                .expect("a table");
+            conn.batch_execute(Ledger::create_table(backend::DIALECT))
+                .await
+                .expect("a new table");
+            let proxy = Proxy::start(bed.url());
+            _ = if done {
+                proxy.cut(When::commit(), Cut::AnswerLost)
+            } else {
+                proxy.cut(When::statement("UPDATE").nth(2), Cut::BeforeSent)
+            };
+            let ledger = Ledger::new();
+            let report = Runner::default()
+                .with_clock(InstantClock::new())
+                .operation("pay")
+                .ledger(&ledger)
+                .run_on_report(
+                    &async || {
+                        let mut conn = Conn::establish(proxy.url()).await?;
+                        let speak = format!("SET lc_messages = '{language}'");
+                        conn.batch_execute(&speak).await.expect("a language");
+                        diesel::ConnectionResult::Ok(conn)
+                    },
+                    async |conn: &mut Conn| {
+                        add(conn, 1, 10).await?;
+                        if !done {
+                            conn.batch_execute("TRUNCATE other").await?;
+                        }
+                        add(conn, 2, 10).await
+                    },
+                )
+                .await;
+            let outcome = if done {
+                Outcome::Committed
+            } else {
+                Outcome::Unknown
+            };
+            assert_eq!(report.outcome, outcome, "{language}: {:?}", report.result);
+            assert_eq!(bed.balances()[0], (1, 110));
+        }
+    }
+}
+
 /// The same, and then the answer to COMMIT is lost, which the server has refused: the token is there,
 /// and the second half is not.
 #[scenario]

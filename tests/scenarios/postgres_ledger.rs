@@ -50,6 +50,53 @@ async fn what_was_committed_by_the_operation_is_not_the_whole() {
     }
 }
 
+/// Where it is asked what became of a commit, it is also seen that the operation has begun another
+/// transaction, however it ends and whatever became of the first one.
+#[scenario]
+async fn an_operation_that_begins_another_transaction_is_unknown() {
+    for (begins, first, fails) in [
+        ("COMMIT; BEGIN", 110, None),
+        ("COMMIT; BEGIN", 110, Some("SELECT 1 / 0")),
+        ("COMMIT; BEGIN", 110, Some(CONFLICT)),
+        ("ROLLBACK; BEGIN", 100, None),
+        ("ROLLBACK; BEGIN", 100, Some(CONFLICT)),
+    ] {
+        for has_ledger in [false, true] {
+            let bed = with_table().await;
+            let ledger = Ledger::new();
+            let bodies = AtomicU32::new(0);
+            let source = async || Conn::establish(bed.url()).await;
+            let body = async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                add(conn, 1, 10).await?;
+                conn.batch_execute(begins).await?;
+                add(conn, 2, 10).await?;
+                if let Some(fails) = fails {
+                    conn.batch_execute(fails).await?;
+                }
+                QueryResult::Ok(())
+            };
+            let runner = Runner::default().with_clock(InstantClock::new());
+            let operation = runner.operation("begins another one");
+            let report = if has_ledger {
+                operation.ledger(&ledger).run_on_report(&source, body).await
+            } else {
+                let operation = operation.transaction_status();
+                operation.run_on_report(&source, body).await
+            };
+            let what = format!("{begins}, {fails:?}, {has_ledger}");
+            let error = report.result.expect_err("not what was opened");
+            assert!(is_unknown(&error), "{what}: {error}");
+            assert_eq!((report.outcome, report.attempts), (Outcome::Unknown, 1));
+            assert_eq!(bodies.into_inner(), 1, "{what}");
+            assert_eq!(bed.balances()[..2], [(1, first), (2, 100)], "{what}");
+        }
+    }
+}
+
+/// An error that is worth another attempt.
+const CONFLICT: &str = "DO $$ BEGIN RAISE 'conflict' USING ERRCODE = '40001'; END $$";
+
 /// The table is used at the end, too: by whoever the operation has become, where it has gone.
 #[scenario]
 async fn an_operation_that_cannot_reach_the_table_any_more_is_undone() {

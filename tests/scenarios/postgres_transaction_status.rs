@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Jitter, OperationError as _, Outcome, RetryPolicy, StopReason};
+use dbop_diesel::{Jitter, OperationError as _, Outcome, Report, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
 use dbop_tests::{InstantClock, Meanwhile, blocking};
 use diesel::QueryResult;
@@ -174,13 +174,22 @@ async fn a_swallowed_error_is_not_a_success_here_either() {
 }
 
 /// What comes after its own COMMIT has no id, or one of another transaction, and would be done again
-/// with all that came before it. The question for the id finds it out, before COMMIT can be lost.
+/// with all that came before it.
 #[scenario]
 async fn what_the_operation_has_committed_by_itself_is_not_done_again() {
-    for (ends, second) in [("COMMIT", 110), ("COMMIT; BEGIN", 100)] {
+    for (ends, second, cut) in [
+        ("COMMIT", 110, None),
+        ("COMMIT", 110, Some(Cut::BeforeSent)),
+        ("COMMIT", 110, Some(Cut::AnswerLost)),
+        ("COMMIT; BEGIN", 100, None),
+        ("COMMIT; BEGIN", 100, Some(Cut::BeforeSent)),
+        ("COMMIT; BEGIN", 100, Some(Cut::AnswerLost)),
+    ] {
         let bed = Bed::new();
         let proxy = Proxy::start(bed.url());
-        _ = proxy.cut(When::statement("SAVEPOINT dbop"), Cut::BeforeSent);
+        if let Some(cut) = cut {
+            _ = proxy.cut(When::statement("RELEASE SAVEPOINT dbop_alive"), cut);
+        }
         let bodies = AtomicU32::new(0);
         let report = Runner::default()
             .with_clock(InstantClock::new())
@@ -200,6 +209,36 @@ async fn what_the_operation_has_committed_by_itself_is_not_done_again() {
         assert_eq!(report.outcome, Outcome::Unknown);
         assert_eq!((report.attempts, bodies.into_inner()), (1, 1), "{ends}");
         assert_eq!(bed.balances()[..2], [(1, 110), (2, second)], "{ends}");
+    }
+}
+
+/// It loses the mark, and with it the answer, if COMMIT is lost. Nothing else.
+#[scenario]
+async fn an_operation_that_resets_all_settings_is_committed() {
+    for cut in [None, Some(Cut::AnswerLost)] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        if let Some(cut) = cut {
+            _ = proxy.cut(When::commit(), cut);
+        }
+        let report: Report<(), Error> = Runner::default()
+            .operation("resets")
+            .transaction_status()
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
+                    add(conn, 1, 10).await?;
+                    conn.batch_execute("RESET ALL").await
+                },
+            )
+            .await;
+        assert_eq!(report.attempts, 1);
+        assert_eq!(bed.balances()[0], (1, 110));
+        if cut.is_none() {
+            assert_eq!(report.outcome, Outcome::Committed);
+        } else {
+            assert_eq!(report.outcome, Outcome::Unknown);
+        }
     }
 }
 

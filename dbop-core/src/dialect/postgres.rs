@@ -20,6 +20,22 @@ use crate::settings::{Applied, Isolation, Timeout};
 /// Is undone with the transaction, however it ends.
 pub(super) const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
 
+/// Where it is asked what became of a commit, a savepoint shows that the transaction is the one that
+/// was opened, and not another one that the operation has begun after ending that. Not everywhere: a
+/// savepoint costs a transaction id of its own as soon as something is written.
+pub(super) const OPEN_ALIVE: &str = "SAVEPOINT dbop_alive";
+
+/// Fails without that savepoint, and takes an aborted transaction like any other.
+pub(super) const CHECK_ALIVE: &str = "ROLLBACK TO SAVEPOINT dbop_alive";
+
+/// The same for COMMIT, which also fails in an aborted transaction.
+pub(super) fn close_alive(commit: &mut String) {
+    *commit = commit.replacen(CHECK_OPEN, "RELEASE SAVEPOINT dbop_alive", 1);
+}
+
+/// Fails where no transaction is open, and in an aborted one.
+const CHECK_OPEN: &str = "SAVEPOINT dbop";
+
 pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         return begin_transaction(applied);

@@ -231,11 +231,12 @@ const TEXTS: &[Row] = &[
     ("target: *code = FailedPrecondition desc = disallowed due to rule: *", None, ServerUnavailable),
     ("vtgate connection error: no healthy endpoints*", None, ServerUnavailable),
     ("The last transaction was aborted due to Seamless *", Some(1105), SerializationFailure),
-    // In any language: our savepoints and Diesel's by their names. That a transaction is gone must be
-    // known, or what DDL has committed would be taken for undone.
+    // In any language: our savepoints and Diesel's by their names, and our tokens. That a transaction
+    // is gone must be known, or what DDL has committed would be taken for undone.
     ("*dbop_alive*", Some(1305), TransactionLost),
     ("*dbop_savepoint_*", Some(1305), TransactionLost),
     ("*diesel_savepoint_*", Some(1305), TransactionLost),
+    ("*'dbop*'*PRIMARY*", Some(1062), Constraint),
 ];
 
 #[cfg(test)]

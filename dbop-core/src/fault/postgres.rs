@@ -220,6 +220,7 @@ const TEXTS: &[Row] = &[
     ("could not translate host name \"*", "", NotConnected),
     // In any language: what every translation leaves as it is. That a transaction is gone must be
     // known, or what the operation has committed by itself would be taken for undone.
+    ("*dbop_alive*", "3B001", TransactionLost),
     ("*dbop_savepoint_*", "3B001", TransactionLost),
     ("*diesel_savepoint_*", "3B001", TransactionLost),
     ("*SAVEPOINT*", "25P01", TransactionLost),
@@ -333,7 +334,7 @@ mod tests {
             "точка збереження \"%\" не існує",
             "保存点\"%\"不存在",
         ] {
-            for name in ["dbop_savepoint_1", "diesel_savepoint_2"] {
+            for name in ["dbop_alive", "dbop_savepoint_1", "diesel_savepoint_2"] {
                 let text = text.replace('%', name);
                 check(Kind::Unknown, &text, "3B001", TransactionLost);
             }

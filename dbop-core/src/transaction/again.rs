@@ -9,7 +9,7 @@ use super::{
 use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
-use crate::{Dialect, Fault, FaultClass};
+use crate::{Advice, Dialect, Fault, FaultClass};
 
 impl Machine<'_> {
     /// Whether to try again, after which delay and on which connection.
@@ -18,7 +18,8 @@ impl Machine<'_> {
         failure: &Failure,
         aftermath: Aftermath,
     ) -> Result<Pause, StopReason> {
-        if self.late && !failure.is_own_error() {
+        let wants_no_other = failure.is_own_error() && failure.advice != Advice::Retry;
+        if self.late && !wants_no_other {
             return Err(StopReason::DeadlineExceeded);
         }
         // An operation before this one has lost the transaction around both.

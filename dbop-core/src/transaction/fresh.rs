@@ -98,11 +98,11 @@ impl<'a> Machine<'a> {
     pub fn id_done(&mut self, result: Result<CurrentTransaction, Fault>) {
         debug_assert!(matches!(self.state, State::ReadId), "no id was asked for");
         match result {
-            Ok(CurrentTransaction { is_ours: true, id }) => {
-                self.transaction_id = Some(id);
+            Ok(CurrentTransaction { is_ours, id }) => {
+                // Another one's id says nothing. COMMIT tells what the operation has done.
+                self.transaction_id = is_ours.then_some(id);
                 self.state = State::Commit;
             }
-            Ok(_) => self.ended_by_body(),
             Err(fault) => self.batch_failed(
                 match fault.class() {
                     // As the COMMIT would have told.
@@ -210,7 +210,7 @@ impl<'a> Machine<'a> {
                 self.unsettled = true;
                 return self.try_again(pause);
             }
-        } else if self.terms.fresh_connections && self.terms.resolution != Resolution::Nothing {
+        } else if self.can_ask() {
             self.asking = true;
             let connection = if self.connection_broken {
                 Handling::Discard
@@ -220,6 +220,15 @@ impl<'a> Machine<'a> {
             return self.ask(connection, failure.fault);
         }
         self.finish_unknown();
+    }
+
+    fn can_ask(&self) -> bool {
+        self.terms.fresh_connections
+            && match self.terms.resolution {
+                Resolution::Nothing => false,
+                Resolution::TransactionStatus => self.transaction_id.is_some(),
+                Resolution::Verify | Resolution::Ledger => true,
+            }
     }
 
     /// Asks, after a delay. `fault`: the last one that was in the way.

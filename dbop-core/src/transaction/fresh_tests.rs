@@ -16,11 +16,13 @@ pub(super) enum Given {
     Finds(bool),
     /// The operation returns an error of its own.
     Refuses,
+    /// One that wants another attempt.
+    Wants,
     /// The pool had no connection for as long as it waits.
     Exhausted,
 }
 
-use Given::{Exhausted, Fails, Finds, Fine, Reads, Refuses};
+use Given::{Exhausted, Fails, Finds, Fine, Reads, Refuses, Wants};
 
 pub(super) struct Script {
     dialect: Dialect,
@@ -107,10 +109,13 @@ impl Script {
                             let lost = !fault.leaves_connection_usable();
                             machine.body_done(end, if lost { None } else { Some(1) });
                         }
-                        Refuses => {
+                        answer @ (Refuses | Wants) => {
                             let end = BodyEnd::Failed {
                                 fault: None,
-                                advice: Advice::Judge,
+                                advice: match answer {
+                                    Wants => Advice::Retry,
+                                    _ => Advice::Judge,
+                                },
                             };
                             machine.body_done(end, Some(1));
                         }
@@ -459,12 +464,19 @@ fn a_transaction_without_its_id_is_not_committed() {
     assert_eq!(done.outcome, Outcome::Undone);
     let done = script.run([Fine, Fine, Fine, lost()]);
     assert_eq!(done.attempts, 2, "COMMIT was not sent");
+}
+
+/// Of another transaction, or perhaps only without its mark: what COMMIT says counts.
+#[test]
+fn the_id_of_another_transaction_is_not_asked_for() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
     let done = script.run([Fine, Fine, Fine, Finds(false)]);
-    assert_eq!(
-        (done.outcome, done.attempts),
-        (Outcome::Unknown, 1),
-        "not ours"
-    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    let done = script.run([Fine, Fine, Fine, Finds(false), lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    let gone = fault(Dialect::Postgres, FaultClass::TransactionLost);
+    let done = script.run([Fine, Fine, Fine, Finds(false), gone]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
 }
 
 #[test]

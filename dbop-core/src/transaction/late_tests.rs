@@ -241,3 +241,20 @@ fn a_nested_operation_inherits_what_is_left() {
         );
     }
 }
+
+/// An error of the operation's own that wants another attempt waits no longer than others.
+#[test]
+fn an_error_that_wants_a_retry_gets_none_after_the_deadline() {
+    let now = Instant::now();
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.policy = RetryPolicy::new()
+        .with_jitter(Jitter::None)
+        .with_initial_delay(Duration::from_secs(1))
+        .with_max_retries(10);
+    script.terms.deadline = Some(now + Duration::from_secs(3));
+    script.time = Some((now, Duration::ZERO));
+    let attempt = [Fine, Fine, Given::Wants, Fine];
+    let done = script.run(std::iter::repeat_n(attempt, 20).flatten());
+    assert_eq!(done.stop, StopReason::DeadlineExceeded);
+    assert!(script.delays.iter().sum::<Duration>() < Duration::from_secs(3));
+}

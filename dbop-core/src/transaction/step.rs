@@ -60,7 +60,7 @@ pub struct TransactionId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CurrentTransaction {
     /// It has the mark of [`Batches::with_mark`](crate::Batches::with_mark): it is the one that was
-    /// opened. Otherwise the operation has committed that by itself.
+    /// opened. Otherwise the operation may have ended that by itself, and the id is of no use.
     pub is_ours: bool,
     /// Its id. It has none as long as it has written nothing.
     pub id: Option<TransactionId>,
