@@ -4,16 +4,18 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Dialect, Outcome, StopReason};
+use dbop_diesel::{Dialect, Ledger, Outcome, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{InstantClock, Meanwhile, blocking};
+use dbop_tests::{InstantClock, Meanwhile, blocking, eventually};
 use diesel::QueryResult;
 
 use crate::LOSS_IS_NOTICED;
 
 use super::lost_commit::is_unknown;
 use super::money::{add, balance};
-use super::{Bed, Conn, Connection as _, Runner, backend, scenario, together};
+use super::{
+    Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend, scenario, together,
+};
 
 const BEGIN: &str = match backend::DIALECT {
     Dialect::Mysql => "START TRANSACTION",
@@ -210,6 +212,68 @@ async fn an_answer_that_takes_its_time_is_waited_for() {
             assert_eq!(report.result, Ok(1), "{cut:?}");
             assert_eq!((report.attempts, bodies.load(Ordering::Relaxed)), (1, 1));
             assert_eq!(bed.balances()[0], (1, 110), "{cut:?}");
+        }
+    }
+}
+
+/// A wire on which nothing moves, and which is cut in the end: the client saw the same whether the
+/// server has got COMMIT or not.
+#[scenario]
+async fn a_commit_that_stalls_and_is_lost_is_unknown_and_the_ledger_knows() {
+    for (cut, resets) in [
+        (Cut::Stall, false),
+        (Cut::Stall, true),
+        (Cut::StallAnswer, false),
+        (Cut::StallAnswer, true),
+    ] {
+        for has_ledger in [false, true] {
+            let bed = Bed::new();
+            bed.connect()
+                .batch_execute(Ledger::create_table(backend::DIALECT))
+                .await
+                .expect("a new table");
+            let proxy = Proxy::start(bed.url());
+            let planned = proxy.cut(When::commit(), cut);
+            let (bodies, ledger) = (AtomicU32::new(0), Ledger::new());
+            let runner = Runner::default().with_clock(InstantClock::new());
+            let (report, ()) = together(
+                async || {
+                    let operation = runner.operation("pay");
+                    let source = async || Conn::establish(proxy.url()).await;
+                    let body = async |conn: &mut Conn| {
+                        bodies.fetch_add(1, Ordering::Relaxed);
+                        add(conn, 1, 10).await
+                    };
+                    if has_ledger {
+                        operation.ledger(&ledger).run_on_report(&source, body).await
+                    } else {
+                        operation.run_on_report(&source, body).await
+                    }
+                },
+                async || {
+                    blocking(|| planned.wait_until_reached());
+                    if cut == Cut::StallAnswer {
+                        eventually("it is committed", || bed.balances()[0] == (1, 110));
+                    }
+                    proxy.reset_connections(resets);
+                    blocking(|| proxy.cut_all());
+                    proxy.resume();
+                },
+            )
+            .await;
+            let what = format!("{cut:?}, {resets}, {has_ledger}");
+            let is_there = cut == Cut::StallAnswer;
+            if has_ledger {
+                assert_eq!(report.result, Ok(1), "{what}");
+                assert_eq!(report.attempts, if is_there { 1 } else { 2 }, "{what}");
+                assert_eq!(bed.balances()[0], (1, 110), "{what}");
+            } else {
+                let error = report.result.expect_err("nobody knows");
+                assert!(is_unknown(&error), "{what}: {error}");
+                let balance = if is_there { 110 } else { 100 };
+                assert_eq!(bed.balances()[0], (1, balance), "{what}");
+                assert_eq!(bodies.load(Ordering::Relaxed), 1, "{what}");
+            }
         }
     }
 }

@@ -193,3 +193,36 @@ async fn a_test_transaction_that_is_lost_is_not_gone_on_with() {
 fn is_refused<T>(result: &QueryResult<T>) -> bool {
     matches!(result, Err(Error::BrokenTransactionManager))
 }
+
+/// What the body of a step writes after it has hidden the deadlock cannot be taken back in the
+/// caller's transaction. But the step is no success, and the caller gets no Ok.
+#[scenario]
+async fn hidden_by_the_body_of_a_step_it_is_noticed_and_what_it_wrote_on_stays() {
+    for ends_well in [true, false] {
+        let bed = Bed::new();
+        let mut conn = bed.connect();
+        let runner = Runner::default();
+        let result: QueryResult<usize> = conn
+            .transaction(async |conn: &mut Conn| {
+                add(conn, 1, 10).await?;
+                let step = runner
+                    .run_report(conn, async |conn: &mut Conn| {
+                        lose_deadlock(conn, &bed).await.expect_err("the victim");
+                        let added = add(conn, 3, 10).await;
+                        if ends_well {
+                            added
+                        } else {
+                            Err(Error::RollbackTransaction)
+                        }
+                    })
+                    .await;
+                step.result.expect_err("its savepoint is gone");
+                assert_eq!(step.outcome, Outcome::Unknown, "{ends_well}");
+                add(conn, 2, 10).await
+            })
+            .await;
+        assert!(is_refused(&result), "{ends_well}: {result:?}");
+        drop(conn);
+        assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 110)]);
+    }
+}

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
 use dbop_tests::InstantClock;
 use diesel::QueryResult;
+use diesel::result::Error;
 
 use super::money::add;
-use super::mysql_steps::{is_deadlock, lose_deadlock};
+use super::mysql_steps::{assert_unchanged, is_deadlock, lose_deadlock, session};
 use super::{Bed, Conn, Runner, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
@@ -254,4 +255,47 @@ async fn a_further_step_is_refused_before_it_begins() {
     result.expect_err("lost");
     assert_eq!(bodies.into_inner(), 0);
     assert_eq!(bed.balances(), UNTOUCHED);
+}
+
+/// The body of a step hides the deadlock and writes on: the step is no success, whatever it returns,
+/// and nothing of the whole operation is kept, or claimed.
+#[scenario]
+async fn hidden_by_the_body_of_a_step_nothing_is_kept() {
+    for ends_well in [true, false] {
+        let bed = Bed::new();
+        let mut conn = bed.connect();
+        let before = session(&mut conn).await;
+        let runner = Runner::default().with_clock(InstantClock::new());
+        let [outer, step] = [const { AtomicU32::new(0) }; 2];
+        let report = runner
+            .operation("hides")
+            .fallback(77)
+            .run_report(&mut conn, async |conn: &mut Conn| {
+                outer.fetch_add(1, Ordering::Relaxed);
+                add(conn, 1, 10).await?;
+                let step: QueryResult<usize> = runner
+                    .run(conn, async |conn: &mut Conn| {
+                        step.fetch_add(1, Ordering::Relaxed);
+                        lose_deadlock(conn, &bed).await.expect_err("the victim");
+                        let added = add(conn, 3, 10).await;
+                        if ends_well {
+                            added
+                        } else {
+                            Err(Error::RollbackTransaction)
+                        }
+                    })
+                    .await;
+                step.expect_err("its savepoint is gone");
+                // The outer body hides it as well.
+                add(conn, 2, 10).await
+            })
+            .await;
+        let error = report.result.expect_err("half of it is lost");
+        let own = error.dbop_error().expect("dbop's own");
+        assert!(own.is_outcome_unknown(), "{ends_well}: {own}");
+        assert_eq!(report.outcome, Outcome::Unknown, "{ends_well}");
+        assert_eq!([outer, step].map(AtomicU32::into_inner), [1, 1]);
+        assert_eq!(bed.balances(), UNTOUCHED);
+        assert_unchanged(&mut conn, &before).await;
+    }
 }

@@ -162,6 +162,43 @@ async fn swallowed_by_the_body_nothing_is_kept_and_nothing_is_claimed() {
     }
 }
 
+/// The same in the body of a step: the step is no success, nor is the whole.
+#[scenario]
+async fn swallowed_by_the_body_of_a_step_nothing_is_kept_and_nothing_is_claimed() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let refused = has_snapshot_isolation(&mut conn).await;
+    let opponent = bed.opponent();
+    let runner = Runner::default().with_clock(InstantClock::new());
+    let bodies = AtomicU32::new(0);
+    let report = runner
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            bodies.fetch_add(1, Ordering::Relaxed);
+            add(conn, 3, 10).await?;
+            let step: QueryResult<usize> = runner
+                .run(conn, async |conn: &mut Conn| {
+                    let late = add_too_late(conn, &opponent).await;
+                    assert_eq!(late.is_err(), refused);
+                    add(conn, 2, 10).await
+                })
+                .await;
+            assert_eq!(step.is_err(), refused);
+            add(conn, 2, 10).await
+        })
+        .await;
+    assert_eq!(bodies.into_inner(), 1);
+    if refused {
+        let error = report.result.expect_err("half of it is gone");
+        let own = error.dbop_error().expect("dbop's own");
+        assert!(own.is_outcome_unknown(), "{own}");
+        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_eq!(bed.balances(), [(1, 1100), (2, 100), (3, 100)]);
+    } else {
+        assert_eq!(report.result, Ok(1));
+        assert_eq!(bed.balances(), [(1, 1110), (2, 120), (3, 110)]);
+    }
+}
+
 /// An outer body that hides the error of a step: the operation starts again all the same.
 #[scenario]
 async fn of_a_step_and_swallowed_by_the_outer_body_everything_starts_again() {

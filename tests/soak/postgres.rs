@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dbop_diesel::Ledger;
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::postgres::{self as backend, Bed, Conn};
 use dbop_tests::server::Server;
@@ -72,6 +73,7 @@ mod sync {
     type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
 
     pub(super) mod crash;
+    pub(super) mod standby;
     mod threads;
     mod transfer;
 }
@@ -91,6 +93,7 @@ mod asynchronous {
     type Pool = deadpool::Pool<Raw>;
 
     pub(super) mod crash;
+    pub(super) mod standby;
     mod tasks;
     mod transfer;
 }
@@ -106,4 +109,29 @@ fn an_id_that_a_crash_has_freed_proves_nothing_async() {
     let _alone = rounds::alone();
     let server = Arc::new(Server::of_this_run());
     on_many_threads(asynchronous::crash::the_id_of_another_transaction_proves_nothing(server));
+}
+
+/// A bed on the server, which has become a standby.
+fn on_a_standby() -> Arc<Bed> {
+    let server = Server::of_this_run();
+    let bed = Bed::new();
+    bed.connect()
+        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .expect("a new table");
+    server.become_standby();
+    Arc::new(bed)
+}
+
+#[test]
+fn a_standby_is_left_sync() {
+    let _alone = rounds::alone();
+    sync::standby::another_connection_is_tried(on_a_standby());
+}
+
+#[test]
+fn a_standby_is_left_async() {
+    let _alone = rounds::alone();
+    on_many_threads(asynchronous::standby::another_connection_is_tried(
+        on_a_standby(),
+    ));
 }

@@ -53,6 +53,19 @@ impl Server {
         wait_until_gone(pid, &[]);
     }
 
+    /// Starts it again as a standby that follows nobody: it can be read until it is promoted.
+    /// PostgreSQL only.
+    ///
+    /// # Panics
+    ///
+    /// If that is not possible.
+    pub fn become_standby(&self) {
+        self.stop();
+        let signal = self.dir.join("data/standby.signal");
+        fs::write(signal, "").expect("a file in the data directory");
+        self.start();
+    }
+
     /// Ends it with all its processes, without giving any of them a chance to do something.
     ///
     /// # Panics
