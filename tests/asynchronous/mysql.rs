@@ -22,6 +22,7 @@ mod asynchronous {
     mod deadline;
     mod fresh_cancellation;
     mod fresh_cancellation_asking;
+    mod fresh_deadpool;
     mod keying;
     mod leaked;
     mod leaks_cancellation;

@@ -1,12 +1,13 @@
 //! `run_on` with a pool of sessions on a server: a dead one leaves the pool at once, and so does
 //! one that leads to a server that cannot write.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, Ledger, OperationError as _, Outcome, Report, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, TestPool as _, eventually};
+use dbop_tests::{InstantClock, Meanwhile, TestPool as _, eventually};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -49,7 +50,7 @@ async fn between_two_attempts_the_dead_connection_is_gone() {
     let bed = Bed::new();
     let pool = Pool::of(bed.url(), 1, PATIENCE);
     let seen = pool.clone();
-    let clock = dbop_tests::Meanwhile::new(move |_| assert_eq!(seen.connections(), 0));
+    let clock = Meanwhile::new(move |_| assert_eq!(seen.connections(), 0));
     let sessions = Sessions::default();
     let result = Runner::default()
         .with_clock(clock.clone())
@@ -128,6 +129,43 @@ async fn in_a_pool_of_one_there_is_a_connection_to_ask_with() {
             assert_eq!(bed.balances()[0], (1, 110), "{cell:?}");
         }
     }
+}
+
+/// Somebody else has taken the connection when it is to be asked, for longer than the pool waits.
+#[scenario]
+async fn while_the_pool_has_no_connection_it_is_asked_again() {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    let pool = Pool::of(proxy.url(), 1, Duration::from_millis(200));
+    pool.checkout()
+        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .await
+        .expect("a new table");
+    eventually("it is given back", || pool.lent() == 0);
+    _ = proxy.cut(When::commit(), Cut::AnswerLost);
+    let (seen, taken) = (pool.clone(), Mutex::new(None));
+    let clock = Meanwhile::new(move |sleep| {
+        let mut taken = taken.lock().expect("no panic");
+        match sleep {
+            1 => *taken = Some(seen.checkout()),
+            3 => {
+                drop(taken.take());
+                eventually("it is given back", || seen.lent() == 0);
+            }
+            _ => {}
+        }
+    });
+    let ledger = Ledger::new();
+    let report = Runner::default()
+        .with_clock(clock.clone())
+        .operation("pay")
+        .ledger(&ledger)
+        .run_on_report(&pool, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    assert_eq!(report.result, Ok(1));
+    assert_eq!((report.attempts, report.outcome), (1, Outcome::Committed));
+    assert_eq!(clock.slept().len(), 3);
+    assert_eq!(bed.balances()[0], (1, 110));
 }
 
 /// Nobody has used them since: every one costs an attempt, unless the pool has noticed.
