@@ -327,6 +327,9 @@ test_with_own_servers() {
   local row rows
   choose_target "$1"
   build "$1" "${target[@]}" || return 0
+  # Some examples of the pages are about it alone.
+  [[ $1 != postgres ]] ||
+    run_tests "examples for PostgreSQL" -p dbop-tests --features sqlite,postgres --doc || true
   mapfile -t rows < <(servers_of "$1")
   for row in "${rows[@]}"; do
     current=$temporary/$(id_of "$row")

@@ -78,8 +78,10 @@ impl Error {
         matches!(self.kind, Kind::RolledBack)
     }
 
-    /// The server ended the transaction that this operation was a part of: nothing of it is or
-    /// will be committed, and the whole transaction has to start again.
+    /// The server ended the transaction that this operation was a part of: nothing of the operation
+    /// is or will be committed, and the whole transaction has to start again. What went before in
+    /// it can be committed: by DDL, of which an operation before this one says that its outcome is
+    /// unknown.
     #[must_use]
     pub const fn is_transaction_lost(&self) -> bool {
         matches!(self.kind, Kind::TransactionLost)

@@ -152,8 +152,9 @@
 //! # Limits
 //!
 //! Those of `dbop-diesel`: faults are recognised by texts in English and German; on MySQL and MariaDB
-//! DDL commits what went before, which is not noticed if a deadlock follows; and in a transaction of
-//! the *caller* a deadlock that the operation swallows cannot be noticed there.
+//! DDL commits what went before, which is not noticed if a deadlock follows, a lock timeout with
+//! `innodb_rollback_on_timeout` or the loss of the connection; and in a transaction of the *caller*
+//! what the operation writes after a deadlock that it has swallowed is kept.
 
 pub use backend::SupportedBackend;
 pub use body::Body;

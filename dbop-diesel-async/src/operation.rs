@@ -48,7 +48,8 @@ impl<'a> Operation<'a> {
     /// run on a fresh connection, outside of a transaction, and says whether it is there.
     ///
     /// If it is, the operation's value is returned as if nothing had happened; if not, the
-    /// operation is tried again. A look that fails is repeated as long as there are retries left.
+    /// operation is tried again. A look that fails with an error of the database that is worth it is
+    /// repeated as long as there are retries left; after another one the outcome stays unknown.
     ///
     /// **It has a race**: a COMMIT that is held up on its way can still arrive after the look found
     /// nothing, and the work is then done twice. So a "no" is good enough for another attempt, but
@@ -70,7 +71,8 @@ impl<'a> Operation<'a> {
     /// (the first time on a connection: two). PostgreSQL only; elsewhere it is an error when the
     /// operation is run.
     ///
-    /// While the server says "in progress" it is asked again, as long as there are retries left.
+    /// While the server says "in progress" it is asked again: until the deadline, or without one as
+    /// long as there are retries left. The operation is in a savepoint of dbop's own.
     /// A transaction without an id has written nothing, and is tried again without being asked for.
     /// (`NOTIFY` and foreign tables need no id: what does nothing else should take the ledger.)
     /// A crash of the server can give the id to another transaction, so after one "committed" is no
@@ -89,9 +91,9 @@ impl<'a> Operation<'a> {
     /// the work, in the table [`Ledger::create_table`] creates. It costs no round trip.
     ///
     /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`. The
-    /// outcome stays unknown only if the server could not be asked before the retries ran out, or if
-    /// the operation has committed a part of it by itself, by COMMIT or DDL. SQLite needs no ledger
-    /// and gets no token.
+    /// outcome stays unknown only if the server could not be asked before the deadline, or without one
+    /// before the retries ran out, or if the operation has ended its transaction by itself, by COMMIT
+    /// or DDL. SQLite needs no ledger and gets no token.
     pub const fn ledger(self, ledger: &'a Ledger) -> ResolvingOperation<'a, Unverified> {
         ResolvingOperation {
             operation: self,

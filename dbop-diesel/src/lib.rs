@@ -70,8 +70,9 @@
 //! the connection. Keep them out of operations. `statement_timeout` takes MySQL 8.0 or MariaDB 10.1:
 //! older ones ignore it.
 //!
-//! In a transaction of the *caller* on MySQL or MariaDB, a deadlock that the operation swallows by
-//! itself cannot be noticed; let errors out of operations.
+//! In a transaction of the *caller* on MySQL or MariaDB, what the operation writes after a deadlock
+//! that it has swallowed cannot be taken back, although the operation is then an error of unknown
+//! outcome; let errors out of operations.
 
 #[doc(hidden)]
 pub mod adapter;

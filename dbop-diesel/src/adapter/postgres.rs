@@ -33,7 +33,7 @@ pub fn which_transaction() -> _ {
     ))
 }
 
-/// What was answered to [`which_transaction`].
+/// What was answered to `which_transaction`.
 #[must_use]
 pub fn current_transaction(
     (mark, id, since): (Option<String>, Option<i64>, Option<i64>),
