@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Dialect, Jitter, Ledger, OperationError as _, Outcome, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{InstantClock, Meanwhile, blocking};
+use dbop_tests::{Capture, InstantClock, Meanwhile, blocking};
 use diesel::QueryResult;
 use diesel::result::Error;
+use log::Level;
 
 use super::lost_commit::{is_unknown, losing_an_answer};
 use super::money::{add, balance, insert};
@@ -145,6 +146,42 @@ async fn what_comes_after_the_look_is_not_called_undone() {
     assert_eq!(report.outcome, Outcome::Unknown);
     assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
     assert_eq!(bed.balances().len(), 4, "once");
+}
+
+/// The operation looks by itself, and finds its own work: that it has nothing to do is no answer. With
+/// `verify`, whose no is no proof, and with `idempotent`, which does not ask.
+#[scenario]
+async fn an_error_of_the_second_attempt_s_own_hides_nothing() {
+    for is_idempotent in [false, true] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::commit(), Cut::AnswerLost);
+        let (bodies, log) = (AtomicU32::new(0), Capture::new());
+        let source = async || Conn::establish(proxy.url()).await;
+        let body = async |conn: &mut Conn| {
+            bodies.fetch_add(1, Ordering::Relaxed);
+            if balance(conn, 1).await? != 100 {
+                return Err(Error::NotFound);
+            }
+            add(conn, 1, 10).await
+        };
+        let runner = runner().with_logger(log.clone());
+        let operation = runner.operation("pay once");
+        let report = if is_idempotent {
+            operation.idempotent().run_on_report(&source, body).await
+        } else {
+            let look = async |_: &mut Conn| Ok(false);
+            operation.verify(look).run_on_report(&source, body).await
+        };
+        let error = report.result.expect_err("nobody knows");
+        assert!(is_unknown(&error), "{error}");
+        assert_eq!(report.outcome, Outcome::Unknown);
+        let last = report.failures.last().expect("the second attempt");
+        assert_eq!(last.error, Some(Error::NotFound));
+        assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
+        assert_eq!(log.levels().last(), Some(&Level::Error));
+        assert_eq!(bed.balances()[0], (1, 110));
+    }
 }
 
 /// The server cannot be reached any more once COMMIT is under way.

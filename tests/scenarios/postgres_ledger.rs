@@ -133,19 +133,21 @@ async fn serializable_operations_do_not_depend_on_each_other_by_their_tokens() {
     conn.batch_execute("INSERT INTO dbop_ledger (token) VALUES ('1'), ('2'); ANALYZE dbop_ledger")
         .await
         .expect("a small table");
-    let ledger = Ledger::new();
+    let ledgers = [Ledger::new(), Ledger::new()];
     let runner = Runner::default();
-    let operation = runner
-        .operation("serializable")
-        .isolation(IsolationLevel::Serializable)
-        .max_retries(0)
-        .ledger(&ledger);
+    let [outer, inner] = ledgers.each_ref().map(|ledger| {
+        runner
+            .operation("serializable")
+            .isolation(IsolationLevel::Serializable)
+            .max_retries(0)
+            .ledger(ledger)
+    });
     let source = async || Conn::establish(bed.url()).await;
-    // From the second one on there are tokens to be deleted.
+    // From the second time on each has a token to delete.
     for _ in 0..3 {
-        let done: QueryResult<()> = operation
+        let done: QueryResult<()> = outer
             .run_on(&source, async |_: &mut Conn| {
-                operation.run_on(&source, async |_: &mut Conn| Ok(())).await
+                inner.run_on(&source, async |_: &mut Conn| Ok(())).await
             })
             .await;
         assert_eq!(done, Ok(()));
