@@ -19,8 +19,8 @@ use crate::{Dialect, Outcome};
 /// work on it, for example in a `static`.
 ///
 /// A token is needed until its operation has returned. The next operation with the same ledger
-/// deletes it in its own transaction, without a round trip, so the table stays as small as the
-/// number of operations under way. What a process leaves behind that ends in between is for the
+/// deletes it on its way, without a round trip, so the table stays as small as the number of
+/// operations under way. What a process leaves behind that ends in between is for the
 /// adapter's `prune`.
 #[derive(Debug, Default)]
 pub struct Ledger {

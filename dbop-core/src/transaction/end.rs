@@ -231,7 +231,7 @@ impl Machine<'_> {
             return debug_assert!(false, "a decision without a failure");
         };
         if failure.answer == FailureAnswer::Panic {
-            let outcome = if aftermath.undone {
+            let outcome = if aftermath.undone && !self.unsettled {
                 Outcome::Undone
             } else {
                 Outcome::Unknown

@@ -18,11 +18,12 @@ pub(super) enum Given {
     Refuses,
     /// One that wants another attempt.
     Wants,
+    Panics,
     /// The pool had no connection for as long as it waits.
     Exhausted,
 }
 
-use Given::{Exhausted, Fails, Finds, Fine, Reads, Refuses, Wants};
+use Given::{Exhausted, Fails, Finds, Fine, Panics, Reads, Refuses, Wants};
 
 pub(super) struct Script {
     dialect: Dialect,
@@ -109,6 +110,7 @@ impl Script {
                             let lost = !fault.leaves_connection_usable();
                             machine.body_done(end, if lost { None } else { Some(1) });
                         }
+                        Panics => machine.body_done(BodyEnd::Panicked, Some(1)),
                         answer @ (Refuses | Wants) => {
                             let end = BodyEnd::Failed {
                                 fault: None,
@@ -334,6 +336,13 @@ fn an_error_of_its_own_does_not_settle_what_went_before() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
     let done = script.run([Fine, Fine, Fine, lost(), Fine, Finds(false), Fine, Refuses]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+
+    // Nor by a panic.
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Panics]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Panic));
 
     // The ledger's no is a proof.
     let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
