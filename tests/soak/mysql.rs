@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::mysql::{self as backend, Bed, Conn};
+use dbop_tests::server::Server;
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, sql_query};
@@ -48,6 +49,7 @@ mod sync {
 
     pub(super) mod binlog;
     pub(super) mod demoted;
+    pub(super) mod restart;
     mod threads;
     mod transfer;
 }
@@ -68,6 +70,7 @@ mod asynchronous {
 
     pub(super) mod binlog;
     pub(super) mod demoted;
+    pub(super) mod restart;
     mod tasks;
     mod transfer;
 }
@@ -147,4 +150,19 @@ fn a_server_that_must_not_write_any_more_is_left_async() {
         asynchronous::demoted::another_connection_is_tried(bed.clone(), url.clone()).await;
         asynchronous::demoted::what_it_refuses_to_commit_is_undone(bed, url).await;
     });
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_until_the_deadline_sync() {
+    let _alone = rounds::alone();
+    sync::restart::it_is_asked_until_the_deadline(Arc::new(Server::of_this_run()));
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_until_the_deadline_async() {
+    let _alone = rounds::alone();
+    let server = Arc::new(Server::of_this_run());
+    on_many_threads(asynchronous::restart::it_is_asked_until_the_deadline(
+        server,
+    ));
 }

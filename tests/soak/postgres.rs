@@ -73,6 +73,7 @@ mod sync {
     type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
 
     pub(super) mod crash;
+    pub(super) mod restart;
     pub(super) mod standby;
     mod threads;
     mod transfer;
@@ -93,6 +94,7 @@ mod asynchronous {
     type Pool = deadpool::Pool<Raw>;
 
     pub(super) mod crash;
+    pub(super) mod restart;
     pub(super) mod standby;
     mod tasks;
     mod transfer;
@@ -133,5 +135,20 @@ fn a_standby_is_left_async() {
     let _alone = rounds::alone();
     on_many_threads(asynchronous::standby::another_connection_is_tried(
         on_a_standby(),
+    ));
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_until_the_deadline_sync() {
+    let _alone = rounds::alone();
+    sync::restart::it_is_asked_until_the_deadline(Arc::new(Server::of_this_run()));
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_until_the_deadline_async() {
+    let _alone = rounds::alone();
+    let server = Arc::new(Server::of_this_run());
+    on_many_threads(asynchronous::restart::it_is_asked_until_the_deadline(
+        server,
     ));
 }
