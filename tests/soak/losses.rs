@@ -5,9 +5,9 @@ use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use dbop_tests::Number;
 use dbop_tests::proxy::{Cut, Planned, Proxy, Until, When};
 use dbop_tests::server::Server;
+use dbop_tests::{Number, eventually};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::{QueryResult, RunQueryDsl as _, sql_query};
 use fastrand::Rng;
@@ -171,6 +171,9 @@ impl<'a> Losses<'a> {
                 self.server.start();
             }
             Great::SessionKilled => {
+                let mut witness = self
+                    .connect()
+                    .expect("a server that nothing has happened to");
                 // One that is gone meanwhile is none.
                 let begin = Instant::now();
                 loop {
@@ -181,6 +184,11 @@ impl<'a> Losses<'a> {
                     assert!(begin.elapsed() < Duration::from_secs(30), "no session");
                     sleep(Duration::from_millis(5));
                 }
+                // PostgreSQL 18 that is told to stop while it recovers from that does not end (seen).
+                eventually("all sessions end", || {
+                    witness.batch_execute("SELECT 1").is_err()
+                });
+                eventually("the server is there again", || self.connect().is_some());
             }
         }
         self.conn = None;
