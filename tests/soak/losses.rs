@@ -89,7 +89,7 @@ pub(crate) struct Losses<'a> {
     random: Rng,
     conn: Option<Conn>,
     to_come: Vec<Loss>,
-    planned: Vec<(Loss, Planned)>,
+    planned: Vec<(Loss, Planned, Instant)>,
     met: BTreeMap<Loss, u32>,
 }
 
@@ -208,7 +208,7 @@ impl<'a> Losses<'a> {
             };
             let nth = self.random.u32(1..4);
             let planned = self.proxy.cut(when.nth(nth), cut);
-            self.planned.push((loss, planned));
+            self.planned.push((loss, planned, Instant::now()));
         }
     }
 
@@ -230,18 +230,19 @@ impl<'a> Losses<'a> {
         if planned.reached() > 0 {
             self.count(loss);
         } else {
-            self.planned.push((loss, planned));
+            self.planned.push((loss, planned, Instant::now()));
         }
     }
 
     /// Those that have been made. Others are still to come.
     fn count_cuts(&mut self) {
         let planned = std::mem::take(&mut self.planned);
-        for (loss, planned) in planned {
-            if planned.reached() == 0 {
-                self.planned.push((loss, planned));
-            } else {
+        for (loss, planned, since) in planned {
+            if planned.reached() > 0 {
                 self.count(loss);
+            } else if since.elapsed() < Duration::from_secs(2) {
+                // After that it never will be: another cut has come before it.
+                self.planned.push((loss, planned, since));
             }
         }
     }
