@@ -17,11 +17,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::batches::Note;
 use super::{Level, duration, milliseconds, seconds, sql_with_room_for};
 use crate::IsolationLevel;
 use crate::settings::{Applied, Isolation, Timeout};
 
-pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
+pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         let mut sql = sql_with_room_for(applied);
         sql.push_str("SET @dbop_autocommit=@@autocommit, autocommit=0");
@@ -43,6 +44,9 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
             sql.push_str(" READ ONLY");
         }
         sql.push_str("; SAVEPOINT dbop_alive");
+        if let Some(note) = note {
+            _ = write!(sql, "; {}", note.opening());
+        }
         return Cow::Owned(sql);
     };
     let mut sql = sql_with_room_for(applied);
@@ -55,9 +59,9 @@ pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
     Cow::Owned(sql)
 }
 
-pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
+pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
-        if !has_timeouts(applied) && !has_default_isolation(applied) {
+        if note.is_none() && !has_timeouts(applied) && !has_default_isolation(applied) {
             return Cow::Borrowed(
                 "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
                  SET autocommit=@dbop_autocommit",
@@ -65,6 +69,9 @@ pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
         }
         let mut sql = sql_with_room_for(applied);
         sql.push_str("RELEASE SAVEPOINT dbop_alive; ");
+        if let Some(closing) = note.and_then(Note::closing) {
+            _ = write!(sql, "{closing}; ");
+        }
         restore(&mut sql, level, applied);
         // Setting autocommit commits by itself, so it has to come last.
         sql.push_str("COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit");

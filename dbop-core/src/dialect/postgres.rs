@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::batches::Note;
 use super::{Level, milliseconds, sql_with_room_for};
 use crate::IsolationLevel;
 use crate::settings::{Applied, Isolation, Timeout};
@@ -20,23 +21,31 @@ use crate::settings::{Applied, Isolation, Timeout};
 /// Is undone with the transaction, however it ends.
 pub(super) const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
 
+/// The first statement of the ROLLBACK after the end of a body, which fails where the transaction is
+/// not there any more, and takes an aborted one like any other.
+pub(super) const fn rollback_check(note: Option<&Note>) -> &'static str {
+    match note {
+        Some(_) => "ROLLBACK TO SAVEPOINT dbop_alive",
+        None => "ROLLBACK AND CHAIN",
+    }
+}
+
 /// Where it is asked what became of a commit, a savepoint shows that the transaction is the one that
 /// was opened, and not another one that the operation has begun after ending that. Not everywhere: a
 /// savepoint costs a transaction id of its own as soon as something is written.
-pub(super) const OPEN_ALIVE: &str = "SAVEPOINT dbop_alive";
-
-/// Fails without that savepoint, and takes an aborted transaction like any other.
-pub(super) const CHECK_ALIVE: &str = "ROLLBACK TO SAVEPOINT dbop_alive";
-
-/// The same for COMMIT, which also fails in an aborted transaction.
-pub(super) fn close_alive(commit: &mut String) {
-    *commit = commit.replacen(CHECK_OPEN, "RELEASE SAVEPOINT dbop_alive", 1);
+pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
+    let begin = begin_level(level, applied);
+    match note {
+        None => begin,
+        Some(note) => Cow::Owned(format!(
+            "{}{begin}; {}; SAVEPOINT dbop_alive",
+            note.cleanup(),
+            note.opening()
+        )),
+    }
 }
 
-/// Fails where no transaction is open, and in an aborted one.
-const CHECK_OPEN: &str = "SAVEPOINT dbop";
-
-pub(super) fn begin(level: Level, applied: &Applied) -> Cow<'static, str> {
+fn begin_level(level: Level, applied: &Applied) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         return begin_transaction(applied);
     };
@@ -119,28 +128,38 @@ fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
     Cow::Owned(sql)
 }
 
-pub(super) fn commit(level: Level, applied: &Applied) -> Cow<'static, str> {
+pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     match level {
         // A bare COMMIT of an aborted transaction rolls back and reports success, and so does one
-        // where no transaction is open any more (measured). The SAVEPOINT in front of it fails in
+        // where no transaction is open any more (measured). The statement in front of it fails in
         // both, with 25P02 and 25P01, and the COMMIT is not run. COMMIT ignores the statement
         // timeout, so where one was asked for, deferred constraints are checked before it.
         Level::Transaction => {
             let constraints = applied.statement_timeout.is_some();
-            if defaults_set(applied).next().is_none() {
+            let defaults = defaults_set(applied).next().is_some();
+            if note.is_none() && !defaults {
                 return Cow::Borrowed(if constraints {
                     "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
                 } else {
                     "SAVEPOINT dbop; COMMIT"
                 });
             }
-            sql.push_str("SAVEPOINT dbop; ");
+            sql.push_str(match note {
+                Some(_) => "RELEASE SAVEPOINT dbop_alive; ",
+                None => "SAVEPOINT dbop; ",
+            });
+            if let Some(closing) = note.and_then(Note::closing) {
+                _ = write!(sql, "{closing}; ");
+            }
             if constraints {
                 sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
             }
-            restore_defaults(&mut sql, applied);
-            sql.push_str("; COMMIT");
+            if defaults {
+                restore_defaults(&mut sql, applied);
+                sql.push_str("; ");
+            }
+            sql.push_str("COMMIT");
         }
         Level::Savepoint(depth) => {
             let mut separator = "SELECT";

@@ -1,5 +1,5 @@
 use super::*;
-use crate::IsolationLevel;
+use crate::{BeginMode, IsolationLevel, Ledger};
 
 const TOP: Level = Level::Transaction;
 const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
@@ -348,6 +348,96 @@ fn begin_modes_are_sqlite_s() {
         ] {
             let error = ask(dialect, level).expect_err("not there");
             assert!(error.is_unsupported_setting(), "{error}");
+        }
+    }
+}
+
+/// The token is the first thing in the transaction and the last one, but for what must come before
+/// COMMIT; the check in front of it comes first.
+#[test]
+fn a_note_is_opened_first_and_closed_behind_the_check() {
+    let marked = batches(Dialect::Postgres, TOP, timeouts()).with_mark();
+    assert!(
+        marked
+            .begin()
+            .ends_with("; SET LOCAL dbop.transaction = 'ours'; SAVEPOINT dbop_alive")
+    );
+    assert_eq!(
+        marked.commit(),
+        "RELEASE SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
+    );
+    assert_eq!(
+        marked.undo(Undo::CheckedRollback),
+        "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK"
+    );
+
+    let ledger = Ledger::new();
+    let entry = ledger.open();
+    let noted = |dialect| defaults(dialect, TOP).with_token(&entry);
+    let parts = |sql: &str| {
+        let parts: Vec<_> = sql.split("; ").map(|part| part.to_owned()).collect();
+        parts
+    };
+    let starts = |sql: &str, expected: &[&str]| {
+        let parts = parts(sql);
+        assert_eq!(parts.len(), expected.len(), "{parts:#?}");
+        for (part, expected) in parts.iter().zip(expected) {
+            assert!(part.starts_with(expected), "{part}: {expected}");
+        }
+    };
+    let postgres = noted(Dialect::Postgres);
+    starts(
+        postgres.begin(),
+        &[
+            "BEGIN NOT DEFERRABLE",
+            "SELECT set_config(",
+            "COMMIT",
+            "BEGIN",
+            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+            "SAVEPOINT dbop_alive",
+        ],
+    );
+    starts(
+        postgres.commit(),
+        &[
+            "RELEASE SAVEPOINT dbop_alive",
+            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "SELECT set_config(",
+            "COMMIT",
+        ],
+    );
+    let mysql = noted(Dialect::Mysql);
+    starts(
+        mysql.begin(),
+        &[
+            "SET @dbop_autocommit=@@autocommit",
+            "START TRANSACTION",
+            "SAVEPOINT dbop_alive",
+            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+        ],
+    );
+    starts(
+        mysql.commit(),
+        &[
+            "RELEASE SAVEPOINT dbop_alive",
+            "UPDATE dbop_ledger SET completed = TRUE",
+            "SET SESSION",
+            "COMMIT AND NO CHAIN NO RELEASE",
+            "SET autocommit=@dbop_autocommit",
+        ],
+    );
+    // A savepoint and what writes nothing have none.
+    for (level, settings) in [(NESTED, timeouts()), (TOP, all())] {
+        for dialect in [Dialect::Postgres, Dialect::Mysql] {
+            let settings = Settings {
+                best_effort: true,
+                ..settings
+            };
+            let plain = batches(dialect, level, settings);
+            let (begin, commit) = (plain.begin().to_owned(), plain.commit().to_owned());
+            let noted = plain.with_token(&entry);
+            assert_eq!((noted.begin(), noted.commit()), (&*begin, &*commit));
         }
     }
 }
