@@ -434,8 +434,12 @@ impl<'a> Machine<'a> {
 const CONNECTED: &str = "`Step::Connect` comes first";
 
 #[cfg(test)]
+mod asking_tests;
+#[cfg(test)]
 mod fresh_tests;
 #[cfg(test)]
 mod late_tests;
+#[cfg(test)]
+mod nested_tests;
 #[cfg(test)]
 mod tests;

@@ -7,20 +7,20 @@ use super::*;
 use crate::{Code, Defaults, Dialect, SessionBefore, Settings};
 
 /// An operation on a connection of its own, with the steps it was told to take.
-struct Script {
-    key: usize,
-    batches: Batches,
-    policy: RetryPolicy,
-    depth: u32,
-    steps: Vec<String>,
+pub(super) struct Script {
+    pub(super) key: usize,
+    pub(super) batches: Batches,
+    pub(super) policy: RetryPolicy,
+    pub(super) depth: u32,
+    pub(super) steps: Vec<String>,
 }
 
 impl Script {
-    fn new(dialect: Dialect) -> Self {
+    pub(super) fn new(dialect: Dialect) -> Self {
         Self::at(dialect, new_key(), 0)
     }
 
-    fn at(dialect: Dialect, key: usize, depth: u32) -> Self {
+    pub(super) fn at(dialect: Dialect, key: usize, depth: u32) -> Self {
         let batches = Batches::new(
             dialect,
             Level::at_depth(depth),
@@ -38,14 +38,14 @@ impl Script {
         }
     }
 
-    fn with_policy(mut self, policy: RetryPolicy) -> Self {
+    pub(super) fn with_policy(mut self, policy: RetryPolicy) -> Self {
         self.policy = policy;
         self
     }
 
     /// Runs the machine. Each batch is answered by the next entry of `answers` (`Ok` when they
     /// run out), each body by `body`, which is told the number of the attempt.
-    fn run(
+    pub(super) fn run(
         &mut self,
         answers: &[Result<(), Fault>],
         mut body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
@@ -85,15 +85,15 @@ pub(super) fn new_key() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn fault(dialect: Dialect, class: FaultClass) -> Fault {
+pub(super) fn fault(dialect: Dialect, class: FaultClass) -> Fault {
     Fault::from_class(dialect, class)
 }
 
-fn errno(errno: u16) -> Fault {
+pub(super) fn errno(errno: u16) -> Fault {
     Fault::from_code(Dialect::Mysql, Code::Errno(errno))
 }
 
-fn failed(fault: Fault, depth: u32) -> (BodyEnd, Option<u32>) {
+pub(super) fn failed(fault: Fault, depth: u32) -> (BodyEnd, Option<u32>) {
     let end = BodyEnd::Failed {
         fault: Some(fault),
         advice: Advice::Judge,
@@ -101,7 +101,7 @@ fn failed(fault: Fault, depth: u32) -> (BodyEnd, Option<u32>) {
     (end, Some(depth))
 }
 
-fn own_error(depth: u32) -> (BodyEnd, Option<u32>) {
+pub(super) fn own_error(depth: u32) -> (BodyEnd, Option<u32>) {
     let end = BodyEnd::Failed {
         fault: None,
         advice: Advice::Judge,
@@ -109,7 +109,7 @@ fn own_error(depth: u32) -> (BodyEnd, Option<u32>) {
     (end, Some(depth))
 }
 
-const OK: Result<(), Fault> = Ok(());
+pub(super) const OK: Result<(), Fault> = Ok(());
 
 #[test]
 fn success_is_begin_body_commit() {
@@ -496,18 +496,6 @@ fn a_stale_plan_is_tried_once_more_without_the_cache() {
     assert_eq!(done.attempts, 2);
 }
 
-/// An outermost operation whose body runs `nested`, on the same connection.
-fn enclosing(
-    dialect: Dialect,
-    depth: u32,
-    mut nested: impl FnMut(usize, u32) -> (BodyEnd, Option<u32>),
-) -> (Done, Vec<String>) {
-    let key = new_key();
-    let mut outer = Script::at(dialect, key, depth);
-    let done = outer.run(&[], |attempt| nested(key, attempt));
-    (done, outer.steps)
-}
-
 /// A fault of another kind before it does not count.
 #[test]
 fn a_stale_plan_after_another_fault_is_tried_once_more_too() {
@@ -522,148 +510,4 @@ fn a_stale_plan_after_another_fault_is_tried_once_more_too() {
         (done.attempts, done.stop),
         (3, StopReason::RetriesExhausted)
     );
-}
-
-#[test]
-fn a_savepoint_retries_a_postgres_deadlock_once_then_escalates() {
-    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
-    let mut bodies = 0;
-    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
-        let mut inner = Script::at(Dialect::Postgres, key, 1);
-        let done = inner.run(&[], |_| {
-            bodies += 1;
-            failed(deadlock, 2)
-        });
-        assert_eq!(done.stop, StopReason::EnclosingTransaction);
-        failed(deadlock, 1)
-    });
-    // 5 retries for the two of them together: 2 bodies in each of the first attempts of the
-    // outer one, until nothing is left.
-    assert_eq!(bodies, 6);
-    assert_eq!(done.attempts, 3);
-    assert_eq!(done.stop, StopReason::RetriesExhausted);
-}
-
-#[test]
-fn mysql_deadlock_in_a_savepoint_restarts_the_outermost() {
-    let (done, steps) = enclosing(Dialect::Mysql, 0, |key, attempt| {
-        let mut inner = Script::at(Dialect::Mysql, key, 1);
-        if attempt > 1 {
-            inner.run(&[], |_| (BodyEnd::Ok, Some(2)));
-            return (BodyEnd::Ok, Some(1));
-        }
-        // The ROLLBACK TO answers 1305: the savepoint went with the transaction.
-        let done = inner.run(&[OK, Err(errno(1305))], |_| failed(errno(1213), 2));
-        assert_eq!(
-            inner.steps,
-            ["Begin", "body 1", "Rollback", "Contain", "Escalated"]
-        );
-        assert_eq!(done.stop, StopReason::EnclosingTransaction);
-        assert!(!done.fallback_allowed && !done.connection_broken);
-        // Another operation after it, in the same lost transaction, is refused.
-        let mut next = Script::at(Dialect::Mysql, key, 1);
-        let done = next.run(&[], |_| panic!("must not run"));
-        assert_eq!(next.steps, ["Escalated"]);
-        assert_eq!(done.attempts, 0);
-        assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
-        // The body swallows it all.
-        (BodyEnd::Ok, Some(1))
-    });
-    assert_eq!(
-        steps,
-        [
-            "Begin",
-            "body 1",
-            "Rollback",
-            "Retrying",
-            "pause",
-            "Begin",
-            "body 2",
-            "Commit",
-            "Succeeded"
-        ]
-    );
-    assert_eq!(done.outcome, Outcome::Committed);
-}
-
-#[test]
-fn in_the_callers_transaction_a_loss_breaks_the_connection() {
-    let key = new_key();
-    let mut script = Script::at(Dialect::Mysql, key, 1);
-    let done = script.run(&[OK, Err(errno(1305))], |_| failed(errno(1213), 2));
-    assert_eq!(
-        script.steps,
-        ["Begin", "body 1", "Rollback", "Contain", "Failed"]
-    );
-    assert!(done.connection_broken && !done.fallback_allowed);
-    assert_eq!(done.outcome, Outcome::Undone);
-}
-
-#[test]
-fn implicitly_committed_in_a_savepoint_is_unknown_for_the_outermost() {
-    let (done, _) = enclosing(Dialect::Mysql, 0, |key, _| {
-        let mut inner = Script::at(Dialect::Mysql, key, 1);
-        // RELEASE answers 1305, and so does the ROLLBACK TO; nobody has seen a deadlock.
-        let done = inner.run(&[OK, Err(errno(1305)), Err(errno(1305))], |_| {
-            (BodyEnd::Ok, Some(2))
-        });
-        assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
-        own_error(1)
-    });
-    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
-}
-
-#[test]
-fn a_serialization_failure_goes_up() {
-    for dialect in [Dialect::Postgres, Dialect::Mysql] {
-        let serialization = fault(dialect, FaultClass::SerializationFailure);
-        let mut script = Script::at(dialect, new_key(), 1);
-        let done = script.run(&[], |_| failed(serialization, 2));
-        assert_eq!(done.attempts, 1);
-        assert_eq!(done.stop, StopReason::EnclosingTransaction);
-    }
-}
-
-#[test]
-fn a_savepoint_whose_transaction_was_aborted_before_leaves_it_alone() {
-    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
-    let mut script = Script::at(Dialect::Postgres, new_key(), 1);
-    let done = script.run(&[Err(aborted), Err(aborted)], |_| panic!("must not run"));
-    assert!(!done.connection_broken, "the caller still has to roll back");
-    assert!(
-        !done.fallback_allowed,
-        "nothing in it can be committed any more"
-    );
-}
-
-#[test]
-fn sqlite_busy_in_a_savepoint_is_retried_only_under_begin_immediate() {
-    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
-    let mut script = Script::at(Dialect::Sqlite, new_key(), 1);
-    let done = script.run(&[], |_| failed(busy, 2));
-    assert_eq!(done.stop, StopReason::EnclosingTransaction);
-    enclosing(Dialect::Sqlite, 0, |key, _| {
-        let mut inner = Script::at(Dialect::Sqlite, key, 1);
-        let done = inner.run(&[], |attempt| match attempt {
-            1 => failed(busy, 2),
-            _ => (BodyEnd::Ok, Some(2)),
-        });
-        assert_eq!(done.attempts, 2);
-        (BodyEnd::Ok, Some(1))
-    });
-}
-
-#[test]
-fn a_nested_operation_that_lost_the_connection_ends_the_outermost() {
-    let lost = fault(Dialect::Mysql, FaultClass::ConnectionLost);
-    let (done, steps) = enclosing(Dialect::Mysql, 0, |key, _| {
-        let mut inner = Script::at(Dialect::Mysql, key, 1);
-        let done = inner.run(&[OK, Err(lost)], |_| failed(lost, 2));
-        assert!(done.connection_broken);
-        // Its driver has put the transaction manager into its error state.
-        (BodyEnd::Ok, None)
-    });
-    assert_eq!(steps, ["Begin", "body 1", "Failed"]);
-    assert_eq!(done.outcome, Outcome::Undone);
-    assert_eq!(done.stop, StopReason::NeedsConnection);
 }

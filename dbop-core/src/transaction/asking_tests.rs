@@ -1,0 +1,408 @@
+//! What became of a commit whose answer was lost, against scripts.
+
+use std::time::{Duration, Instant};
+
+use super::fresh_tests::Given::{Exhausted, Finds, Fine, Panics, Reads, Refuses};
+use super::fresh_tests::{Script, fault, lost};
+use super::*;
+
+#[test]
+fn a_lost_commit_is_unknown_and_the_end() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!(
+        script.steps,
+        ["connect", "Begin", "body", "Commit", "OutcomeUnknown"]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!(!done.fallback_allowed && done.connection_broken);
+}
+
+#[test]
+fn a_commit_that_was_never_sent_is_undone() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([
+        Fine,
+        Fine,
+        Fine,
+        fault(Dialect::Postgres, FaultClass::NotConnected),
+    ]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn what_writes_nothing_is_free_to_be_done_again() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.settings.read_only = true;
+    script.terms.read_only = true;
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn what_is_idempotent_is_done_again_but_never_called_undone() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    // The second attempt is undone for certain, the first one is not.
+    let constraint = fault(Dialect::Postgres, FaultClass::Constraint);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, constraint]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+    assert!(!done.fallback_allowed);
+}
+
+/// Nor by an error of the operation's own, which is about the second attempt alone.
+#[test]
+fn an_error_of_its_own_does_not_settle_what_went_before() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+    assert!(script.steps.contains(&"OutcomeUnknown".into()));
+
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Finds(false), Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+
+    // Nor by a panic.
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.terms.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Panics]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
+    assert!(matches!(done.answer, Answer::Panic));
+
+    // The ledger's no is a proof.
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Fine, Fine, Refuses]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 2));
+    assert!(matches!(done.answer, Answer::FirstError));
+}
+
+#[test]
+fn verify_says_what_became_of_it() {
+    let lose = [Fine, Fine, Fine, lost(), Fine];
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([Finds(true)]));
+    assert_eq!(
+        script.steps[3..],
+        [
+            "Commit",
+            "Asking",
+            "Discard open",
+            "connect",
+            "verify",
+            "FoundCommitted"
+        ]
+    );
+    assert!(matches!(done.answer, Answer::Value));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([Finds(false)]));
+    assert_eq!(
+        script.steps[6..],
+        [
+            "connect",
+            "verify",
+            "Retrying",
+            "Keep settled",
+            "Begin",
+            "body",
+            "Commit",
+            "Succeeded"
+        ],
+        "on the fresh connection, at once"
+    );
+    assert_eq!(script.delays[1], Duration::ZERO);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn questions_share_the_retries_but_the_first_one_is_free() {
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let lose = [Fine, Fine, Fine, lost()];
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run(lose.into_iter().chain([refused; 100]));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert_eq!(script.delays.len(), 6);
+
+    script = Script::new(Dialect::Postgres, Resolution::Verify);
+    script.policy = RetryPolicy::no_retries();
+    let done = script.run(lose.into_iter().chain([Fine, Finds(false)]));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
+}
+
+/// What is late can still arrive after a look: only the ledger and the server know better.
+#[test]
+fn a_no_of_verify_is_no_proof_and_others_are() {
+    let constraint = fault(Dialect::Postgres, FaultClass::Constraint);
+    let lose = [Fine, Fine, Fine, lost()];
+    for (resolution, expected) in [
+        (Resolution::Verify, Outcome::Unknown),
+        (Resolution::Ledger, Outcome::Undone),
+    ] {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        let asked = match resolution {
+            Resolution::Verify => vec![Fine, Finds(false)],
+            _ => vec![Fine, Fine, Fine],
+        };
+        let answers = lose.into_iter().chain(asked).chain([Fine, constraint]);
+        let done = script.run(answers);
+        assert_eq!(
+            (done.outcome, done.attempts),
+            (expected, 2),
+            "{:?}",
+            script.steps
+        );
+        assert!(!done.fallback_allowed || expected == Outcome::Undone);
+    }
+}
+
+#[test]
+fn a_panic_while_looking_leaves_it_unknown() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine]);
+    assert!(matches!(done.answer, Answer::Panic));
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn the_transaction_status_is_asked_until_it_is_final() {
+    let begin = [Fine, Fine, Fine, Reads("741"), lost(), Fine];
+    for (status, attempts) in [("committed", 1), ("aborted", 2)] {
+        let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+        let busy = Reads("in progress");
+        let answers = [busy, Fine, busy, Fine, Reads(status)];
+        let done = script.run(begin.into_iter().chain(answers));
+        assert_eq!(
+            (done.outcome, done.attempts),
+            (Outcome::Committed, attempts)
+        );
+        let asked = script.steps.iter().filter(|step| *step == "status").count();
+        assert_eq!(asked, 3);
+    }
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let done = script.run(begin.into_iter().chain([Fine]));
+    assert_eq!(done.outcome, Outcome::Unknown, "forgotten by the server");
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let done = script.run([Fine, Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    assert!(!script.steps.contains(&"status".into()), "it had no id");
+}
+
+#[test]
+fn a_transaction_without_its_id_is_not_committed() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
+    let done = script.run([Fine, Fine, Fine, aborted]);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_rolled_back()));
+    assert_eq!(done.outcome, Outcome::Undone);
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!(done.attempts, 2, "COMMIT was not sent");
+}
+
+/// Of another transaction, or perhaps only without its mark: what COMMIT says counts.
+#[test]
+fn the_id_of_another_transaction_is_not_asked_for() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let done = script.run([Fine, Fine, Fine, Finds(false)]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    let done = script.run([Fine, Fine, Fine, Finds(false), lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    let gone = fault(Dialect::Postgres, FaultClass::TransactionLost);
+    let done = script.run([Fine, Fine, Fine, Finds(false), gone]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+#[test]
+fn the_ledger_is_asked_by_inserting_the_token_again() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let lose = [Fine, Fine, Fine, lost, Fine];
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let there = fault(dialect, FaultClass::Constraint);
+        let done = script.run(lose.into_iter().chain([there, Fine, there]));
+        assert_eq!(
+            script.steps[6..],
+            [
+                "connect",
+                "Begin",
+                "Rollback",
+                "Begin",
+                "Rollback",
+                "FoundCommitted"
+            ]
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+        assert!(script.opened[1].contains("VALUES ('"));
+        let completed = "; INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE";
+        assert!(script.opened[2].contains(completed), "{:?}", script.opened);
+
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let done = script.run(lose.into_iter().chain([there]));
+        assert_eq!(
+            script.steps[9..],
+            ["Begin", "Rollback", "OutcomeUnknown"],
+            "committed by DDL, as far as it had come"
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+
+        // Whoever cannot be asked the second question is asked both, again.
+        let blocked = fault(dialect, FaultClass::LockTimeout);
+        for in_the_way in [
+            vec![there, Fine, lost, Fine],
+            vec![there, lost, Fine],
+            vec![there, Fine, blocked, Fine, Fine],
+        ] {
+            let mut script = Script::new(dialect, Resolution::Ledger);
+            let then = [there, Fine, there];
+            let answers = lose.into_iter().chain(in_the_way).chain(then);
+            let done = script.run(answers);
+            let is_asked = |step: &&String| *step == "Asking";
+            assert_eq!(script.steps.iter().filter(is_asked).count(), 2);
+            assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+        }
+
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let done = script.run(lose.into_iter().chain([blocked, Fine, Fine]));
+        assert_eq!(
+            script.steps[6..],
+            [
+                "connect",
+                "Begin",
+                "Rollback",
+                "Asking",
+                "GiveBack open",
+                "connect",
+                "Begin",
+                "Rollback",
+                "Retrying",
+                "Keep settled",
+                "Begin",
+                "body",
+                "Commit",
+                "Succeeded"
+            ]
+        );
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    }
+}
+
+/// Whoever holds the token up can be waited for until there is no more time or no more retry, and a
+/// connection on which nobody could be asked is nobody's any more.
+#[test]
+fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let lose = [Fine, Fine, Fine, lost, Fine];
+        let slow = fault(dialect, FaultClass::StatementTimeout);
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let done = script.run(lose.into_iter().chain([slow]));
+        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+
+        let standby = fault(dialect, FaultClass::ReadOnlyServer);
+        for in_the_way in [lost, standby] {
+            let mut script = Script::new(dialect, Resolution::Ledger);
+            script.policy = RetryPolicy::no_retries();
+            let done = script.run(lose.into_iter().chain([in_the_way]));
+            assert_eq!(done.outcome, Outcome::Unknown);
+            assert!(done.connection_broken);
+        }
+    }
+}
+
+/// A pool that had no connection has waited for one. What is asked is worth another wait.
+#[test]
+fn a_pool_without_a_connection_does_not_end_the_asking() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Fine, Fine, Fine, lost(), Exhausted, Exhausted]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let done = script.run([Exhausted]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+}
+
+/// Unless the caller has to look, whose looks are attempts.
+#[test]
+fn where_there_is_a_deadline_the_server_is_asked_until_then() {
+    for (resolution, connects) in [(Resolution::Ledger, 101), (Resolution::Verify, 4)] {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        script.policy = script.policy.with_max_retries(2);
+        let now = Instant::now();
+        script.terms.deadline = Some(now + Duration::from_secs(100_000));
+        script.time = Some((now, Duration::from_millis(1)));
+        let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+        let answers = [Fine, Fine, Fine, lost()].into_iter();
+        let done = script.run(answers.chain([refused; 99]));
+        let made = script
+            .steps
+            .iter()
+            .filter(|step| *step == "connect")
+            .count();
+        assert_eq!(made, connects, "{resolution:?}");
+        let is_known = done.outcome != Outcome::Unknown;
+        assert_eq!(is_known, resolution == Resolution::Ledger);
+        // And no longer.
+        script.terms.deadline = Some(now + Duration::from_secs(30));
+        script.time = Some((now, Duration::from_millis(1)));
+        let answers = [Fine, Fine, Fine, lost()].into_iter();
+        let done = script.run(answers.chain([refused; 999]));
+        assert_eq!(done.outcome, Outcome::Unknown);
+    }
+}
+
+#[test]
+fn a_question_takes_no_longer_than_what_is_left() {
+    for (dialect, limit) in [
+        (Dialect::Postgres, "statement_timeout"),
+        (Dialect::Mysql, "innodb_lock_wait_timeout"),
+    ] {
+        let lost = fault(dialect, FaultClass::ConnectionLost);
+        let mut script = Script::new(dialect, Resolution::Ledger);
+        let now = Instant::now();
+        script.terms.deadline = Some(now + Duration::from_secs(60));
+        script.time = Some((now, Duration::from_secs(3)));
+        script.run([Fine, Fine, Fine, lost]);
+        let probe = &script.opened[1];
+        assert!(probe.contains(limit), "{probe}");
+        assert_ne!(*probe, script.opened[0], "less is left");
+    }
+}
+
+#[test]
+fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
+    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let during_commit = fault(Dialect::Mysql, FaultClass::OutcomeUnknown);
+    let done = script.run([Fine, Fine, Fine, during_commit]);
+    assert_eq!(
+        script.steps[3..],
+        [
+            "Commit",
+            "Rollback",
+            "Asking",
+            "GiveBack open",
+            "connect",
+            "Begin",
+            "Rollback",
+            "Retrying",
+            "Keep settled",
+            "Begin",
+            "body",
+            "Commit",
+            "Succeeded"
+        ]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn ddl_is_not_settled_by_a_token_that_it_has_committed() {
+    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
+    let done = script.run([Fine, Fine, Fine, gone]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
