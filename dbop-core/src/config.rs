@@ -273,8 +273,10 @@ macro_rules! __operation_methods {
         /// No attempt begins and no delay ends after it: the last error is returned instead. The
         /// statement timeout of each attempt is shortened to what is left (on MySQL and MariaDB
         /// the lock timeout as well; on SQLite the `busy_timeout` instead), so a body of many
-        /// statements can exceed it. Operations nested in it inherit what is left. Zero, and more
-        /// than 2147483647 ms, is an error when the operation is run.
+        /// statements can exceed it. Operations nested in it inherit what is left. With a ledger or
+        /// `transaction_status`, what became of a commit whose answer was lost is asked until then,
+        /// also when no retries are left. Zero, and more than 2147483647 ms, is an error when the
+        /// operation is run.
         #[must_use]
         pub const fn deadline(mut self, deadline: ::core::time::Duration) -> Self {
             self.deadline = Some(deadline);
