@@ -9,7 +9,7 @@ use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::add;
-use super::mysql_steps::{is_deadlock, lose_deadlock, session_id};
+use super::mysql_steps::{hide_deadlock, is_deadlock, lose_deadlock, session_id};
 use super::{Bed, Conn, Connection as _, Runner, depth, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
@@ -207,13 +207,7 @@ async fn hidden_by_the_body_of_a_step_it_is_noticed_and_what_it_wrote_on_stays()
                 add(conn, 1, 10).await?;
                 let step = runner
                     .run_report(conn, async |conn: &mut Conn| {
-                        lose_deadlock(conn, &bed).await.expect_err("the victim");
-                        let added = add(conn, 3, 10).await;
-                        if ends_well {
-                            added
-                        } else {
-                            Err(Error::RollbackTransaction)
-                        }
+                        hide_deadlock(conn, &bed, ends_well).await
                     })
                     .await;
                 step.result.expect_err("its savepoint is gone");

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
 use dbop_tests::InstantClock;
 use diesel::QueryResult;
-use diesel::result::Error;
 
 use super::money::add;
-use super::mysql_steps::{assert_unchanged, is_deadlock, lose_deadlock, session};
+use super::mysql_steps::{assert_unchanged, hide_deadlock, is_deadlock, lose_deadlock, session};
 use super::{Bed, Conn, Runner, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
@@ -276,13 +275,7 @@ async fn hidden_by_the_body_of_a_step_nothing_is_kept() {
                 let step: QueryResult<usize> = runner
                     .run(conn, async |conn: &mut Conn| {
                         step.fetch_add(1, Ordering::Relaxed);
-                        lose_deadlock(conn, &bed).await.expect_err("the victim");
-                        let added = add(conn, 3, 10).await;
-                        if ends_well {
-                            added
-                        } else {
-                            Err(Error::RollbackTransaction)
-                        }
+                        hide_deadlock(conn, &bed, ends_well).await
                     })
                     .await;
                 step.expect_err("its savepoint is gone");

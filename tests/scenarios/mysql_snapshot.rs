@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Code, FaultClass, OperationError as _, Outcome, StopReason};
+use dbop_diesel::{Code, FaultClass, OperationError as _, Outcome, Report, StopReason};
 use dbop_tests::{InstantClock, Opponent};
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -129,6 +129,15 @@ async fn in_the_caller_s_transaction_it_is_the_caller_who_is_told() {
     }
 }
 
+/// Half of it is gone, so nothing is kept and nothing is claimed.
+fn assert_lost(bed: &Bed, report: Report<usize, Error>) {
+    let error = report.result.expect_err("half of it is gone");
+    let own = error.dbop_error().expect("dbop's own");
+    assert!(own.is_outcome_unknown(), "{own}");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!(bed.balances(), [(1, 1100), (2, 100), (3, 100)]);
+}
+
 /// The body hides it and writes on: nothing of that is kept, and it is no success.
 #[scenario]
 async fn swallowed_by_the_body_nothing_is_kept_and_nothing_is_claimed() {
@@ -151,11 +160,7 @@ async fn swallowed_by_the_body_nothing_is_kept_and_nothing_is_claimed() {
         .await;
     assert_eq!(bodies.into_inner(), 1);
     if refused {
-        let error = report.result.expect_err("half of it is gone");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{own}");
-        assert_eq!(report.outcome, Outcome::Unknown);
-        assert_eq!(bed.balances(), [(1, 1100), (2, 100), (3, 100)]);
+        assert_lost(&bed, report);
     } else {
         assert_eq!(report.result, Ok(1));
         assert_eq!(bed.balances(), [(1, 1110), (2, 110), (3, 110)]);
@@ -188,11 +193,7 @@ async fn swallowed_by_the_body_of_a_step_nothing_is_kept_and_nothing_is_claimed(
         .await;
     assert_eq!(bodies.into_inner(), 1);
     if refused {
-        let error = report.result.expect_err("half of it is gone");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{own}");
-        assert_eq!(report.outcome, Outcome::Unknown);
-        assert_eq!(bed.balances(), [(1, 1100), (2, 100), (3, 100)]);
+        assert_lost(&bed, report);
     } else {
         assert_eq!(report.result, Ok(1));
         assert_eq!(bed.balances(), [(1, 1110), (2, 120), (3, 110)]);

@@ -60,6 +60,22 @@ pub(super) async fn lose_deadlock(conn: &mut Conn, bed: &Bed) -> QueryResult<usi
     lost
 }
 
+/// Loses a deadlock, hides it and writes on to account 3.
+#[helper]
+pub(super) async fn hide_deadlock(
+    conn: &mut Conn,
+    bed: &Bed,
+    ends_well: bool,
+) -> QueryResult<usize> {
+    lose_deadlock(conn, bed).await.expect_err("the victim");
+    let added = add(conn, 3, 10).await;
+    if ends_well {
+        added
+    } else {
+        Err(Error::RollbackTransaction)
+    }
+}
+
 /// Whether it is a deadlock. Diesel has a kind for it in some places only, dbop a class everywhere.
 pub(super) fn is_deadlock(error: &Error) -> bool {
     let fault = fault_of(Dialect::Mysql, error);
