@@ -9,15 +9,19 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::fault::{Code, Fault, FaultClass};
 use crate::settings::{Applied, Defaults, Settings, Timeout};
-use crate::{Code, Fault, FaultClass};
 
 pub use batches::Batches;
 pub(crate) use batches::Undo;
+pub(crate) use postgres::status::TransactionStatus;
+pub use postgres::status::{CurrentTransaction, TransactionId};
 
 mod batches;
+pub(crate) mod ledger;
 mod mysql;
 mod postgres;
+mod proof;
 mod sqlite;
 
 /// A database's SQL and its rules. MySQL and MariaDB share one: what differs is said in comments

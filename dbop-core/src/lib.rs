@@ -32,7 +32,9 @@
 
 pub use backoff::{Backoff, Jitter};
 pub use config::Config;
-pub use dialect::{Batches, Dialect, Level, SessionBefore, SessionNeeds};
+pub use dialect::{
+    Batches, CurrentTransaction, Dialect, Level, SessionBefore, SessionNeeds, TransactionId,
+};
 pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Logging, Name, Subject, TARGET};
 pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};
@@ -43,8 +45,8 @@ pub use retry::{Advice, Scope, Verdict, verdict};
 pub use settings::check_deadline;
 pub use settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings};
 pub use transaction::{
-    Answer, Batch, BodyEnd, CurrentTransaction, Done, Handling, Machine, Outcome, Pause, Phase,
-    Purpose, Resolution, Start, Step, StopReason, Terms, TransactionId, Verified,
+    Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
+    Start, Step, StopReason, Terms, Verified,
 };
 
 mod backoff;

@@ -35,7 +35,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use crate::dialect::Undo;
+use crate::dialect::{TransactionId, Undo};
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::policy::Delays;
@@ -45,8 +45,8 @@ use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{
-    Answer, Batch, BodyEnd, CurrentTransaction, Done, Handling, Outcome, Pause, Phase, Purpose,
-    Step, StopReason, TransactionId, Verified,
+    Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
+    Verified,
 };
 pub use terms::{Resolution, Terms};
 
@@ -229,7 +229,10 @@ impl<'a> Machine<'a> {
                     false => Undo::Rollback,
                 };
             }
-            State::ReadStatus => self.sql = self.status_query(),
+            State::ReadStatus => {
+                let id = self.transaction_id.flatten().unwrap_or_default();
+                self.sql = Cow::Owned(id.status_query());
+            }
             _ => {}
         }
         let Self {

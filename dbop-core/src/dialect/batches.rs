@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::proof::CommitProof;
 use super::{Dialect, Level, SessionBefore, limit, milliseconds, mysql, postgres, sqlite};
 use crate::error::Error;
-use crate::ledger::TokenSql;
-use crate::settings::{Applied, Defaults, Settings, Skipped, Timeout};
-use crate::{BeginMode, Entry};
+use crate::ledger::Entry;
+use crate::settings::{Applied, BeginMode, Defaults, Settings, Skipped, Timeout};
 
 /// The batches of one operation: made once, used by every attempt.
 ///
@@ -20,7 +20,7 @@ pub struct Batches {
     level: Level,
     applied: Applied,
     before: SessionBefore,
-    note: Option<Note>,
+    proof: Option<CommitProof>,
     begin: Cow<'static, str>,
     commit: Cow<'static, str>,
     /// By [`Undo`].
@@ -50,16 +50,16 @@ impl Batches {
         level: Level,
         applied: Applied,
         before: SessionBefore,
-        note: Option<Note>,
+        proof: Option<CommitProof>,
     ) -> Self {
         let (begin, commit) = match dialect {
             Dialect::Postgres => (
-                postgres::begin(level, &applied, note.as_ref()),
-                postgres::commit(level, &applied, note.as_ref()),
+                postgres::begin(level, &applied, proof.as_ref()),
+                postgres::commit(level, &applied, proof.as_ref()),
             ),
             Dialect::Mysql => (
-                mysql::begin(level, &applied, note.as_ref()),
-                mysql::commit(level, &applied, note.as_ref()),
+                mysql::begin(level, &applied, proof.as_ref()),
+                mysql::commit(level, &applied, proof.as_ref()),
             ),
             Dialect::Sqlite => (
                 sqlite::begin(level, &applied, before),
@@ -71,7 +71,7 @@ impl Batches {
             level,
             applied,
             before,
-            note,
+            proof,
             begin,
             commit,
             undo: Default::default(),
@@ -110,13 +110,13 @@ impl Batches {
         if applied == self.applied {
             return None;
         }
-        let note = self.note.clone();
+        let proof = self.proof.clone();
         Some(Self::assembled(
             self.dialect,
             self.level,
             applied,
             self.before,
-            note,
+            proof,
         ))
     }
 
@@ -128,8 +128,8 @@ impl Batches {
         if self.level != Level::Transaction || self.is_read_only() {
             return self;
         }
-        match entry.sql(self.dialect) {
-            Some(token) => self.noting(Note::Token(token)),
+        match entry.issue_sql(self.dialect) {
+            Some(token) => self.with_proof(CommitProof::Token(token)),
             None => self,
         }
     }
@@ -140,22 +140,23 @@ impl Batches {
     /// [`CurrentTransaction::is_ours`]: crate::CurrentTransaction::is_ours
     #[must_use]
     pub fn with_mark(self) -> Self {
-        if self.level != Level::Transaction || self.is_read_only() {
+        let is_open = self.dialect == Dialect::Postgres && self.level == Level::Transaction;
+        if !is_open || self.is_read_only() {
             return self;
         }
-        self.noting(Note::Mark)
+        self.with_proof(CommitProof::Mark)
     }
 
-    fn noting(self, note: Note) -> Self {
-        let note = Some(note);
-        Self::assembled(self.dialect, self.level, self.applied, self.before, note)
+    fn with_proof(self, proof: CommitProof) -> Self {
+        let proof = Some(proof);
+        Self::assembled(self.dialect, self.level, self.applied, self.before, proof)
     }
 
     /// Asks, in a transaction of its own, whether the token that is there is completed: it is if
     /// this fails with a duplicate.
     pub(crate) fn is_completed(&self) -> String {
-        let question = match &self.note {
-            Some(Note::Token(token)) => token.is_completed(),
+        let question = match &self.proof {
+            Some(CommitProof::Token(token)) => token.is_completed(),
             _ => String::new(),
         };
         let plain = Self::assembled(self.dialect, self.level, self.applied, self.before, None);
@@ -231,7 +232,7 @@ impl Batches {
         self.undo[undo as usize].get_or_init(|| match undo {
             Undo::Rollback => self.rollback(),
             Undo::CheckedRollback => {
-                let check = postgres::rollback_check(self.note.as_ref());
+                let check = postgres::rollback_check(self.proof.as_ref());
                 Cow::Owned(format!("{check}; {}", self.rollback()))
             }
             Undo::BlindRollback => mysql::blind_rollback(&self.applied),
@@ -262,39 +263,6 @@ impl Batches {
             Dialect::Postgres => true,
             Dialect::Mysql => false,
             Dialect::Sqlite => self.applied.lock_timeout.is_none(),
-        }
-    }
-}
-
-/// What is written down about a transaction, in the batches that open and close it.
-#[derive(Clone, Debug)]
-pub(super) enum Note {
-    Token(TokenSql),
-    Mark,
-}
-
-impl Note {
-    /// What goes in front of the BEGIN, in a transaction of its own. Can be empty.
-    pub(super) fn cleanup(&self) -> &str {
-        match self {
-            Self::Token(token) => &token.cleanup,
-            Self::Mark => "",
-        }
-    }
-
-    /// The first thing in the transaction.
-    pub(super) fn opening(&self) -> &str {
-        match self {
-            Self::Token(token) => &token.opening,
-            Self::Mark => postgres::MARK,
-        }
-    }
-
-    /// The last thing in it, behind what makes sure that it is the one that was opened.
-    pub(super) fn closing(&self) -> Option<String> {
-        match self {
-            Self::Token(token) => Some(token.closing()),
-            Self::Mark => None,
         }
     }
 }

@@ -17,12 +17,15 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::batches::Note;
+use super::proof::CommitProof;
 use super::{Level, duration, milliseconds, seconds, sql_with_room_for};
-use crate::IsolationLevel;
-use crate::settings::{Applied, Isolation, Timeout};
+use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
 
-pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
+pub(super) fn begin(
+    level: Level,
+    applied: &Applied,
+    proof: Option<&CommitProof>,
+) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
         let mut sql = sql_with_room_for(applied);
         sql.push_str("SET @dbop_autocommit=@@autocommit, autocommit=0");
@@ -44,8 +47,8 @@ pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow
             sql.push_str(" READ ONLY");
         }
         sql.push_str("; SAVEPOINT dbop_alive");
-        if let Some(note) = note {
-            _ = write!(sql, "; {}", note.opening());
+        if let Some(CommitProof::Token(token)) = proof {
+            _ = write!(sql, "; {}", token.opening());
         }
         return Cow::Owned(sql);
     };
@@ -59,9 +62,13 @@ pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow
     Cow::Owned(sql)
 }
 
-pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
+pub(super) fn commit(
+    level: Level,
+    applied: &Applied,
+    proof: Option<&CommitProof>,
+) -> Cow<'static, str> {
     let Level::Savepoint(depth) = level else {
-        if note.is_none() && !has_timeouts(applied) && !has_default_isolation(applied) {
+        if proof.is_none() && !has_timeouts(applied) && !has_default_isolation(applied) {
             return Cow::Borrowed(
                 "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
                  SET autocommit=@dbop_autocommit",
@@ -69,8 +76,8 @@ pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Co
         }
         let mut sql = sql_with_room_for(applied);
         sql.push_str("RELEASE SAVEPOINT dbop_alive; ");
-        if let Some(closing) = note.and_then(Note::closing) {
-            _ = write!(sql, "{closing}; ");
+        if let Some(CommitProof::Token(token)) = proof {
+            _ = write!(sql, "{}; ", token.closing());
         }
         restore(&mut sql, level, applied);
         // Setting autocommit commits by itself, so it has to come last.

@@ -13,18 +13,19 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::batches::Note;
+use super::proof::CommitProof;
 use super::{Level, milliseconds, sql_with_room_for};
-use crate::IsolationLevel;
-use crate::settings::{Applied, Isolation, Timeout};
+use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
+
+pub(super) mod status;
 
 /// Is undone with the transaction, however it ends.
-pub(super) const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
+const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
 
 /// The first statement of the ROLLBACK after the end of a body, which fails where the transaction is
 /// not there any more, and takes an aborted one like any other.
-pub(super) const fn rollback_check(note: Option<&Note>) -> &'static str {
-    match note {
+pub(super) const fn rollback_check(proof: Option<&CommitProof>) -> &'static str {
+    match proof {
         Some(_) => "ROLLBACK TO SAVEPOINT dbop_alive",
         None => "ROLLBACK AND CHAIN",
     }
@@ -33,15 +34,21 @@ pub(super) const fn rollback_check(note: Option<&Note>) -> &'static str {
 /// Where it is asked what became of a commit, a savepoint shows that the transaction is the one that
 /// was opened, and not another one that the operation has begun after ending that. Not everywhere: a
 /// savepoint costs a transaction id of its own as soon as something is written.
-pub(super) fn begin(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
+pub(super) fn begin(
+    level: Level,
+    applied: &Applied,
+    proof: Option<&CommitProof>,
+) -> Cow<'static, str> {
     let begin = begin_level(level, applied);
-    match note {
+    match proof {
         None => begin,
-        Some(note) => Cow::Owned(format!(
-            "{}{begin}; {}; SAVEPOINT dbop_alive",
-            note.cleanup(),
-            note.opening()
-        )),
+        Some(CommitProof::Mark) => Cow::Owned(format!("{begin}; {MARK}; SAVEPOINT dbop_alive")),
+        Some(CommitProof::Token(token)) => {
+            let (cleanup, opening) = (token.cleanup(), token.opening());
+            let separator = if cleanup.is_empty() { "" } else { "; " };
+            let sql = format!("{cleanup}{separator}{begin}; {opening}; SAVEPOINT dbop_alive");
+            Cow::Owned(sql)
+        }
     }
 }
 
@@ -128,7 +135,11 @@ fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
     Cow::Owned(sql)
 }
 
-pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Cow<'static, str> {
+pub(super) fn commit(
+    level: Level,
+    applied: &Applied,
+    proof: Option<&CommitProof>,
+) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     match level {
         // A bare COMMIT of an aborted transaction rolls back and reports success, and so does one
@@ -138,19 +149,19 @@ pub(super) fn commit(level: Level, applied: &Applied, note: Option<&Note>) -> Co
         Level::Transaction => {
             let constraints = applied.statement_timeout.is_some();
             let defaults = defaults_set(applied).next().is_some();
-            if note.is_none() && !defaults {
+            if proof.is_none() && !defaults {
                 return Cow::Borrowed(if constraints {
                     "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
                 } else {
                     "SAVEPOINT dbop; COMMIT"
                 });
             }
-            sql.push_str(match note {
+            sql.push_str(match proof {
                 Some(_) => "RELEASE SAVEPOINT dbop_alive; ",
                 None => "SAVEPOINT dbop; ",
             });
-            if let Some(closing) = note.and_then(Note::closing) {
-                _ = write!(sql, "{closing}; ");
+            if let Some(CommitProof::Token(token)) = proof {
+                _ = write!(sql, "{}; ", token.closing());
             }
             if constraints {
                 sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
-use crate::BeginMode;
-use crate::settings::Applied;
+use crate::settings::{Applied, BeginMode};
 
 /// Releases the savepoint that is in every transaction of ours: where SQLite has rolled back by
 /// itself, it is gone, and whatever transaction is open now is another one, which a SAVEPOINT of

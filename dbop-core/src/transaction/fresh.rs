@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::{
-    Advice, AfterPause, Aftermath, Answer, CurrentTransaction, Failure, FailureAnswer, Handling,
-    Machine, Outcome, Pause, Phase, Probe, Resolution, Start, State, Step, StopReason,
-    TransactionId, Verified,
+    Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
+    Pause, Phase, Probe, Resolution, Start, State, Step, StopReason, Verified,
 };
+use crate::dialect::{CurrentTransaction, TransactionStatus};
 use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
@@ -117,13 +117,14 @@ impl<'a> Machine<'a> {
     /// The query of the last step was answered.
     pub fn read_done(&mut self, result: Result<Option<String>, Fault>) {
         match (&self.state, result) {
-            (State::ReadStatus, Ok(status)) => match status.as_deref() {
-                Some("committed") => self.found(true),
-                Some("aborted") => self.found(false),
-                // It can still end either way.
-                Some("in progress") => self.ask_again(Handling::Keep, None),
-                _ => self.finish_unknown(),
-            },
+            (State::ReadStatus, Ok(answer)) => {
+                match TransactionStatus::from_answer(answer.as_deref()) {
+                    TransactionStatus::Committed => self.found(true),
+                    TransactionStatus::Aborted => self.found(false),
+                    TransactionStatus::InProgress => self.ask_again(Handling::Keep, None),
+                    TransactionStatus::Unknown => self.finish_unknown(),
+                }
+            }
             (State::ReadStatus, Err(fault)) => self.asking_failed(Some(fault), Advice::Judge),
             _ => debug_assert!(false, "no query was asked for"),
         }
@@ -285,19 +286,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn status_query(&self) -> Cow<'static, str> {
-        let TransactionId {
-            id,
-            statistics_since,
-        } = self.transaction_id.flatten().unwrap_or_default();
-        // After a crash the id can be that of another transaction. That one being committed says
-        // nothing about this one.
-        Cow::Owned(format!(
-            "SELECT CASE WHEN status <> 'committed' OR {STATISTICS_SINCE} = {statistics_since} \
-             THEN status END AS s FROM pg_xact_status('{id}'::xid8) AS status"
-        ))
-    }
-
     /// The token was inserted again: that fails if it is there, or there and completed.
     pub(super) fn probed(&mut self, probe: Probe, result: Result<(), Fault>) {
         let found = match result {
@@ -360,10 +348,6 @@ impl<'a> Machine<'a> {
         }
     }
 }
-
-/// As in [`TransactionId::statistics_since`].
-const STATISTICS_SINCE: &str = "coalesce((extract(epoch FROM \
-    pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0)";
 
 /// Where the outcome is settled, that it was unknown is no reason to give up.
 fn worth_another_try(mut failure: Failure) -> Failure {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::tests::new_key;
 use super::*;
-use crate::{Defaults, Ledger, SessionBefore, Settings};
+use crate::{CurrentTransaction, Defaults, Ledger, SessionBefore, Settings};
 
 /// What happens next, in order. Where nothing is said, all is well.
 #[derive(Clone, Copy, Debug)]

@@ -42,30 +42,6 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What PostgreSQL calls a transaction.
-///
-/// A crash can make it forget an id that it has given to a transaction which was not committed, and
-/// give it to another one. In a crash it forgets its statistics as well, and tells since when it has
-/// them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TransactionId {
-    /// The id.
-    pub id: u64,
-    /// The server's `pg_stat_get_bgwriter_stat_reset_time`, in microseconds since 2000; 0 if it has
-    /// none.
-    pub statistics_since: i64,
-}
-
-/// What PostgreSQL says about the transaction in front of its COMMIT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CurrentTransaction {
-    /// It has the mark of [`Batches::with_mark`](crate::Batches::with_mark): it is the one that was
-    /// opened. Otherwise the operation may have ended that by itself, and the id is of no use.
-    pub is_ours: bool,
-    /// Its id. It has none as long as it has written nothing.
-    pub id: Option<TransactionId>,
-}
-
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {

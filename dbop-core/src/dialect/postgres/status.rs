@@ -1,0 +1,104 @@
+//! Asking PostgreSQL what became of a transaction (`pg_xact_status`).
+
+/// What PostgreSQL calls a transaction.
+///
+/// After a crash the server can have forgotten an id that it gave to a transaction which was not
+/// committed, and give it to another one. A crash also loses its statistics, and it tells since when
+/// it has been collecting them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransactionId {
+    /// The id: `pg_current_xact_id_if_assigned()`.
+    pub id: u64,
+    /// Since when the server has its statistics: `pg_stat_get_bgwriter_stat_reset_time()`, in
+    /// microseconds since 2000-01-01 00:00 UTC as in PostgreSQL's binary format; 0 if it is NULL.
+    pub statistics_since: i64,
+}
+
+impl TransactionId {
+    /// The query for its status: one row with one text column `s`, to be read as a
+    /// [`TransactionStatus`].
+    pub(crate) fn status_query(self) -> String {
+        let Self {
+            id,
+            statistics_since,
+        } = self;
+        // After a crash the id can be that of another transaction, whose commit says nothing about
+        // this one.
+        format!(
+            "SELECT CASE WHEN status <> 'committed' OR {STATISTICS_SINCE} = {statistics_since} \
+             THEN status END AS s FROM pg_xact_status('{id}'::xid8) AS status"
+        )
+    }
+}
+
+/// [`TransactionId::statistics_since`] as SQL.
+const STATISTICS_SINCE: &str = "coalesce((extract(epoch FROM \
+    pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0)";
+
+/// The answer to a [`status_query`](TransactionId::status_query).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionStatus {
+    /// The COMMIT was carried out.
+    Committed,
+    /// The transaction was rolled back.
+    Aborted,
+    /// It can still end either way.
+    InProgress,
+    /// The server does not remember the transaction, or has crashed since.
+    Unknown,
+}
+
+impl TransactionStatus {
+    /// Reads the column of the answer.
+    pub(crate) fn from_answer(answer: Option<&str>) -> Self {
+        match answer {
+            Some("committed") => Self::Committed,
+            Some("aborted") => Self::Aborted,
+            Some("in progress") => Self::InProgress,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What PostgreSQL says about the transaction that is about to be committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CurrentTransaction {
+    /// It has the mark of [`Batches::with_mark`](crate::Batches::with_mark): it is the transaction
+    /// that was opened. Otherwise the operation may have ended that one, and the id is of no use.
+    pub is_ours: bool,
+    /// Its id. It has none until it has written something.
+    pub id: Option<TransactionId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_counts_only_if_the_server_has_not_crashed_since() {
+        let id = TransactionId {
+            id: 7,
+            statistics_since: 12,
+        };
+        assert_eq!(
+            id.status_query(),
+            "SELECT CASE WHEN status <> 'committed' OR coalesce((extract(epoch FROM \
+             pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0) = 12 \
+             THEN status END AS s FROM pg_xact_status('7'::xid8) AS status"
+        );
+    }
+
+    #[test]
+    fn only_the_three_answers_that_postgresql_documents_are_understood() {
+        for (answer, expected) in [
+            (Some("committed"), TransactionStatus::Committed),
+            (Some("aborted"), TransactionStatus::Aborted),
+            (Some("in progress"), TransactionStatus::InProgress),
+            (Some("Committed"), TransactionStatus::Unknown),
+            (Some(""), TransactionStatus::Unknown),
+            (None, TransactionStatus::Unknown),
+        ] {
+            assert_eq!(TransactionStatus::from_answer(answer), expected);
+        }
+    }
+}
