@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::{
-    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SessionBefore, Settings, Start,
+    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SavedPragmas, Settings, Start,
 };
 
 /// The configuration of a runner: policy, default timeouts and logging.
@@ -57,7 +57,7 @@ impl Config {
     }
 
     /// The SQL of an operation. `before` is what the session has, where
-    /// [`Dialect::session_needs`] asks for it.
+    /// [`Dialect::pragmas_to_read`] asks for it.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Config {
         dialect: Dialect,
         start: &Start,
         settings: &Settings,
-        before: SessionBefore,
+        before: SavedPragmas,
     ) -> Result<Cow<'_, Batches>, Error> {
         let make = |defaults| Batches::new(dialect, start.level(), settings, defaults, before);
         if !start.is_outermost() {
@@ -75,7 +75,7 @@ impl Config {
         }
         if start.level() != Level::Transaction
             || *settings != Settings::default()
-            || before != SessionBefore::default()
+            || before != SavedPragmas::default()
         {
             return make(&self.defaults).map(Cow::Owned);
         }

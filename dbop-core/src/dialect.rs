@@ -39,7 +39,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// How many dialects there are: for tables with one entry each, indexed by `self as usize`.
-    pub const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = 3;
 
     /// The name used in log records: `postgresql`, `mysql` or `sqlite`.
     #[must_use]
@@ -55,14 +55,14 @@ impl Dialect {
     /// SQLite's pragmas are so; reading them costs no round trip. `is_timed`: there is a deadline,
     /// which can make one of them shorter.
     #[must_use]
-    pub const fn session_needs(
+    pub const fn pragmas_to_read(
         self,
         settings: &Settings,
         defaults: &Defaults,
         is_timed: bool,
-    ) -> SessionNeeds {
+    ) -> PragmasToRead {
         let is_sqlite = matches!(self, Self::Sqlite);
-        SessionNeeds {
+        PragmasToRead {
             busy_timeout: is_sqlite && (settings.lock_timeout.is_some() || is_timed),
             query_only: is_sqlite && (settings.read_only || defaults.read_only),
         }
@@ -76,7 +76,7 @@ impl Dialect {
     /// that has failed and ended the transaction has not. Earlier writes, and DDL, cannot be seen. A
     /// read that has failed so does not count, and the write in front of it does. (2^63 is an integer
     /// overflow.)
-    pub(crate) const fn asks_whether_undone(self) -> &'static str {
+    pub(crate) const fn undone_check(self) -> &'static str {
         match self {
             Self::Mysql => {
                 "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))"
@@ -149,18 +149,33 @@ impl Level {
             Some(depth) => Self::Savepoint(depth),
         }
     }
+
+    /// How many transactions and savepoints are open around an attempt here.
+    #[must_use]
+    pub const fn outside(self) -> u32 {
+        match self {
+            Self::Transaction => 0,
+            Self::Savepoint(depth) => depth.get(),
+        }
+    }
+
+    /// How many are open within the attempt, its own included.
+    #[must_use]
+    pub const fn inside(self) -> u32 {
+        self.outside() + 1
+    }
 }
 
 /// The old values of settings that SQL itself cannot keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionBefore {
+pub struct SavedPragmas {
     /// SQLite's `PRAGMA busy_timeout`, in milliseconds.
     pub busy_timeout: i64,
     /// SQLite's `PRAGMA query_only`.
     pub query_only: bool,
 }
 
-impl SessionBefore {
+impl SavedPragmas {
     /// A negative one means no wait, as zero does.
     fn busy_timeout_ms(self) -> u128 {
         u128::try_from(self.busy_timeout).unwrap_or(0)
@@ -169,10 +184,10 @@ impl SessionBefore {
 
 /// Which of these values have to be read before an operation begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionNeeds {
-    /// [`SessionBefore::busy_timeout`]
+pub struct PragmasToRead {
+    /// [`SavedPragmas::busy_timeout`]
     pub busy_timeout: bool,
-    /// [`SessionBefore::query_only`]
+    /// [`SavedPragmas::query_only`]
     pub query_only: bool,
 }
 

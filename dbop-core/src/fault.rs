@@ -110,7 +110,7 @@ impl Fault {
     /// Whether it takes a question to know that a transaction which is gone after it was undone: on
     /// MySQL and MariaDB it depends on `innodb_rollback_on_timeout` whether a lock wait timeout ends
     /// it; on SQLite, where nothing keeps an operation from writing on, those later writes are kept.
-    pub(crate) fn must_ask_whether_undone(&self) -> bool {
+    pub(crate) fn needs_undone_check(&self) -> bool {
         match self.dialect {
             Dialect::Postgres => false,
             Dialect::Mysql => self.class == FaultClass::LockTimeout && self.may_end_transaction(),
@@ -303,7 +303,7 @@ impl FaultClass {
     /// Whether the connection can be used after it. `false` means that nothing more is sent on it
     /// and that pools must throw it away.
     #[must_use]
-    pub const fn leaves_connection_usable(self) -> bool {
+    pub(crate) const fn leaves_connection_usable(self) -> bool {
         !matches!(
             self,
             Self::ConnectionLost | Self::NotConnected | Self::ServerUnavailable

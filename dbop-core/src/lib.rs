@@ -33,7 +33,7 @@
 pub use backoff::{Backoff, Jitter};
 pub use config::Config;
 pub use dialect::{
-    Batches, CurrentTransaction, Dialect, Level, SessionBefore, SessionNeeds, TransactionId,
+    Batches, CurrentTransaction, Dialect, Level, PragmasToRead, SavedPragmas, TransactionId,
 };
 pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Logging, Name, Subject, TARGET};

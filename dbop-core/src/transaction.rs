@@ -8,12 +8,12 @@
 //!
 //! use dbop_core::{
 //!     Advice, Batches, BodyEnd, Defaults, Dialect, Fault, FaultClass, Level, Machine,
-//!     Purpose, RetryPolicy, SessionBefore, Settings, Start, Step, Terms,
+//!     Purpose, RetryPolicy, SavedPragmas, Settings, Start, Step, Terms,
 //! };
 //!
 //! let settings = Settings::default();
 //! let none = Defaults::NONE;
-//! let before = SessionBefore::default();
+//! let before = SavedPragmas::default();
 //! let batches = Batches::new(Dialect::Postgres, Level::Transaction, &settings, &none, before)?;
 //! let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), Terms::default());
 //!
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
                 (Purpose::Rollback, batches().undo(*undo))
             }
             State::RollbackAgain { .. } => (Purpose::RollbackAgain, batches().undo(*undo)),
-            State::Ask => (Purpose::Ask, self.dialect.asks_whether_undone()),
+            State::Ask => (Purpose::Ask, self.dialect.undone_check()),
             State::Contain => (Purpose::Contain, &**sql),
         };
         Step::Batch(Batch { purpose, sql })
@@ -319,10 +319,7 @@ impl<'a> Machine<'a> {
             self.connection_broken |= depth.is_none() || lost.displaced;
             return self.enclosed_loss(lost);
         }
-        let inside = match self.batches().level() {
-            Level::Transaction => 1,
-            Level::Savepoint(depth) => depth.get() + 1,
-        };
+        let inside = self.batches().level().inside();
         match depth {
             None => self.broke_in_body(),
             // Diesel has noticed that SQLite dropped the transaction. On the others only the body

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use dbop_core::{CurrentTransaction, SessionBefore, SessionNeeds};
+use dbop_core::{CurrentTransaction, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -18,12 +18,12 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
     #[doc(hidden)]
     fn session_before<C>(
         _conn: &mut C,
-        _needs: SessionNeeds,
-    ) -> impl Future<Output = QueryResult<SessionBefore>> + Send
+        _needs: PragmasToRead,
+    ) -> impl Future<Output = QueryResult<SavedPragmas>> + Send
     where
         C: AsyncConnection<Backend = Self>,
     {
-        std::future::ready(Ok(SessionBefore::default()))
+        std::future::ready(Ok(SavedPragmas::default()))
     }
 
     /// Reads which transaction this is. Only PostgreSQL is asked for it.
@@ -80,7 +80,7 @@ impl SupportedBackend for diesel::mysql::Mysql {}
 
 #[cfg(feature = "sqlite")]
 impl SupportedBackend for diesel::sqlite::Sqlite {
-    async fn session_before<C>(conn: &mut C, needs: SessionNeeds) -> QueryResult<SessionBefore>
+    async fn session_before<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
     where
         C: AsyncConnection<Backend = Self>,
     {
@@ -88,7 +88,7 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
         use diesel::sql_query;
         use diesel_async::RunQueryDsl as _;
 
-        let mut before = SessionBefore::default();
+        let mut before = SavedPragmas::default();
         if needs.busy_timeout {
             let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn).await?;
             before.busy_timeout = row.timeout;

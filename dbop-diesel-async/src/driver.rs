@@ -166,7 +166,7 @@ async fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let needs = dialect.session_needs(&call.settings, call.config.defaults(), machine.is_timed());
+    let needs = dialect.pragmas_to_read(&call.settings, call.config.defaults(), machine.is_timed());
     let before = <BackendOf<H> as SupportedBackend>::session_before(conn, needs).await;
     call.begin(machine, failed, start, before, entry)?;
     Ok(base)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dbop_core::{
     Advice, Answer, Batches, BodyEnd, Config, Dialect, Done, Entry, Event, Fault, FaultClass,
-    Ledger, Machine, Name, Outcome, Purpose, Resolution, RetryPolicy, SessionBefore, Settings,
+    Ledger, Machine, Name, Outcome, Purpose, Resolution, RetryPolicy, SavedPragmas, Settings,
     Start, StopReason, Subject, Terms, Verified,
 };
 use diesel::QueryResult;
@@ -93,7 +93,7 @@ impl<'a> Call<'a> {
         machine: &mut Machine<'a>,
         failed: &mut Failed<E>,
         start: Start,
-        before: QueryResult<SessionBefore>,
+        before: QueryResult<SavedPragmas>,
         entry: Option<&Entry<'_>>,
     ) -> Result<(), E> {
         let dialect = machine.dialect();
@@ -122,7 +122,7 @@ impl<'a> Call<'a> {
         &self,
         dialect: Dialect,
         start: &Start,
-        before: SessionBefore,
+        before: SavedPragmas,
         entry: Option<&Entry<'_>>,
     ) -> Result<Cow<'a, Batches>, dbop_core::Error> {
         let batches = self

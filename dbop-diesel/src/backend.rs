@@ -1,6 +1,6 @@
 //! The databases that dbop knows.
 
-use dbop_core::{CurrentTransaction, Dialect, SessionBefore, SessionNeeds};
+use dbop_core::{CurrentTransaction, Dialect, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -19,11 +19,11 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
-    fn session_before<C>(_conn: &mut C, _needs: SessionNeeds) -> QueryResult<SessionBefore>
+    fn session_before<C>(_conn: &mut C, _needs: PragmasToRead) -> QueryResult<SavedPragmas>
     where
         C: LoadConnection<Backend = Self>,
     {
-        Ok(SessionBefore::default())
+        Ok(SavedPragmas::default())
     }
 
     /// Reads which transaction this is. Only PostgreSQL is asked for it.
@@ -101,7 +101,7 @@ mod mysql {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use dbop_core::{SessionBefore, SessionNeeds};
+    use dbop_core::{PragmasToRead, SavedPragmas};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
@@ -115,11 +115,11 @@ mod sqlite {
     impl SupportedBackend for Sqlite {
         const DIALECT: Dialect = Dialect::Sqlite;
 
-        fn session_before<C>(conn: &mut C, needs: SessionNeeds) -> QueryResult<SessionBefore>
+        fn session_before<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let mut before = SessionBefore::default();
+            let mut before = SavedPragmas::default();
             if needs.busy_timeout {
                 let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn)?;
                 before.busy_timeout = row.timeout;

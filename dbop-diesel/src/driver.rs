@@ -147,7 +147,7 @@ fn start<'a, H: Hold, E: OperationError>(
     };
     let key = std::ptr::from_mut(status(conn)).addr();
     let start = Start::join(key, base, machine.retries_left());
-    let needs = dialect.session_needs(&call.settings, call.config.defaults(), machine.is_timed());
+    let needs = dialect.pragmas_to_read(&call.settings, call.config.defaults(), machine.is_timed());
     let before = BackendOf::<H>::session_before(conn, needs);
     call.begin(machine, failed, start, before, entry)?;
     Ok(base)

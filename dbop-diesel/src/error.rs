@@ -123,7 +123,7 @@ mod tests {
                 ..Default::default()
             },
             &dbop_core::Defaults::NONE,
-            dbop_core::SessionBefore::default(),
+            dbop_core::SavedPragmas::default(),
         )
         .expect_err("a timeout of zero")
     }

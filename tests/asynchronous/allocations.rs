@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use dbop_core::{Batches, Defaults, Level, SessionBefore, Settings};
+use dbop_core::{Batches, Defaults, Level, SavedPragmas, Settings};
 use dbop_tests::Silent;
 use tokio::runtime::Builder;
 
@@ -37,7 +37,7 @@ fn allocations(bed: &Bed, mut work: impl AsyncFnMut(&mut Conn)) -> u64 {
 }
 
 fn batches(level: Level, defaults: &Defaults) -> Batches {
-    let (settings, before) = (Settings::default(), SessionBefore::default());
+    let (settings, before) = (Settings::default(), SavedPragmas::default());
     Batches::new(backend::DIALECT, level, &settings, defaults, before).expect("valid settings")
 }
 

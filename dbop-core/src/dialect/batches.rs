@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::proof::CommitProof;
-use super::{Dialect, Level, SessionBefore, limit, milliseconds, mysql, postgres, sqlite};
+use super::{Dialect, Level, SavedPragmas, limit, milliseconds, mysql, postgres, sqlite};
 use crate::error::Error;
 use crate::ledger::Entry;
 use crate::settings::{Applied, BeginMode, Defaults, Settings, Skipped, Timeout};
@@ -19,7 +19,7 @@ pub struct Batches {
     dialect: Dialect,
     level: Level,
     applied: Applied,
-    before: SessionBefore,
+    before: SavedPragmas,
     proof: Option<CommitProof>,
     begin: Cow<'static, str>,
     commit: Cow<'static, str>,
@@ -39,7 +39,7 @@ impl Batches {
         level: Level,
         settings: &Settings,
         defaults: &Defaults,
-        before: SessionBefore,
+        before: SavedPragmas,
     ) -> Result<Self, Error> {
         let applied = Applied::resolve(dialect, level, settings, defaults)?;
         Ok(Self::assembled(dialect, level, applied, before, None))
@@ -49,7 +49,7 @@ impl Batches {
         dialect: Dialect,
         level: Level,
         applied: Applied,
-        before: SessionBefore,
+        before: SavedPragmas,
         proof: Option<CommitProof>,
     ) -> Self {
         let (begin, commit) = match dialect {
@@ -181,7 +181,7 @@ impl Batches {
     }
 
     /// The values of the session that they are made for.
-    pub(crate) const fn before(&self) -> SessionBefore {
+    pub(crate) const fn before(&self) -> SavedPragmas {
         self.before
     }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Level, SessionBefore, duration, milliseconds, sql_with_room_for};
+use super::{Level, SavedPragmas, duration, milliseconds, sql_with_room_for};
 use crate::settings::{Applied, BeginMode};
 
 /// Releases the savepoint that is in every transaction of ours: where SQLite has rolled back by
@@ -17,7 +17,7 @@ const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive; ";
 
 /// If the batch fails, nothing is open: what can fail comes before and in the BEGIN. Under
 /// `query_only` no write lock is given, so where one is asked for, that pragma has to follow.
-pub(super) fn begin(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+pub(super) fn begin(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
     let mut sql = sql_with_room_for(applied);
     if let Some(timeout) = applied.lock_timeout {
         let value = milliseconds(duration(timeout));
@@ -50,7 +50,7 @@ pub(super) const fn begin_mode(applied: &Applied) -> BeginMode {
     }
 }
 
-pub(super) fn commit(level: Level, applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+pub(super) fn commit(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
     let query_only = query_only_off(applied, before);
     match level {
         // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
@@ -78,11 +78,7 @@ pub(super) fn commit_again(commit: &str) -> &str {
 }
 
 /// The pragmas come first: they must be restored even if the transaction is gone.
-pub(super) fn rollback(
-    level: Level,
-    applied: &Applied,
-    before: SessionBefore,
-) -> Cow<'static, str> {
+pub(super) fn rollback(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
     let mut sql = restoration(applied, before).into_owned();
     match level {
         Level::Transaction => sql.push_str("ROLLBACK"),
@@ -98,7 +94,7 @@ pub(super) fn rollback(
 }
 
 /// The pragmas as they were before.
-pub(super) fn restoration(applied: &Applied, before: SessionBefore) -> Cow<'static, str> {
+pub(super) fn restoration(applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
     let query_only = query_only_off(applied, before);
     match applied.lock_timeout {
         Some(_) => Cow::Owned(format!(
@@ -109,11 +105,11 @@ pub(super) fn restoration(applied: &Applied, before: SessionBefore) -> Cow<'stat
     }
 }
 
-const fn changes_query_only(applied: &Applied, before: SessionBefore) -> bool {
+const fn changes_query_only(applied: &Applied, before: SavedPragmas) -> bool {
     applied.read_only && !before.query_only
 }
 
-const fn query_only_off(applied: &Applied, before: SessionBefore) -> &'static str {
+const fn query_only_off(applied: &Applied, before: SavedPragmas) -> &'static str {
     if changes_query_only(applied, before) {
         "PRAGMA query_only=0; "
     } else {
@@ -121,7 +117,7 @@ const fn query_only_off(applied: &Applied, before: SessionBefore) -> &'static st
     }
 }
 
-fn busy_timeout_back(applied: &Applied, before: SessionBefore) -> String {
+fn busy_timeout_back(applied: &Applied, before: SavedPragmas) -> String {
     match applied.lock_timeout {
         Some(_) => format!("PRAGMA busy_timeout={}; ", before.busy_timeout),
         None => String::new(),

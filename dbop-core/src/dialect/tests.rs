@@ -5,7 +5,7 @@ const TOP: Level = Level::Transaction;
 const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
 
 fn batches(dialect: Dialect, level: Level, settings: Settings) -> Batches {
-    let before = SessionBefore {
+    let before = SavedPragmas {
         busy_timeout: 250,
         query_only: false,
     };
@@ -17,7 +17,7 @@ fn defaults(dialect: Dialect, level: Level) -> Batches {
         statement_timeout: Some(Duration::from_millis(2500)),
         ..Defaults::default()
     };
-    let before = SessionBefore::default();
+    let before = SavedPragmas::default();
     Batches::new(dialect, level, &Settings::default(), &defaults, before).expect("valid")
 }
 
@@ -186,7 +186,7 @@ fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
         read_only: true,
         ..Settings::default()
     };
-    let before = SessionBefore {
+    let before = SavedPragmas {
         busy_timeout: 0,
         query_only: true,
     };
@@ -262,7 +262,7 @@ fn sub_units_are_rounded_up_never_to_no_limit() {
 #[test]
 fn isolation_levels_are_a_part_of_the_opening_batch() {
     let ask = |dialect, settings| {
-        let before = SessionBefore::default();
+        let before = SavedPragmas::default();
         Batches::new(
             dialect,
             Level::Transaction,
@@ -335,7 +335,7 @@ fn begin_modes_are_sqlite_s() {
             ..Settings::default()
         };
         let ask = |dialect, level| {
-            let before = SessionBefore::default();
+            let before = SavedPragmas::default();
             Batches::new(dialect, level, &settings, &Defaults::NONE, before)
         };
         let batches = ask(Dialect::Sqlite, Level::Transaction).expect("supported");

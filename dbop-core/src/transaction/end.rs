@@ -81,7 +81,7 @@ impl Machine<'_> {
             self.connection_broken = true;
             return self.lose(true);
         }
-        let asks = |fault: Fault| fault.must_ask_whether_undone();
+        let asks = |fault: Fault| fault.needs_undone_check();
         if failure.phase == Phase::Body && failure.fault.is_some_and(asks) {
             self.state = State::Ask;
         } else {
@@ -187,7 +187,7 @@ impl Machine<'_> {
                 enclosing_alive: true,
             });
         }
-        let asks = |fault: Fault| fault.must_ask_whether_undone();
+        let asks = |fault: Fault| fault.needs_undone_check();
         let undone = match (failure.phase, failure.fault, self.lost()) {
             _ if self.ended_by_body => false,
             (_, _, Some(lost)) => lost.undone,

@@ -11,7 +11,7 @@ use crate::error::Kind;
 use crate::event::EventKind;
 use crate::retry::{Scope, Verdict, verdict};
 use crate::scope::Runs;
-use crate::{Batches, Dialect, Fault, FaultClass, Level, SessionBefore};
+use crate::{Batches, Dialect, Fault, FaultClass, SavedPragmas};
 
 impl<'a> Machine<'a> {
     /// The batches for the connection before, if they are right for the new one, too: their text is
@@ -19,7 +19,7 @@ impl<'a> Machine<'a> {
     pub fn spare_batches(
         &mut self,
         start: &Start,
-        before: SessionBefore,
+        before: SavedPragmas,
     ) -> Option<Cow<'a, Batches>> {
         let are_right = |batches: &Cow<'_, Batches>| {
             start.is_outermost() && batches.level() == start.level() && batches.before() == before
@@ -133,12 +133,9 @@ impl<'a> Machine<'a> {
     /// The caller has looked. `depth` is the number of transactions and savepoints now open on the
     /// connection, `None` if its transaction manager is in an error state.
     pub fn verify_done(&mut self, verified: Verified, depth: Option<u32>) {
-        let base = match self.batches().level() {
-            Level::Transaction => 0,
-            Level::Savepoint(depth) => depth.get(),
-        };
+        let outside = self.batches().level().outside();
         self.set_runs(Runs::Nothing);
-        self.connection_broken |= depth != Some(base);
+        self.connection_broken |= depth != Some(outside);
         match verified {
             Verified::Committed(committed) => self.found(committed),
             Verified::Failed { fault, advice } => self.asking_failed(fault, advice),

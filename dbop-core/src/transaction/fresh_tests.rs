@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::tests::new_key;
 use super::*;
-use crate::{CurrentTransaction, Defaults, Ledger, SessionBefore, Settings};
+use crate::{CurrentTransaction, Defaults, Ledger, SavedPragmas, Settings};
 
 /// What happens next, in order. Where nothing is said, all is well.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +178,7 @@ impl Script {
 
     fn batches(&self) -> Batches {
         let none = Defaults::NONE;
-        let before = SessionBefore::default();
+        let before = SavedPragmas::default();
         let level = Level::Transaction;
         let batches = Batches::new(self.dialect, level, &self.settings, &none, before);
         let batches = batches.expect("valid settings");
@@ -335,7 +335,7 @@ fn at_its_second_connection() -> Machine<'static> {
         Level::Transaction,
         &Settings::default(),
         &Defaults::NONE,
-        SessionBefore::default(),
+        SavedPragmas::default(),
     );
     machine.connected(start, Cow::Owned(batches.expect("valid settings")));
     assert!(matches!(machine.step(), Step::Batch(_)));
@@ -352,8 +352,8 @@ fn at_its_second_connection() -> Machine<'static> {
 
 #[test]
 fn the_text_goes_along_to_a_connection_like_the_one_before() {
-    let before = SessionBefore::default();
-    let other = SessionBefore {
+    let before = SavedPragmas::default();
+    let other = SavedPragmas {
         busy_timeout: 17,
         ..before
     };

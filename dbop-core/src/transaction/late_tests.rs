@@ -6,7 +6,7 @@ use super::fresh_tests::Given::{self, Finds, Fine};
 use super::fresh_tests::{Script, fault};
 use super::tests::new_key;
 use super::*;
-use crate::{Jitter, SessionBefore, Settings};
+use crate::{Jitter, SavedPragmas, Settings};
 
 /// Ten steps a second, a second between two attempts, and so many seconds until the deadline.
 fn script(dialect: Dialect, seconds: u64) -> Script {
@@ -146,7 +146,7 @@ fn what_is_left_is_never_without_a_limit() {
             statement_timeout: Some(Duration::from_secs(3)),
             ..Settings::default()
         };
-        let (defaults, before) = (crate::Defaults::NONE, SessionBefore::default());
+        let (defaults, before) = (crate::Defaults::NONE, SavedPragmas::default());
         let batches = Batches::new(dialect, Level::Transaction, &settings, &defaults, before);
         let batches = batches.expect("valid settings");
         let late = batches.for_attempt(None, Some(Duration::ZERO));
@@ -211,7 +211,7 @@ fn a_nested_operation_inherits_what_is_left() {
     let (key, now) = (new_key(), Instant::now());
     let batches = |depth| {
         let (settings, none) = (Settings::default(), crate::Defaults::NONE);
-        let before = SessionBefore::default();
+        let before = SavedPragmas::default();
         let level = Level::at_depth(depth);
         Batches::new(Dialect::Postgres, level, &settings, &none, before).expect("valid")
     };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::{Code, Defaults, Dialect, SessionBefore, Settings};
+use crate::{Code, Defaults, Dialect, SavedPragmas, Settings};
 
 /// An operation on a connection of its own, with the steps it was told to take.
 pub(super) struct Script {
@@ -26,7 +26,7 @@ impl Script {
             Level::at_depth(depth),
             &Settings::default(),
             &Defaults::NONE,
-            SessionBefore::default(),
+            SavedPragmas::default(),
         )
         .expect("valid settings");
         Self {
@@ -413,7 +413,7 @@ fn what_follows_the_commit_and_fails_is_no_proof() {
         ..Settings::default()
     };
     let (level, none) = (Level::Transaction, Defaults::NONE);
-    let before = SessionBefore::default();
+    let before = SavedPragmas::default();
     let batches = Batches::new(Dialect::Sqlite, level, &settings, &none, before);
     let mut script = Script::new(Dialect::Sqlite);
     script.batches = batches.expect("valid settings");
