@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::fault::{Code, Fault, FaultClass};
-use crate::settings::{Applied, Defaults, Settings, Timeout};
+use crate::settings::{Defaults, Settings, Timeout};
 
 pub use batches::Batches;
 pub(crate) use batches::Undo;
@@ -20,8 +20,10 @@ pub use postgres::status::{CurrentTransaction, TransactionId};
 mod batches;
 pub(crate) mod ledger;
 mod mysql;
+mod plan;
 mod postgres;
 mod proof;
+mod sql;
 mod sqlite;
 
 /// A database's SQL and its rules. MySQL and MariaDB share one: what differs is said in comments
@@ -191,19 +193,6 @@ pub struct PragmasToRead {
     pub query_only: bool,
 }
 
-/// Room for the SQL of an operation: it is made in one allocation, as Diesel makes its own.
-fn sql_with_room_for(applied: &Applied) -> String {
-    let plain = matches!(
-        applied,
-        Applied {
-            lock_timeout: None,
-            statement_timeout: None,
-            ..
-        }
-    );
-    String::with_capacity(if plain { 96 } else { 1024 })
-}
-
 /// Whole milliseconds, rounded up: less than one would mean "no limit" to PostgreSQL.
 fn milliseconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000)
@@ -212,16 +201,6 @@ fn milliseconds(duration: Duration) -> u128 {
 /// Whole seconds, rounded up.
 fn seconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000_000)
-}
-
-/// Makes a timeout no longer than what is left, but never zero, which would mean "no limit".
-fn limit(timeout: &mut Option<Timeout>, left: Duration) {
-    let left = left.max(Duration::from_millis(1));
-    *timeout = Some(match *timeout {
-        Some(Timeout::Exact(asked)) => Timeout::Exact(asked.min(left)),
-        Some(Timeout::AtMost(default)) => Timeout::AtMost(default.min(left)),
-        None => Timeout::AtMost(left),
-    });
 }
 
 const fn duration(timeout: Timeout) -> Duration {

@@ -46,12 +46,17 @@ pub enum IsolationLevel {
 
 impl IsolationLevel {
     /// From the weakest to the strictest.
-    pub(crate) const ALL: [Self; 4] = [
+    const ALL: [Self; 4] = [
         Self::ReadUncommitted,
         Self::ReadCommitted,
         Self::RepeatableRead,
         Self::Serializable,
     ];
+
+    /// The levels that are stricter, from the weakest.
+    pub(crate) fn stricter(self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |level| *level > self)
+    }
 
     /// As it is written in SQL.
     #[must_use]

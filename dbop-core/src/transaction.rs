@@ -214,12 +214,8 @@ impl<'a> Machine<'a> {
             }
             State::Body => self.set_runs(Runs::Body),
             State::Verify => self.set_runs(Runs::Look),
-            State::Probe(probe) => {
-                let probe = *probe;
+            State::Probe(_) => {
                 self.fit_batches();
-                if probe == Probe::IsCompleted {
-                    self.sql = Cow::Owned(self.batches().is_completed());
-                }
             }
             State::CommitAgain => self.failure = None,
             State::Rollback => self.undo = self.how_to_undo(),
@@ -249,7 +245,7 @@ impl<'a> Machine<'a> {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
             State::Begin | State::Probe(Probe::IsThere) => (Purpose::Begin, batches().begin()),
-            State::Probe(Probe::IsCompleted) => (Purpose::Begin, &**sql),
+            State::Probe(Probe::IsCompleted) => (Purpose::Begin, batches().is_completed()),
             State::Commit => (Purpose::Commit, batches().commit()),
             State::CommitAgain => (Purpose::CommitAgain, batches().commit_again()),
             State::Rollback | State::ProbeRollback(..) => {
@@ -396,7 +392,7 @@ impl<'a> Machine<'a> {
         }
         if self.is_savepoint() {
             // There is nothing to roll back, but the settings are still ours.
-            self.contain(self.batches().restoration());
+            self.contain(Cow::Owned(self.batches().restoration().to_owned()));
         } else if self.connection_broken {
             self.decide_after_rollback(true);
         } else {

@@ -4,27 +4,23 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::proof::CommitProof;
-use super::{Dialect, Level, SavedPragmas, limit, milliseconds, mysql, postgres, sqlite};
+use super::{Dialect, Level, SavedPragmas, mysql, postgres, sqlite};
 use crate::error::Error;
 use crate::ledger::Entry;
-use crate::settings::{Applied, BeginMode, Defaults, Settings, Skipped, Timeout};
+use crate::settings::{Applied, BeginMode, Defaults, Settings, Skipped};
 
-/// The batches of one operation: made once, used by every attempt.
+/// The batches of one operation. Each text is made when it is first needed, and used by every
+/// attempt.
 ///
-/// Savepoints have names of our own. Diesel leaves its savepoints on the server after a nested
+/// The savepoints have names of dbop's own. Diesel leaves its savepoints on the server after a nested
 /// rollback, so one of Diesel's names could mean an old one where a new one failed to be opened.
 #[derive(Clone, Debug)]
 pub struct Batches {
-    dialect: Dialect,
-    level: Level,
-    applied: Applied,
-    before: SavedPragmas,
-    proof: Option<CommitProof>,
-    begin: Cow<'static, str>,
-    commit: Cow<'static, str>,
-    /// By [`Undo`].
-    undo: [OnceLock<Cow<'static, str>>; 4],
+    plan: Plan,
+    /// By [`Text`].
+    texts: [OnceLock<Cow<'static, str>>; Text::COUNT],
 }
 
 impl Batches {
@@ -32,8 +28,8 @@ impl Batches {
     ///
     /// # Errors
     ///
-    /// A timeout of zero or of more than `i32::MAX` milliseconds, and a setting that this dialect
-    /// or level does not have unless [`Settings::best_effort`] is set.
+    /// If a timeout is zero or longer than `i32::MAX` milliseconds, and if a setting is not supported
+    /// by this dialect or at this level, unless [`Settings::best_effort`] is set.
     pub fn new(
         dialect: Dialect,
         level: Level,
@@ -41,247 +37,234 @@ impl Batches {
         defaults: &Defaults,
         before: SavedPragmas,
     ) -> Result<Self, Error> {
-        let applied = Applied::resolve(dialect, level, settings, defaults)?;
-        Ok(Self::assembled(dialect, level, applied, before, None))
-    }
-
-    fn assembled(
-        dialect: Dialect,
-        level: Level,
-        applied: Applied,
-        before: SavedPragmas,
-        proof: Option<CommitProof>,
-    ) -> Self {
-        let (begin, commit) = match dialect {
-            Dialect::Postgres => (
-                postgres::begin(level, &applied, proof.as_ref()),
-                postgres::commit(level, &applied, proof.as_ref()),
-            ),
-            Dialect::Mysql => (
-                mysql::begin(level, &applied, proof.as_ref()),
-                mysql::commit(level, &applied, proof.as_ref()),
-            ),
-            Dialect::Sqlite => (
-                sqlite::begin(level, &applied, before),
-                sqlite::commit(level, &applied, before),
-            ),
-        };
-        Self {
+        Ok(Self::of(Plan {
             dialect,
             level,
-            applied,
+            applied: Applied::resolve(dialect, level, settings, defaults)?,
             before,
-            proof,
-            begin,
-            commit,
-            undo: Default::default(),
+            proof: None,
+        }))
+    }
+
+    fn of(plan: Plan) -> Self {
+        Self {
+            plan,
+            texts: Default::default(),
         }
     }
 
-    /// Those of an attempt with this lock timeout, of which no statement may go on for longer than
-    /// what is left. `None`: they are the same.
+    /// The batches of an attempt with this lock timeout, in which no statement may take longer than
+    /// what is `left` until the deadline. `None` if they are the same.
     pub(crate) fn for_attempt(
         &self,
         lock_timeout: Option<Duration>,
         left: Option<Duration>,
     ) -> Option<Self> {
-        let mut applied = self.applied;
-        if let Some(lock_timeout) = lock_timeout {
-            applied.lock_timeout = Some(Timeout::Exact(lock_timeout));
-        }
-        if let Some(left) = left {
-            // Where a statement timeout does not bound the wait for a lock, the lock timeout has
-            // to; SQLite has nothing else.
-            let asked = applied.lock_timeout.is_some();
-            match self.dialect {
-                Dialect::Postgres => limit(&mut applied.statement_timeout, left),
-                Dialect::Mysql => {
-                    limit(&mut applied.statement_timeout, left);
-                    limit(&mut applied.lock_timeout, left);
-                }
-                Dialect::Sqlite if asked => limit(&mut applied.lock_timeout, left),
-                // What the connection waits by itself, BEGIN above all.
-                Dialect::Sqlite if milliseconds(left) < self.before.busy_timeout_ms() => {
-                    applied.lock_timeout = Some(Timeout::Exact(left.max(Duration::from_millis(1))));
-                }
-                Dialect::Sqlite => {}
-            }
-        }
-        if applied == self.applied {
-            return None;
-        }
-        let proof = self.proof.clone();
-        Some(Self::assembled(
-            self.dialect,
-            self.level,
-            applied,
-            self.before,
-            proof,
-        ))
+        self.plan.for_attempt(lock_timeout, left).map(Self::of)
     }
 
     /// With the token of an operation, written first and completed last in the transaction, in the
-    /// same batches. What writes nothing has none, and a savepoint is left alone: whether it counts
-    /// is decided by the transaction around it.
+    /// same batches. What writes nothing has none, nor has a savepoint: the transaction around it
+    /// decides whether its work counts.
     #[must_use]
     pub fn with_token(self, entry: &Entry<'_>) -> Self {
-        if self.level != Level::Transaction || self.is_read_only() {
+        if !self.can_have_proof() {
             return self;
         }
-        match entry.issue_sql(self.dialect) {
+        match entry.issue_sql(self.plan.dialect) {
             Some(token) => self.with_proof(CommitProof::Token(token)),
             None => self,
         }
     }
 
-    /// With a mark that goes with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
-    /// only; what writes nothing is not asked about.
+    /// With a mark that ends with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
+    /// only; what writes nothing has none.
     ///
     /// [`CurrentTransaction::is_ours`]: crate::CurrentTransaction::is_ours
     #[must_use]
     pub fn with_mark(self) -> Self {
-        let is_open = self.dialect == Dialect::Postgres && self.level == Level::Transaction;
-        if !is_open || self.is_read_only() {
-            return self;
+        if self.can_have_proof() && self.plan.dialect == Dialect::Postgres {
+            self.with_proof(CommitProof::Mark)
+        } else {
+            self
         }
-        self.with_proof(CommitProof::Mark)
+    }
+
+    fn can_have_proof(&self) -> bool {
+        self.plan.level == Level::Transaction && !self.is_read_only()
     }
 
     fn with_proof(self, proof: CommitProof) -> Self {
-        let proof = Some(proof);
-        Self::assembled(self.dialect, self.level, self.applied, self.before, proof)
-    }
-
-    /// Asks, in a transaction of its own, whether the token that is there is completed: it is if
-    /// this fails with a duplicate.
-    pub(crate) fn is_completed(&self) -> String {
-        let question = match &self.proof {
-            Some(CommitProof::Token(token)) => token.is_completed(),
-            _ => String::new(),
-        };
-        let plain = Self::assembled(self.dialect, self.level, self.applied, self.before, None);
-        format!("{}; {question}", plain.begin)
+        Self::of(Plan {
+            proof: Some(proof),
+            ..self.plan
+        })
     }
 
     /// Whether the server itself makes sure that the attempt writes nothing.
     pub(crate) const fn is_read_only(&self) -> bool {
-        self.applied.read_only
+        self.plan.applied.read_only
     }
 
     /// The dialect.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {
-        self.dialect
+        self.plan.dialect
     }
 
     /// Where the attempts run.
     #[must_use]
     pub const fn level(&self) -> Level {
-        self.level
+        self.plan.level
     }
 
-    /// The values of the session that they are made for.
+    /// The pragmas of the session that they are made for.
     pub(crate) const fn before(&self) -> SavedPragmas {
-        self.before
+        self.plan.before
     }
 
-    /// The settings that were asked for with best effort and cannot be had.
+    /// The settings that were asked for with best effort and are not supported.
     pub(crate) const fn skipped(&self) -> Skipped {
-        self.applied.skipped
+        self.plan.applied.skipped
+    }
+
+    /// Whether an attempt that begins like this holds SQLite's write lock from the start.
+    #[must_use]
+    pub const fn begins_immediate(&self) -> bool {
+        matches!(self.plan.dialect, Dialect::Sqlite)
+            && matches!(self.plan.level, Level::Transaction)
+            && !matches!(sqlite::begin_mode(&self.plan), BeginMode::Deferred)
+    }
+
+    /// Whether nothing follows the COMMIT in its batch.
+    pub(crate) const fn commit_is_last(&self) -> bool {
+        match self.plan.dialect {
+            Dialect::Postgres => true,
+            Dialect::Mysql => false,
+            Dialect::Sqlite => self.plan.applied.lock_timeout.is_none(),
+        }
+    }
+
+    /// Whether an attempt can be undone like this.
+    pub(crate) fn has(&self, undo: Undo) -> bool {
+        let is_transaction = self.plan.level == Level::Transaction;
+        match undo {
+            Undo::Rollback => true,
+            Undo::CheckedRollback => is_transaction && self.plan.dialect == Dialect::Postgres,
+            Undo::BlindRollback => is_transaction && self.plan.dialect == Dialect::Mysql,
+            Undo::FailedBegin => self.plan.dialect == Dialect::Sqlite,
+        }
     }
 
     /// Opens the transaction or savepoint, with its settings.
     #[must_use]
     pub fn begin(&self) -> &str {
-        &self.begin
+        self.text(Text::Begin)
     }
 
     /// Closes it for good, with the settings restored. In a transaction that the server has
     /// aborted or dropped it fails, where a bare COMMIT would succeed.
     #[must_use]
     pub fn commit(&self) -> &str {
-        &self.commit
+        self.text(Text::Commit)
     }
 
     /// The same again, after SQLite was busy and has left the transaction open.
     pub(crate) fn commit_again(&self) -> &str {
-        sqlite::commit_again(&self.commit)
+        sqlite::commit_again(self.commit())
     }
 
-    /// Whether an attempt that begins like this holds SQLite's write lock from the start.
-    #[must_use]
-    pub const fn begins_immediate(&self) -> bool {
-        matches!(self.dialect, Dialect::Sqlite)
-            && matches!(self.level, Level::Transaction)
-            && !matches!(sqlite::begin_mode(&self.applied), BeginMode::Deferred)
-    }
-
-    /// Whether an attempt can be undone so.
-    pub(crate) fn has(&self, undo: Undo) -> bool {
-        let is_transaction = self.level == Level::Transaction;
-        match undo {
-            Undo::Rollback => true,
-            Undo::CheckedRollback => is_transaction && self.dialect == Dialect::Postgres,
-            Undo::BlindRollback => is_transaction && self.dialect == Dialect::Mysql,
-            Undo::FailedBegin => self.dialect == Dialect::Sqlite,
-        }
-    }
-
-    /// Undoes the attempt and restores the settings. Made when it is first needed.
+    /// Undoes the attempt and restores the settings.
     pub(crate) fn undo(&self, undo: Undo) -> &str {
-        self.undo[undo as usize].get_or_init(|| match undo {
-            Undo::Rollback => self.rollback(),
-            Undo::CheckedRollback => {
-                let check = postgres::rollback_check(self.proof.as_ref());
-                Cow::Owned(format!("{check}; {}", self.rollback()))
-            }
-            Undo::BlindRollback => mysql::blind_rollback(&self.applied),
-            Undo::FailedBegin => sqlite::restoration(&self.applied, self.before),
+        self.text(match undo {
+            Undo::Rollback => Text::Rollback,
+            Undo::CheckedRollback => Text::CheckedRollback,
+            Undo::BlindRollback => Text::BlindRollback,
+            Undo::FailedBegin => Text::Restoration,
         })
     }
 
-    fn rollback(&self) -> Cow<'static, str> {
-        match self.dialect {
-            Dialect::Postgres => postgres::rollback(self.level, &self.applied),
-            Dialect::Mysql => mysql::rollback(self.level, &self.applied),
-            Dialect::Sqlite => sqlite::rollback(self.level, &self.applied, self.before),
+    /// Restores the settings in a savepoint that is gone, where they do not end with it. Terminated,
+    /// so that another statement can follow. Can be empty.
+    pub(crate) fn restoration(&self) -> &str {
+        self.text(Text::Restoration)
+    }
+
+    /// Begins a transaction that fails with a duplicate if the token is there and completed.
+    pub(crate) fn is_completed(&self) -> &str {
+        self.text(Text::IsCompleted)
+    }
+
+    fn text(&self, text: Text) -> &str {
+        self.texts[text as usize].get_or_init(|| self.render(text))
+    }
+
+    fn render(&self, text: Text) -> Cow<'static, str> {
+        let plan = &self.plan;
+        match (text, plan.dialect) {
+            (Text::Begin, Dialect::Postgres) => postgres::begin(plan),
+            (Text::Begin, Dialect::Mysql) => mysql::begin(plan),
+            (Text::Begin, Dialect::Sqlite) => sqlite::begin(plan),
+            (Text::Commit, Dialect::Postgres) => postgres::commit(plan),
+            (Text::Commit, Dialect::Mysql) => mysql::commit(plan),
+            (Text::Commit, Dialect::Sqlite) => sqlite::commit(plan),
+            (Text::Rollback, Dialect::Postgres) => postgres::rollback(plan),
+            (Text::Rollback, Dialect::Mysql) => mysql::rollback(plan),
+            (Text::Rollback, Dialect::Sqlite) => sqlite::rollback(plan),
+            (Text::CheckedRollback, _) => postgres::checked_rollback(plan),
+            (Text::BlindRollback, _) => mysql::blind_rollback(plan),
+            (Text::Restoration, Dialect::Postgres) => Cow::Borrowed(""),
+            (Text::Restoration, Dialect::Mysql) => mysql::restoration(plan),
+            (Text::Restoration, Dialect::Sqlite) => sqlite::restoration(plan),
+            (Text::IsCompleted, _) => self.ask_for_token(),
         }
     }
 
-    /// Restores the settings in a savepoint that is gone, where they do not go with it.
-    pub(crate) fn restoration(&self) -> Cow<'static, str> {
-        match self.dialect {
-            Dialect::Postgres => Cow::Borrowed(""),
-            Dialect::Mysql => Cow::Owned(mysql::restoration(self.level, &self.applied)),
-            Dialect::Sqlite => sqlite::restoration(&self.applied, self.before),
-        }
+    fn ask_for_token(&self) -> Cow<'static, str> {
+        let question = match &self.plan.proof {
+            Some(CommitProof::Token(token)) => token.is_completed(),
+            Some(CommitProof::Mark) | None => String::new(),
+        };
+        let plain = Self::of(Plan {
+            proof: None,
+            ..self.plan.clone()
+        });
+        Cow::Owned(format!("{}; {question}", plain.begin()))
     }
+}
 
-    /// Whether nothing follows the COMMIT in its batch.
-    pub(crate) const fn commit_is_last(&self) -> bool {
-        match self.dialect {
-            Dialect::Postgres => true,
-            Dialect::Mysql => false,
-            Dialect::Sqlite => self.applied.lock_timeout.is_none(),
-        }
-    }
+/// The texts of an operation.
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    Begin,
+    Commit,
+    Rollback,
+    CheckedRollback,
+    BlindRollback,
+    Restoration,
+    IsCompleted,
+}
+
+impl Text {
+    const COUNT: usize = Self::IsCompleted as usize + 1;
 }
 
 /// How an attempt is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Undo {
-    /// It fails where the transaction is not there any more, if the dialect can tell.
+    /// Fails where the transaction is gone, if the dialect can tell.
     Rollback,
-    /// The same for the end of a body, failing where no transaction is open any more.
+    /// The same after the end of a body: fails where no transaction is open any more.
     ///
     /// PostgreSQL only warns of a ROLLBACK without a transaction, and diesel-async does not look.
-    /// AND CHAIN is an error there, and takes an aborted transaction like any other (measured).
-    /// PostgreSQL has it since version 12; what speaks its protocol may not. Where the outcome is
-    /// asked for, a savepoint of ours is in the transaction: ROLLBACK TO fails in another one, too.
+    /// AND CHAIN is an error there, and ends an aborted transaction like any other (measured).
+    /// PostgreSQL has it since version 12; what speaks its protocol may not. Where the outcome can be
+    /// asked for, the transaction contains a savepoint of dbop's: ROLLBACK TO fails even in another
+    /// transaction.
     CheckedRollback,
-    /// Without looking whether the transaction is still there, for where it is known or likely not
-    /// to be.
+    /// Does not look whether the transaction is still there: for where it is known or likely to be
+    /// gone.
     BlindRollback,
-    /// Only the settings, after a BEGIN that failed where nothing can have been opened.
+    /// Only restores the settings, after a BEGIN that failed where nothing can have been opened.
     FailedBegin,
 }

@@ -1,260 +1,313 @@
 //! MySQL and MariaDB.
 //!
 //! Both roll back the *whole* transaction at a deadlock, after which the session is in autocommit
-//! and every further statement sticks, one by one, while COMMIT says OK (measured). Against that,
-//! a transaction is opened with autocommit off, so that whatever comes after the loss is in a new
-//! transaction that nobody commits, and with a savepoint of ours, whose RELEASE in front of the
-//! COMMIT fails if the transaction is not the one that was opened.
+//! and every further statement sticks, one by one, while COMMIT says OK (measured). Two things guard
+//! against that. A transaction is opened with autocommit off, so that whatever follows the loss is in
+//! a new transaction that is never committed. And it contains a savepoint of dbop's, whose RELEASE
+//! before the COMMIT fails if the transaction is not the one that was opened.
 //!
 //! Where the session chains transactions (`completion_type`), a bare COMMIT would begin another one
-//! that is read-only like the one before, and so would be what the session does next (measured).
+//! that is read-only like the one before, and the session's next statements would run in it
+//! (measured).
 //!
 //! Session variables are not transactional: the old values stay in user variables until restored.
 //! Comments like `/*M!100100 */` are executed by MariaDB only and `/*!80000 */` by MySQL only
-//! (measured), so nobody has to ask which of the two it is.
+//! (measured), so the SQL is the same for both.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt;
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::proof::CommitProof;
-use super::{Level, duration, milliseconds, seconds, sql_with_room_for};
+use super::sql::{List, Sql};
+use super::{Level, duration, milliseconds, seconds};
 use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
 
-pub(super) fn begin(
-    level: Level,
-    applied: &Applied,
-    proof: Option<&CommitProof>,
-) -> Cow<'static, str> {
-    let Level::Savepoint(depth) = level else {
-        let mut sql = sql_with_room_for(applied);
-        sql.push_str("SET @dbop_autocommit=@@autocommit, autocommit=0");
-        if has_timeouts(applied) {
-            sql.push_str(", ");
-            set_timeouts(&mut sql, level, applied);
+pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction => begin_transaction(plan),
+        Level::Savepoint(depth) => {
+            let mut sql = Sql::new(plan);
+            set_timeouts(&mut sql.list("SET"), plan);
+            sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}"));
+            sql.finish()
         }
-        match applied.isolation {
-            Some(Isolation::AtLeast(isolation)) => set_isolation(&mut sql, isolation),
-            // For the next transaction only.
-            Some(Isolation::Exact(isolation)) => {
-                let isolation = isolation.as_str();
-                _ = write!(sql, "; SET TRANSACTION ISOLATION LEVEL {isolation}");
-            }
-            None => {}
-        }
-        sql.push_str("; START TRANSACTION");
-        if applied.read_only {
-            sql.push_str(" READ ONLY");
-        }
-        sql.push_str("; SAVEPOINT dbop_alive");
-        if let Some(CommitProof::Token(token)) = proof {
-            _ = write!(sql, "; {}", token.opening());
-        }
-        return Cow::Owned(sql);
-    };
-    let mut sql = sql_with_room_for(applied);
-    if has_timeouts(applied) {
-        sql.push_str("SET ");
-        set_timeouts(&mut sql, level, applied);
-        sql.push_str("; ");
     }
-    _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}");
-    Cow::Owned(sql)
 }
 
-pub(super) fn commit(
-    level: Level,
-    applied: &Applied,
-    proof: Option<&CommitProof>,
-) -> Cow<'static, str> {
-    let Level::Savepoint(depth) = level else {
-        if proof.is_none() && !has_timeouts(applied) && !has_default_isolation(applied) {
-            return Cow::Borrowed(
-                "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
-                 SET autocommit=@dbop_autocommit",
-            );
+fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    let mut set = sql.list("SET");
+    set.item(format_args!("@dbop_autocommit=@@autocommit"));
+    set.item(format_args!("autocommit=0"));
+    set_timeouts(&mut set, plan);
+    match plan.applied.isolation {
+        Some(Isolation::AtLeast(level)) => set_isolation(&mut set, level),
+        // For the next transaction only.
+        Some(Isolation::Exact(level)) => {
+            let level = level.as_str();
+            sql.then(format_args!("SET TRANSACTION ISOLATION LEVEL {level}"));
         }
-        let mut sql = sql_with_room_for(applied);
-        sql.push_str("RELEASE SAVEPOINT dbop_alive; ");
-        if let Some(CommitProof::Token(token)) = proof {
-            _ = write!(sql, "{}; ", token.closing());
+        None => {}
+    }
+    sql.then("START TRANSACTION");
+    if plan.applied.read_only {
+        sql.push(" READ ONLY");
+    }
+    sql.then("SAVEPOINT dbop_alive");
+    if let Some(CommitProof::Token(token)) = &plan.proof {
+        sql.then(token.opening());
+    }
+    sql.finish()
+}
+
+pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction => {
+            if plan.proof.is_none() && !has_to_restore(&plan.applied) {
+                return Cow::Borrowed(
+                    "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
+                     SET autocommit=@dbop_autocommit",
+                );
+            }
+            let mut sql = Sql::new(plan);
+            sql.then("RELEASE SAVEPOINT dbop_alive");
+            if let Some(CommitProof::Token(token)) = &plan.proof {
+                sql.then(token.closing());
+            }
+            restore(&mut sql, plan);
+            sql.then("COMMIT AND NO CHAIN NO RELEASE");
+            // Setting autocommit commits on its own, so it has to come last.
+            sql.then("SET autocommit=@dbop_autocommit");
+            sql.finish()
         }
-        restore(&mut sql, level, applied);
-        // Setting autocommit commits by itself, so it has to come last.
-        sql.push_str("COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit");
-        return Cow::Owned(sql);
-    };
-    let mut sql = restoration(level, applied);
-    _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
-    Cow::Owned(sql)
+        Level::Savepoint(depth) => {
+            let mut sql = Sql::new(plan);
+            restore(&mut sql, plan);
+            sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
+            sql.finish()
+        }
+    }
 }
 
 /// The settings come first: they must be restored even if the savepoint is gone.
-pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
-    let mut sql = restoration(level, applied);
-    _ = match level {
-        Level::Transaction => write!(
-            sql,
-            "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK AND NO CHAIN NO RELEASE; \
-             SET autocommit=@dbop_autocommit"
-        ),
-        Level::Savepoint(depth) => write!(
-            sql,
-            "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
-             RELEASE SAVEPOINT dbop_savepoint_{depth}"
-        ),
+pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    restore(&mut sql, plan);
+    match plan.level {
+        Level::Transaction => sql
+            .then("ROLLBACK TO SAVEPOINT dbop_alive")
+            .then("ROLLBACK AND NO CHAIN NO RELEASE")
+            .then("SET autocommit=@dbop_autocommit"),
+        Level::Savepoint(depth) => sql
+            .then(format_args!("ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}"))
+            .then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}")),
     };
-    Cow::Owned(sql)
+    sql.finish()
 }
 
-pub(super) fn blind_rollback(applied: &Applied) -> Cow<'static, str> {
-    let mut sql = String::from("ROLLBACK AND NO CHAIN NO RELEASE; ");
-    sql.push_str(&restoration(Level::Transaction, applied));
-    sql.push_str("SET autocommit=@dbop_autocommit");
-    Cow::Owned(sql)
+pub(super) fn blind_rollback(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    sql.then("ROLLBACK AND NO CHAIN NO RELEASE");
+    restore(&mut sql, plan);
+    sql.then("SET autocommit=@dbop_autocommit");
+    sql.finish()
 }
 
-const fn has_timeouts(applied: &Applied) -> bool {
-    applied.lock_timeout.is_some() || applied.statement_timeout.is_some()
+/// The settings as they were before.
+pub(super) fn restoration(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    restore(&mut sql, plan);
+    sql.finish_terminated()
 }
 
 /// Assignments that keep the old values and set the new ones.
-fn set_timeouts(sql: &mut String, level: Level, applied: &Applied) {
-    let suffix = suffix(level);
-    if let Some(timeout) = applied.lock_timeout {
+fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
+    let suffix = Suffix(plan.level);
+    if let Some(timeout) = plan.applied.lock_timeout {
         let name = "innodb_lock_wait_timeout";
         let value = seconds(duration(timeout));
-        _ = write!(sql, "@dbop_lock{suffix}=@@SESSION.{name}, SESSION {name}=");
-        _ = match timeout {
-            Timeout::Exact(_) => write!(sql, "{value}"),
+        set.item(format_args!("@dbop_lock{suffix}=@@SESSION.{name}"));
+        match timeout {
+            Timeout::Exact(_) => set.item(format_args!("SESSION {name}={value}")),
             // MySQL makes a decimal of the LEAST of two integers, and refuses it (measured).
-            Timeout::AtMost(_) => {
-                write!(sql, "CAST(LEAST(@@SESSION.{name}, {value}) AS UNSIGNED)")
-            }
-        };
+            Timeout::AtMost(_) => set.item(format_args!(
+                "SESSION {name}=CAST(LEAST(@@SESSION.{name}, {value}) AS UNSIGNED)"
+            )),
+        }
     }
-    if let Some(timeout) = applied.statement_timeout {
-        // A comment can be the whole list of one of the two servers, never of both: each takes
-        // the first assignment, with the variable of its own.
-        let comma = if applied.lock_timeout.is_some() {
-            ", "
-        } else {
-            ""
-        };
-        let mariadb = mariadb_seconds(duration(timeout));
-        let mysql = milliseconds(duration(timeout));
-        for (version, name, value, least, kind) in [
+    if let Some(timeout) = plan.applied.statement_timeout {
+        if plan.applied.lock_timeout.is_none() {
+            // One of the two comments is executed, so the comma can stand before both.
+            set.separate();
+        }
+        set.item_by_server([
             (
-                "M!100100",
-                "max_statement_time",
-                mariadb,
-                "0.000001",
-                "DECIMAL(20,6)",
+                MARIADB,
+                StatementTimeout {
+                    name: "max_statement_time",
+                    value: mariadb_seconds(duration(timeout)),
+                    least: "0.000001",
+                    kind: "DECIMAL(20,6)",
+                    timeout,
+                    suffix,
+                },
             ),
             (
-                "!80000",
-                "max_execution_time",
-                mysql.to_string(),
-                "1",
-                "UNSIGNED",
+                MYSQL,
+                StatementTimeout {
+                    name: "max_execution_time",
+                    value: milliseconds(duration(timeout)).to_string(),
+                    least: "1",
+                    kind: "UNSIGNED",
+                    timeout,
+                    suffix,
+                },
             ),
-        ] {
-            _ = write!(
-                sql,
-                "/*{version} {comma}@dbop_statement{suffix}=@@SESSION.{name}, SESSION {name}="
-            );
-            // Zero means "no limit" to both.
-            _ = match timeout {
-                Timeout::Exact(_) => write!(sql, "{value}"),
-                Timeout::AtMost(_) => write!(
-                    sql,
-                    "CAST(IF(@@SESSION.{name} BETWEEN {least} AND {value}, @@SESSION.{name}, \
-                     {value}) AS {kind})"
-                ),
-            };
-            sql.push_str(" */");
+        ]);
+    }
+}
+
+/// A comment with this marker is executed by MariaDB only.
+const MARIADB: &str = "M!100100";
+/// A comment with this marker is executed by MySQL only.
+const MYSQL: &str = "!80000";
+
+/// The assignments for a statement timeout, in the words of one server.
+struct StatementTimeout {
+    name: &'static str,
+    value: String,
+    /// The smallest value that is a limit: zero means "no limit" to both.
+    least: &'static str,
+    kind: &'static str,
+    timeout: Timeout,
+    suffix: Suffix,
+}
+
+impl fmt::Display for StatementTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            value,
+            least,
+            kind,
+            timeout,
+            suffix,
+        } = self;
+        write!(
+            f,
+            "@dbop_statement{suffix}=@@SESSION.{name}, SESSION {name}="
+        )?;
+        match timeout {
+            Timeout::Exact(_) => f.write_str(value),
+            Timeout::AtMost(_) => write!(
+                f,
+                "CAST(IF(@@SESSION.{name} BETWEEN {least} AND {value}, @@SESSION.{name}, {value}) \
+                 AS {kind})"
+            ),
         }
     }
 }
 
-/// `SET ..; ` with the old values, or nothing.
-pub(super) fn restoration(level: Level, applied: &Applied) -> String {
-    let mut sql = sql_with_room_for(applied);
-    restore(&mut sql, level, applied);
-    sql
+/// Keeps the session's isolation level, and makes it stricter where it is weaker. The variable has
+/// two names (MariaDB 10.11 knows the old one only, MySQL the new one).
+fn set_isolation(set: &mut List<'_>, at_least: IsolationLevel) {
+    set.item_by_server(
+        [(MARIADB, "tx_isolation"), (MYSQL, "transaction_isolation")]
+            .map(|(server, variable)| (server, SessionIsolation { variable, at_least })),
+    );
 }
 
-fn restore(sql: &mut String, level: Level, applied: &Applied) {
-    if has_timeouts(applied) {
-        sql.push_str("SET ");
-        restore_timeouts(sql, level, applied);
-        sql.push_str("; ");
+/// The assignments for a default isolation level, in the words of one server.
+struct SessionIsolation {
+    variable: &'static str,
+    at_least: IsolationLevel,
+}
+
+impl fmt::Display for SessionIsolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, at_least } = *self;
+        write!(
+            f,
+            "@dbop_isolation=@@SESSION.{variable}, \
+             SESSION {variable}=IF(FIND_IN_SET(@@SESSION.{variable}, '"
+        )?;
+        for (index, level) in at_least.stricter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}", hyphenated(level))?;
+        }
+        let level = hyphenated(at_least);
+        write!(f, "'), @@SESSION.{variable}, '{level}')")
     }
-    if has_default_isolation(applied) {
-        sql.push_str(
-            "SET /*M!100100 SESSION tx_isolation */ /*!80000 SESSION transaction_isolation */\
-             =@dbop_isolation; ",
-        );
+}
+
+/// A level as the value of a variable.
+const fn hyphenated(level: IsolationLevel) -> &'static str {
+    match level {
+        IsolationLevel::ReadUncommitted => "READ-UNCOMMITTED",
+        IsolationLevel::ReadCommitted => "READ-COMMITTED",
+        IsolationLevel::RepeatableRead => "REPEATABLE-READ",
+        IsolationLevel::Serializable => "SERIALIZABLE",
     }
+}
+
+/// Sets the session back to its old values.
+fn restore(sql: &mut Sql, plan: &Plan) {
+    let suffix = Suffix(plan.level);
+    let mut set = sql.list("SET");
+    if plan.applied.lock_timeout.is_some() {
+        set.item(format_args!(
+            "SESSION innodb_lock_wait_timeout=@dbop_lock{suffix}"
+        ));
+    }
+    if plan.applied.statement_timeout.is_some() {
+        set.item_by_server([
+            (
+                MARIADB,
+                format_args!("SESSION max_statement_time=@dbop_statement{suffix}"),
+            ),
+            (
+                MYSQL,
+                format_args!("SESSION max_execution_time=@dbop_statement{suffix}"),
+            ),
+        ]);
+    }
+    if has_default_isolation(&plan.applied) {
+        sql.then(format_args!(
+            "SET /*{MARIADB} SESSION tx_isolation */ /*{MYSQL} SESSION transaction_isolation */\
+             =@dbop_isolation"
+        ));
+    }
+}
+
+/// Whether the session has been changed, apart from autocommit.
+const fn has_to_restore(applied: &Applied) -> bool {
+    applied.lock_timeout.is_some()
+        || applied.statement_timeout.is_some()
+        || has_default_isolation(applied)
 }
 
 const fn has_default_isolation(applied: &Applied) -> bool {
     matches!(applied.isolation, Some(Isolation::AtLeast(_)))
 }
 
-/// `, ..`: the session's level is kept, and made stricter where it is weaker. The variable has
-/// two names (MariaDB 10.11 knows the old one only, MySQL the new one).
-fn set_isolation(sql: &mut String, isolation: IsolationLevel) {
-    let name = |isolation: IsolationLevel| isolation.as_str().replace(' ', "-");
-    let level = name(isolation);
-    let stricter: Vec<_> = IsolationLevel::ALL
-        .into_iter()
-        .filter(|stricter| *stricter > isolation)
-        .map(name)
-        .collect();
-    let stricter = stricter.join(",");
-    for (version, variable) in [
-        ("M!100100", "tx_isolation"),
-        ("!80000", "transaction_isolation"),
-    ] {
-        _ = write!(
-            sql,
-            "/*{version} , @dbop_isolation=@@SESSION.{variable}, SESSION {variable}=\
-             IF(FIND_IN_SET(@@SESSION.{variable}, '{stricter}'), @@SESSION.{variable}, '{level}') */"
-        );
+/// Keeps the user variables of nested operations apart.
+#[derive(Clone, Copy)]
+struct Suffix(Level);
+
+impl fmt::Display for Suffix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Level::Transaction => Ok(()),
+            Level::Savepoint(depth) => write!(f, "_{depth}"),
+        }
     }
 }
 
-fn restore_timeouts(sql: &mut String, level: Level, applied: &Applied) {
-    let suffix = suffix(level);
-    if applied.lock_timeout.is_some() {
-        _ = write!(sql, "SESSION innodb_lock_wait_timeout=@dbop_lock{suffix}");
-    }
-    if applied.statement_timeout.is_some() {
-        let comma = if applied.lock_timeout.is_some() {
-            ", "
-        } else {
-            ""
-        };
-        _ = write!(
-            sql,
-            "/*M!100100 {comma}SESSION max_statement_time=@dbop_statement{suffix} */\
-             /*!80000 {comma}SESSION max_execution_time=@dbop_statement{suffix} */"
-        );
-    }
-}
-
-/// Nested operations keep their old values under names of their own.
-fn suffix(level: Level) -> String {
-    match level {
-        Level::Transaction => String::new(),
-        Level::Savepoint(depth) => format!("_{depth}"),
-    }
-}
-
-/// MariaDB takes seconds with a fraction. Whole milliseconds are enough, and below one, a timeout
-/// that strikes in the middle of a batch can leave the client waiting for ever: the server
-/// announces a further result and does not send it (measured on 10.11 and 11.8, with bare Diesel).
+/// MariaDB takes seconds with a fraction. Whole milliseconds are enough. Below one, a timeout that
+/// strikes in the middle of a batch can leave the client waiting for ever: the server announces a
+/// further result and does not send it (measured on 10.11 and 11.8, with bare Diesel).
 fn mariadb_seconds(duration: Duration) -> String {
     let millis = milliseconds(duration);
     format!("{}.{:03}", millis / 1000, millis % 1000)

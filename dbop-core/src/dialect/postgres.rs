@@ -11,189 +11,159 @@
 //! batch, and is put back when the operation is closed.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt;
+use std::num::NonZeroU32;
 
+use super::plan::Plan;
 use super::proof::CommitProof;
-use super::{Level, milliseconds, sql_with_room_for};
+use super::sql::{List, Sql};
+use super::{Level, milliseconds};
 use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
 
 pub(super) mod status;
 
-/// Is undone with the transaction, however it ends.
+/// Is undone with the transaction, however that ends.
 const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
 
-/// The first statement of the ROLLBACK after the end of a body, which fails where the transaction is
-/// not there any more, and takes an aborted one like any other.
-pub(super) const fn rollback_check(proof: Option<&CommitProof>) -> &'static str {
-    match proof {
-        Some(_) => "ROLLBACK TO SAVEPOINT dbop_alive",
-        None => "ROLLBACK AND CHAIN",
-    }
-}
-
-/// Where it is asked what became of a commit, a savepoint shows that the transaction is the one that
-/// was opened, and not another one that the operation has begun after ending that. Not everywhere: a
-/// savepoint costs a transaction id of its own as soon as something is written.
-pub(super) fn begin(
-    level: Level,
-    applied: &Applied,
-    proof: Option<&CommitProof>,
-) -> Cow<'static, str> {
-    let begin = begin_level(level, applied);
-    match proof {
-        None => begin,
-        Some(CommitProof::Mark) => Cow::Owned(format!("{begin}; {MARK}; SAVEPOINT dbop_alive")),
-        Some(CommitProof::Token(token)) => {
-            let (cleanup, opening) = (token.cleanup(), token.opening());
-            let separator = if cleanup.is_empty() { "" } else { "; " };
-            let sql = format!("{cleanup}{separator}{begin}; {opening}; SAVEPOINT dbop_alive");
-            Cow::Owned(sql)
+pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction => begin_transaction(plan),
+        Level::Savepoint(depth) => {
+            let mut sql = Sql::new(plan);
+            sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}"));
+            if plan.applied.read_only {
+                sql.then("SET TRANSACTION READ ONLY");
+            }
+            let mut select = sql.list("SELECT");
+            for (name, timeout) in timeouts(&plan.applied) {
+                set(
+                    &mut select,
+                    name,
+                    Kept::ByLevel(depth),
+                    NewTimeout { name, timeout },
+                );
+            }
+            sql.finish()
         }
     }
 }
 
-fn begin_level(level: Level, applied: &Applied) -> Cow<'static, str> {
-    let Level::Savepoint(depth) = level else {
-        return begin_transaction(applied);
-    };
-    let mut sql = sql_with_room_for(applied);
-    _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}");
-    if applied.read_only {
-        sql.push_str("; SET TRANSACTION READ ONLY");
-    }
-    let mut separator = "; SELECT";
-    for (name, timeout) in timeouts(applied) {
-        // The target list is evaluated from left to right (measured): old value kept, then set.
-        _ = write!(
-            sql,
-            "{separator} set_config('dbop.{name}_{depth}', current_setting('{name}'), true), \
-             set_config('{name}', {}, true)",
-            value(name, timeout)
-        );
-        separator = ",";
-    }
-    Cow::Owned(sql)
-}
-
-fn begin_transaction(applied: &Applied) -> Cow<'static, str> {
-    if !applied.read_only && applied.isolation.is_none() && timeouts(applied).next().is_none() {
+fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
+    let Plan { applied, proof, .. } = plan;
+    let is_bare =
+        !applied.read_only && applied.isolation.is_none() && timeouts(applied).next().is_none();
+    if is_bare && proof.is_none() {
         return Cow::Borrowed("BEGIN");
     }
-    let mut sql = sql_with_room_for(applied);
-    // In a transaction that somebody has begun in SQL, behind Diesel's back, and used, the first
-    // statement fails: NOT DEFERRABLE has to come before any query. A bare BEGIN would only be
-    // warned about, and the COMMIT that follows would commit what is not ours (measured).
-    let mut separator = "BEGIN NOT DEFERRABLE; SELECT";
-    for (name, timeout) in defaults(applied) {
-        _ = write!(
-            sql,
-            "{separator} set_config('dbop.{name}', current_setting('{name}'), false), \
-             set_config('{name}', {}, false)",
-            value(name, timeout)
-        );
-        separator = ",";
+    let mut sql = Sql::new(plan);
+    if let Some(CommitProof::Token(token)) = proof {
+        sql.then(token.cleanup());
     }
-    if let Some(Isolation::AtLeast(level)) = applied.isolation {
-        _ = write!(
-            sql,
-            "{separator} set_config('dbop.{ISOLATION}', current_setting('{ISOLATION}'), false), \
-             set_config('{ISOLATION}', CASE WHEN current_setting('{ISOLATION}') IN ("
-        );
-        let mut comma = "";
-        for stricter in IsolationLevel::ALL
-            .iter()
-            .filter(|stricter| **stricter > level)
-        {
-            _ = write!(sql, "{comma}'{}'", stricter.as_str().to_lowercase());
-            comma = ", ";
-        }
-        let level = level.as_str().to_lowercase();
-        // An empty list is no list.
-        _ = write!(
-            sql,
-            "{comma}'') THEN current_setting('{ISOLATION}') ELSE '{level}' END, false)"
-        );
+    if changes_session(applied) {
+        set_defaults(&mut sql, applied);
     }
-    if !sql.is_empty() {
-        sql.push_str("; COMMIT; ");
-    }
-    sql.push_str("BEGIN");
+    sql.then("BEGIN");
     if let Some(Isolation::Exact(level)) = applied.isolation {
-        _ = write!(sql, " ISOLATION LEVEL {}", level.as_str());
+        sql.push(format_args!(" ISOLATION LEVEL {}", level.as_str()));
     }
     if applied.read_only {
-        sql.push_str(" READ ONLY");
+        sql.push(" READ ONLY");
     }
     if applied.deferrable {
-        sql.push_str(" DEFERRABLE");
+        sql.push(" DEFERRABLE");
     }
     for (name, timeout) in timeouts(applied) {
         if let Timeout::Exact(duration) = timeout {
-            _ = write!(sql, "; SET LOCAL {name} = {}", milliseconds(duration));
+            let value = milliseconds(duration);
+            sql.then(format_args!("SET LOCAL {name} = {value}"));
         }
     }
-    Cow::Owned(sql)
+    if let Some(proof) = proof {
+        sql.then(match proof {
+            CommitProof::Token(token) => token.opening(),
+            CommitProof::Mark => MARK,
+        });
+        // Where the fate of a commit can be asked for, a savepoint shows that the transaction is the
+        // one that was opened, and not another one that the operation began after ending that. Not
+        // everywhere: a savepoint costs a transaction id as soon as something is written.
+        sql.then("SAVEPOINT dbop_alive");
+    }
+    sql.finish()
 }
 
-pub(super) fn commit(
-    level: Level,
-    applied: &Applied,
-    proof: Option<&CommitProof>,
-) -> Cow<'static, str> {
-    let mut sql = sql_with_room_for(applied);
-    match level {
-        // A bare COMMIT of an aborted transaction rolls back and reports success, and so does one
-        // where no transaction is open any more (measured). The statement in front of it fails in
-        // both, with 25P02 and 25P01, and the COMMIT is not run. COMMIT ignores the statement
-        // timeout, so where one was asked for, deferred constraints are checked before it.
-        Level::Transaction => {
-            let constraints = applied.statement_timeout.is_some();
-            let defaults = defaults_set(applied).next().is_some();
-            if proof.is_none() && !defaults {
-                return Cow::Borrowed(if constraints {
-                    "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
-                } else {
-                    "SAVEPOINT dbop; COMMIT"
-                });
-            }
-            sql.push_str(match proof {
-                Some(_) => "RELEASE SAVEPOINT dbop_alive; ",
-                None => "SAVEPOINT dbop; ",
-            });
-            if let Some(CommitProof::Token(token)) = proof {
-                _ = write!(sql, "{}; ", token.closing());
-            }
-            if constraints {
-                sql.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
-            }
-            if defaults {
-                restore_defaults(&mut sql, applied);
-                sql.push_str("; ");
-            }
-            sql.push_str("COMMIT");
-        }
+/// Applies the defaults to the session, in a transaction of their own.
+fn set_defaults(sql: &mut Sql, applied: &Applied) {
+    // In a transaction that was begun in SQL, behind Diesel's back, and used, this statement fails:
+    // NOT DEFERRABLE has to come before any query. A bare BEGIN would only be warned about, and the
+    // COMMIT that follows would commit that transaction's work (measured).
+    sql.then("BEGIN NOT DEFERRABLE");
+    let mut select = sql.list("SELECT");
+    for (name, timeout) in defaults(applied) {
+        set(
+            &mut select,
+            name,
+            Kept::InSession,
+            NewTimeout { name, timeout },
+        );
+    }
+    if let Some(Isolation::AtLeast(level)) = applied.isolation {
+        set(&mut select, ISOLATION, Kept::InSession, NewIsolation(level));
+    }
+    sql.then("COMMIT");
+}
+
+pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction => commit_transaction(plan),
         Level::Savepoint(depth) => {
-            let mut separator = "SELECT";
-            for (name, _) in timeouts(applied) {
-                restore(&mut sql, separator, name, &format!("{name}_{depth}"), true);
-                separator = ",";
+            let mut sql = Sql::new(plan);
+            let mut select = sql.list("SELECT");
+            for (name, _) in timeouts(&plan.applied) {
+                restore(&mut select, name, Kept::ByLevel(depth));
             }
-            if !sql.is_empty() {
-                sql.push_str("; ");
-            }
-            _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
+            sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
+            sql.finish()
         }
     }
-    Cow::Owned(sql)
 }
 
-pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
-    match level {
-        Level::Transaction if defaults_set(applied).next().is_none() => Cow::Borrowed("ROLLBACK"),
+/// A bare COMMIT of an aborted transaction rolls back and reports success, and so does one where no
+/// transaction is open any more (measured). The statement before it fails in both, with 25P02 and
+/// 25P01, and the COMMIT is not run. COMMIT ignores the statement timeout, so where one was asked for,
+/// deferred constraints are checked before it.
+fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
+    let constraints = plan.applied.statement_timeout.is_some();
+    if plan.proof.is_none() && !changes_session(&plan.applied) {
+        return Cow::Borrowed(if constraints {
+            "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
+        } else {
+            "SAVEPOINT dbop; COMMIT"
+        });
+    }
+    let mut sql = Sql::new(plan);
+    sql.then(match plan.proof {
+        Some(_) => "RELEASE SAVEPOINT dbop_alive",
+        None => "SAVEPOINT dbop",
+    });
+    if let Some(CommitProof::Token(token)) = &plan.proof {
+        sql.then(token.closing());
+    }
+    if constraints {
+        sql.then("SET CONSTRAINTS ALL IMMEDIATE");
+    }
+    restore_defaults(&mut sql, &plan.applied);
+    sql.then("COMMIT");
+    sql.finish()
+}
+
+pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction if !changes_session(&plan.applied) => Cow::Borrowed("ROLLBACK"),
         Level::Transaction => {
-            let mut sql = String::from("ROLLBACK; ");
-            restore_defaults(&mut sql, applied);
-            Cow::Owned(sql)
+            let mut sql = Sql::new(plan);
+            sql.then("ROLLBACK");
+            restore_defaults(&mut sql, &plan.applied);
+            sql.finish()
         }
         Level::Savepoint(depth) => Cow::Owned(format!(
             "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
@@ -202,35 +172,82 @@ pub(super) fn rollback(level: Level, applied: &Applied) -> Cow<'static, str> {
     }
 }
 
+/// The ROLLBACK after the end of a body. Its first statement fails where the transaction is gone, and
+/// ends an aborted one like any other.
+pub(super) fn checked_rollback(plan: &Plan) -> Cow<'static, str> {
+    let check = match plan.proof {
+        Some(_) => "ROLLBACK TO SAVEPOINT dbop_alive",
+        None => "ROLLBACK AND CHAIN",
+    };
+    Cow::Owned(format!("{check}; {}", rollback(plan)))
+}
+
 /// Puts back what the session had.
-fn restore_defaults(sql: &mut String, applied: &Applied) {
-    let mut separator = "SELECT";
-    for name in defaults_set(applied) {
-        restore(sql, separator, name, name, false);
-        separator = ",";
+fn restore_defaults(sql: &mut Sql, applied: &Applied) {
+    let mut select = sql.list("SELECT");
+    for (name, _) in defaults(applied) {
+        restore(&mut select, name, Kept::InSession);
+    }
+    if has_default_isolation(applied) {
+        restore(&mut select, ISOLATION, Kept::InSession);
     }
 }
 
-/// Puts one setting back, and forgets the old value. There is none where the opening batch did not
-/// get that far, and after a `RESET ALL` in the operation: then what is there stays.
-fn restore(sql: &mut String, separator: &str, name: &str, kept_as: &str, local: bool) {
-    _ = write!(
-        sql,
-        "{separator} set_config('{name}', coalesce(nullif(current_setting('dbop.{kept_as}', true), \
-         ''), current_setting('{name}')), {local}), set_config('dbop.{kept_as}', '', {local})"
-    );
+/// Under which name the old value of a setting is kept, and whether it ends with the transaction.
+#[derive(Clone, Copy)]
+enum Kept {
+    InSession,
+    ByLevel(NonZeroU32),
+}
+
+impl Kept {
+    const fn is_local(self) -> bool {
+        matches!(self, Self::ByLevel(_))
+    }
+}
+
+/// Behind the name of the setting.
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InSession => Ok(()),
+            Self::ByLevel(depth) => write!(f, "_{depth}"),
+        }
+    }
+}
+
+/// Keeps the old value of a setting, then sets the new one: the target list is evaluated from left to
+/// right (measured).
+fn set(select: &mut List<'_>, name: &str, kept: Kept, value: impl fmt::Display) {
+    let local = kept.is_local();
+    select.item(format_args!(
+        "set_config('dbop.{name}{kept}', current_setting('{name}'), {local})"
+    ));
+    select.item(format_args!("set_config('{name}', {value}, {local})"));
+}
+
+/// Puts one setting back, and forgets the old value. There is none if the opening batch did not get
+/// that far, or after a `RESET ALL` in the operation: then the present value stays.
+fn restore(select: &mut List<'_>, name: &str, kept: Kept) {
+    let local = kept.is_local();
+    select.item(format_args!(
+        "set_config('{name}', coalesce(nullif(current_setting('dbop.{name}{kept}', true), ''), \
+         current_setting('{name}')), {local})"
+    ));
+    select.item(format_args!("set_config('dbop.{name}{kept}', '', {local})"));
+}
+
+/// Whether defaults change settings of the session.
+fn changes_session(applied: &Applied) -> bool {
+    has_default_isolation(applied) || defaults(applied).next().is_some()
 }
 
 fn defaults(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
     timeouts(applied).filter(|(_, timeout)| matches!(timeout, Timeout::AtMost(_)))
 }
 
-/// The settings of the session that defaults have changed.
-fn defaults_set(applied: &Applied) -> impl Iterator<Item = &'static str> {
-    let isolation = matches!(applied.isolation, Some(Isolation::AtLeast(_)));
-    defaults(applied)
-        .map(|(name, _)| name)
-        .chain(isolation.then_some(ISOLATION))
+const fn has_default_isolation(applied: &Applied) -> bool {
+    matches!(applied.isolation, Some(Isolation::AtLeast(_)))
 }
 
 const ISOLATION: &str = "default_transaction_isolation";
@@ -244,17 +261,55 @@ fn timeouts(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> 
     .filter_map(|(name, timeout)| Some((name, timeout?)))
 }
 
-/// The new value of a setting, as an expression.
-fn value(name: &str, timeout: Timeout) -> String {
-    match timeout {
-        Timeout::Exact(duration) => format!("'{}'", milliseconds(duration)),
-        // What `current_setting` prints ('0', '250ms', '3s', '1min') reads as an interval.
-        Timeout::AtMost(duration) => {
-            let value = milliseconds(duration);
-            format!(
-                "CASE WHEN current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms' \
-                 THEN current_setting('{name}') ELSE '{value}' END"
-            )
+/// The new value of a timeout, as an expression.
+struct NewTimeout {
+    name: &'static str,
+    timeout: Timeout,
+}
+
+impl fmt::Display for NewTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name;
+        match self.timeout {
+            Timeout::Exact(duration) => write!(f, "'{}'", milliseconds(duration)),
+            // What `current_setting` prints ('0', '250ms', '3s', '1min') reads as an interval.
+            Timeout::AtMost(duration) => {
+                let value = milliseconds(duration);
+                write!(
+                    f,
+                    "CASE WHEN current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms' \
+                     THEN current_setting('{name}') ELSE '{value}' END"
+                )
+            }
         }
+    }
+}
+
+/// The new default isolation level, as an expression: this one, or that of the session if it is
+/// stricter.
+struct NewIsolation(IsolationLevel);
+
+impl fmt::Display for NewIsolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CASE WHEN current_setting('{ISOLATION}') IN (")?;
+        for stricter in self.0.stricter() {
+            write!(f, "'{}', ", lower_case(stricter))?;
+        }
+        // An empty list is no list.
+        let level = lower_case(self.0);
+        write!(
+            f,
+            "'') THEN current_setting('{ISOLATION}') ELSE '{level}' END"
+        )
+    }
+}
+
+/// A level as the value of a setting.
+const fn lower_case(level: IsolationLevel) -> &'static str {
+    match level {
+        IsolationLevel::ReadUncommitted => "read uncommitted",
+        IsolationLevel::ReadCommitted => "read committed",
+        IsolationLevel::RepeatableRead => "repeatable read",
+        IsolationLevel::Serializable => "serializable",
     }
 }

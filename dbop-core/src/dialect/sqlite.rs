@@ -1,125 +1,124 @@
 //! SQLite.
 //!
 //! A transaction that is going to write begins IMMEDIATE: a deferred one that reads first and
-//! writes later fails at once, without waiting, as soon as somebody else has written (measured).
+//! writes later fails at once, without waiting, as soon as another connection has written (measured).
 //! Pragmas are not transactional and SQL cannot keep their old values; they are read beforehand.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-use super::{Level, SavedPragmas, duration, milliseconds, sql_with_room_for};
-use crate::settings::{Applied, BeginMode};
+use super::plan::Plan;
+use super::sql::{SEPARATOR, Sql};
+use super::{Level, duration, milliseconds};
+use crate::settings::BeginMode;
 
-/// Releases the savepoint that is in every transaction of ours: where SQLite has rolled back by
-/// itself, it is gone, and whatever transaction is open now is another one, which a SAVEPOINT of
-/// Diesel's can have opened.
-const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive; ";
+/// Releases the savepoint that is in every transaction of dbop's. Where SQLite itself has rolled back
+/// it is gone, and any transaction that is open now is another one, which a SAVEPOINT of Diesel's can
+/// have opened.
+const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive";
 
 /// If the batch fails, nothing is open: what can fail comes before and in the BEGIN. Under
 /// `query_only` no write lock is given, so where one is asked for, that pragma has to follow.
-pub(super) fn begin(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
-    let mut sql = sql_with_room_for(applied);
-    if let Some(timeout) = applied.lock_timeout {
+pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    if let Some(timeout) = plan.applied.lock_timeout {
         let value = milliseconds(duration(timeout));
-        _ = write!(sql, "PRAGMA busy_timeout={value}; ");
+        sql.then(format_args!("PRAGMA busy_timeout={value}"));
     }
-    let query_only = changes_query_only(applied, before);
-    let locks = level == Level::Transaction && begin_mode(applied) != BeginMode::Deferred;
+    let query_only = changes_query_only(plan);
+    let locks = plan.level == Level::Transaction && begin_mode(plan) != BeginMode::Deferred;
     if query_only && !locks {
-        sql.push_str("PRAGMA query_only=1; ");
+        sql.then("PRAGMA query_only=1");
     }
-    match level {
-        Level::Transaction => sql.push_str(match begin_mode(applied) {
+    match plan.level {
+        Level::Transaction => sql.then(match begin_mode(plan) {
             BeginMode::Deferred => "BEGIN; SAVEPOINT dbop_alive",
             BeginMode::Immediate => "BEGIN IMMEDIATE; SAVEPOINT dbop_alive",
             BeginMode::Exclusive => "BEGIN EXCLUSIVE; SAVEPOINT dbop_alive",
         }),
-        Level::Savepoint(depth) => _ = write!(sql, "SAVEPOINT dbop_savepoint_{depth}"),
-    }
+        Level::Savepoint(depth) => sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}")),
+    };
     if query_only && locks {
-        sql.push_str("; PRAGMA query_only=1");
+        sql.then("PRAGMA query_only=1");
     }
-    Cow::Owned(sql)
+    sql.finish()
 }
 
-pub(super) const fn begin_mode(applied: &Applied) -> BeginMode {
-    match applied.begin_mode {
+pub(super) const fn begin_mode(plan: &Plan) -> BeginMode {
+    match plan.applied.begin_mode {
         Some(mode) => mode,
-        None if applied.read_only => BeginMode::Deferred,
+        None if plan.applied.read_only => BeginMode::Deferred,
         None => BeginMode::Immediate,
     }
 }
 
-pub(super) fn commit(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
-    let query_only = query_only_off(applied, before);
-    match level {
-        // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
-        Level::Transaction if applied.lock_timeout.is_some() => Cow::Owned(format!(
-            "{RELEASE_ALIVE}{query_only}COMMIT; PRAGMA busy_timeout={}",
-            before.busy_timeout
-        )),
-        Level::Transaction if query_only.is_empty() => {
-            Cow::Borrowed("RELEASE SAVEPOINT dbop_alive; COMMIT")
+pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
+    match plan.level {
+        Level::Transaction => {
+            if plan.applied.lock_timeout.is_none() && !changes_query_only(plan) {
+                return Cow::Borrowed("RELEASE SAVEPOINT dbop_alive; COMMIT");
+            }
+            let mut sql = Sql::new(plan);
+            sql.then(RELEASE_ALIVE);
+            restore_query_only(&mut sql, plan);
+            // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
+            sql.then("COMMIT");
+            restore_busy_timeout(&mut sql, plan);
+            sql.finish()
         }
-        Level::Transaction => Cow::Owned(format!("{RELEASE_ALIVE}{query_only}COMMIT")),
         Level::Savepoint(depth) => {
-            let mut sql = sql_with_room_for(applied);
-            sql.push_str(query_only);
-            sql.push_str(&busy_timeout_back(applied, before));
-            _ = write!(sql, "RELEASE SAVEPOINT dbop_savepoint_{depth}");
-            Cow::Owned(sql)
+            let mut sql = Sql::new(plan);
+            restore(&mut sql, plan);
+            sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
+            sql.finish()
         }
     }
 }
 
-/// The same once more, after a COMMIT that was busy: all in front of it was done.
+/// The same once more, after a COMMIT that was busy: everything before it was done.
 pub(super) fn commit_again(commit: &str) -> &str {
-    commit.strip_prefix(RELEASE_ALIVE).unwrap_or(commit)
+    let rest = commit.strip_prefix(RELEASE_ALIVE);
+    rest.and_then(|rest| rest.strip_prefix(SEPARATOR))
+        .unwrap_or(commit)
 }
 
 /// The pragmas come first: they must be restored even if the transaction is gone.
-pub(super) fn rollback(level: Level, applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
-    let mut sql = restoration(applied, before).into_owned();
-    match level {
-        Level::Transaction => sql.push_str("ROLLBACK"),
-        Level::Savepoint(depth) => {
-            _ = write!(
-                sql,
-                "ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}; \
-                 RELEASE SAVEPOINT dbop_savepoint_{depth}"
-            );
-        }
-    }
-    Cow::Owned(sql)
+pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    restore(&mut sql, plan);
+    match plan.level {
+        Level::Transaction => sql.then("ROLLBACK"),
+        Level::Savepoint(depth) => sql
+            .then(format_args!("ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}"))
+            .then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}")),
+    };
+    sql.finish()
 }
 
 /// The pragmas as they were before.
-pub(super) fn restoration(applied: &Applied, before: SavedPragmas) -> Cow<'static, str> {
-    let query_only = query_only_off(applied, before);
-    match applied.lock_timeout {
-        Some(_) => Cow::Owned(format!(
-            "{query_only}{}",
-            busy_timeout_back(applied, before)
-        )),
-        None => Cow::Borrowed(query_only),
+pub(super) fn restoration(plan: &Plan) -> Cow<'static, str> {
+    let mut sql = Sql::new(plan);
+    restore(&mut sql, plan);
+    sql.finish_terminated()
+}
+
+fn restore(sql: &mut Sql, plan: &Plan) {
+    restore_query_only(sql, plan);
+    restore_busy_timeout(sql, plan);
+}
+
+fn restore_query_only(sql: &mut Sql, plan: &Plan) {
+    if changes_query_only(plan) {
+        sql.then("PRAGMA query_only=0");
     }
 }
 
-const fn changes_query_only(applied: &Applied, before: SavedPragmas) -> bool {
-    applied.read_only && !before.query_only
-}
-
-const fn query_only_off(applied: &Applied, before: SavedPragmas) -> &'static str {
-    if changes_query_only(applied, before) {
-        "PRAGMA query_only=0; "
-    } else {
-        ""
+fn restore_busy_timeout(sql: &mut Sql, plan: &Plan) {
+    if plan.applied.lock_timeout.is_some() {
+        let value = plan.before.busy_timeout;
+        sql.then(format_args!("PRAGMA busy_timeout={value}"));
     }
 }
 
-fn busy_timeout_back(applied: &Applied, before: SavedPragmas) -> String {
-    match applied.lock_timeout {
-        Some(_) => format!("PRAGMA busy_timeout={}; ", before.busy_timeout),
-        None => String::new(),
-    }
+const fn changes_query_only(plan: &Plan) -> bool {
+    plan.applied.read_only && !plan.before.query_only
 }

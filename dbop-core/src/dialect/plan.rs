@@ -1,0 +1,72 @@
+//! What the texts of an operation are made from.
+
+use std::time::Duration;
+
+use super::proof::CommitProof;
+use super::{Dialect, Level, SavedPragmas, milliseconds};
+use crate::settings::{Applied, Timeout};
+
+/// What the texts of an operation are made from.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) dialect: Dialect,
+    pub(super) level: Level,
+    pub(super) applied: Applied,
+    pub(super) before: SavedPragmas,
+    pub(super) proof: Option<CommitProof>,
+}
+
+impl Plan {
+    /// The plan of an attempt with this lock timeout, in which no statement may take longer than
+    /// what is `left` until the deadline. `None` if it is the same plan.
+    pub(super) fn for_attempt(
+        &self,
+        lock_timeout: Option<Duration>,
+        left: Option<Duration>,
+    ) -> Option<Self> {
+        let mut applied = self.applied;
+        if let Some(lock_timeout) = lock_timeout {
+            applied.lock_timeout = Some(Timeout::Exact(lock_timeout));
+        }
+        if let Some(left) = left {
+            self.limit(&mut applied, left);
+        }
+        let differs = applied != self.applied;
+        differs.then(|| Self {
+            applied,
+            ..self.clone()
+        })
+    }
+
+    /// Where a statement timeout does not bound the wait for a lock, the lock timeout has to; SQLite
+    /// has nothing else.
+    fn limit(&self, applied: &mut Applied, left: Duration) {
+        let left = left.max(SHORTEST);
+        match self.dialect {
+            Dialect::Postgres => shorten(&mut applied.statement_timeout, left),
+            Dialect::Mysql => {
+                shorten(&mut applied.statement_timeout, left);
+                shorten(&mut applied.lock_timeout, left);
+            }
+            Dialect::Sqlite if applied.lock_timeout.is_some() => {
+                shorten(&mut applied.lock_timeout, left);
+            }
+            // How long the connection itself waits, above all in BEGIN.
+            Dialect::Sqlite if milliseconds(left) < self.before.busy_timeout_ms() => {
+                applied.lock_timeout = Some(Timeout::Exact(left));
+            }
+            Dialect::Sqlite => {}
+        }
+    }
+}
+
+/// Zero would mean "no limit".
+const SHORTEST: Duration = Duration::from_millis(1);
+
+fn shorten(timeout: &mut Option<Timeout>, left: Duration) {
+    *timeout = Some(match *timeout {
+        Some(Timeout::Exact(asked)) => Timeout::Exact(asked.min(left)),
+        Some(Timeout::AtMost(default)) => Timeout::AtMost(default.min(left)),
+        None => Timeout::AtMost(left),
+    });
+}
