@@ -10,13 +10,16 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::fault::{Code, Fault, FaultClass};
-use crate::settings::{Defaults, Settings, Timeout};
+use crate::settings::{Defaults, Settings};
 
+pub(crate) use applied::Skipped;
 pub use batches::Batches;
 pub(crate) use batches::Undo;
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
+pub(crate) use unsupported::Unsupported;
 
+mod applied;
 mod batches;
 pub(crate) mod ledger;
 mod mysql;
@@ -25,6 +28,7 @@ mod postgres;
 mod proof;
 mod sql;
 mod sqlite;
+mod unsupported;
 
 /// A database's SQL and its rules. MySQL and MariaDB share one: what differs is said in comments
 /// that only the right one executes.
@@ -201,11 +205,6 @@ fn milliseconds(duration: Duration) -> u128 {
 /// Whole seconds, rounded up.
 fn seconds(duration: Duration) -> u128 {
     duration.as_nanos().div_ceil(1_000_000_000)
-}
-
-const fn duration(timeout: Timeout) -> Duration {
-    let (Timeout::Exact(duration) | Timeout::AtMost(duration)) = timeout;
-    duration
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::{Dialect, Setting};
+use crate::dialect::Unsupported;
+use crate::settings::Setting;
 
 /// Something the runner itself has to tell, as opposed to an error of the operation or of the
 /// database, which is handed through unchanged.
@@ -30,24 +31,12 @@ pub(crate) enum Kind {
     NoConnection,
     #[error("the operation left a transaction or savepoint of its own open: rolled back")]
     Unbalanced,
-    #[error("{setting} is not supported on {dialect} {scope}", scope = scope_name(*.in_savepoint))]
-    UnsupportedSetting {
-        setting: Setting,
-        dialect: Dialect,
-        in_savepoint: bool,
-    },
+    #[error("{0}")]
+    UnsupportedSetting(Unsupported),
     #[error("deferrable needs read_only and the isolation level Serializable")]
     DeferrableAlone,
     #[error("{setting} must be between 1 ns and 2147483647 ms")]
     InvalidSetting { setting: Setting },
-}
-
-const fn scope_name(in_savepoint: bool) -> &'static str {
-    if in_savepoint {
-        "inside a transaction that is already open"
-    } else {
-        "at all"
-    }
 }
 
 impl Error {
@@ -114,11 +103,11 @@ impl Error {
         matches!(self.kind, Kind::Unbalanced)
     }
 
-    /// The operation asked for a setting that this backend cannot give, or not inside a
-    /// transaction that is already open. Nothing was run.
+    /// The operation asked for a setting that this database does not support, or not inside a
+    /// transaction that is already open. The text names the reason. Nothing was run.
     #[must_use]
     pub const fn is_unsupported_setting(&self) -> bool {
-        matches!(self.kind, Kind::UnsupportedSetting { .. })
+        matches!(self.kind, Kind::UnsupportedSetting(_))
     }
 
     /// The operation asked for a setting with a value that cannot be meant, such as a timeout of

@@ -35,13 +35,12 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use crate::dialect::{TransactionId, Undo};
+use crate::dialect::{Skipped, TransactionId, Undo};
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
 use crate::policy::Delays;
 use crate::retry::Advice;
 use crate::scope::{Lost, Membership, Runs};
-use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{

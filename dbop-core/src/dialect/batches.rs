@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::applied::{Applied, Skipped};
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::{Dialect, Level, SavedPragmas, mysql, postgres, sqlite};
 use crate::error::Error;
 use crate::ledger::Entry;
-use crate::settings::{Applied, BeginMode, Defaults, Settings, Skipped};
+use crate::settings::{BeginMode, Defaults, Settings};
 
 /// The batches of one operation. Each text is made when it is first needed, and used by every
 /// attempt.

@@ -18,11 +18,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::applied::{Applied, Isolation, Timeout};
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::sql::{List, Sql};
-use super::{Level, duration, milliseconds, seconds};
-use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
+use super::{Level, milliseconds, seconds};
+use crate::settings::IsolationLevel;
 
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
@@ -127,7 +128,7 @@ fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
     let suffix = Suffix(plan.level);
     if let Some(timeout) = plan.applied.lock_timeout {
         let name = "innodb_lock_wait_timeout";
-        let value = seconds(duration(timeout));
+        let value = seconds(timeout.duration());
         set.item(format_args!("@dbop_lock{suffix}=@@SESSION.{name}"));
         match timeout {
             Timeout::Exact(_) => set.item(format_args!("SESSION {name}={value}")),
@@ -147,7 +148,7 @@ fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
                 MARIADB,
                 StatementTimeout {
                     name: "max_statement_time",
-                    value: mariadb_seconds(duration(timeout)),
+                    value: mariadb_seconds(timeout.duration()),
                     least: "0.000001",
                     kind: "DECIMAL(20,6)",
                     timeout,
@@ -158,7 +159,7 @@ fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
                 MYSQL,
                 StatementTimeout {
                     name: "max_execution_time",
-                    value: milliseconds(duration(timeout)).to_string(),
+                    value: milliseconds(timeout.duration()).to_string(),
                     least: "1",
                     kind: "UNSIGNED",
                     timeout,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::applied::{Applied, Timeout};
 use super::proof::CommitProof;
 use super::{Dialect, Level, SavedPragmas, milliseconds};
-use crate::settings::{Applied, Timeout};
 
 /// What the texts of an operation are made from.
 #[derive(Clone, Debug)]

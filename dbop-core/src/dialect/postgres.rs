@@ -14,11 +14,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 
+use super::applied::{Applied, Isolation, Timeout};
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::sql::{List, Sql};
 use super::{Level, milliseconds};
-use crate::settings::{Applied, Isolation, IsolationLevel, Timeout};
+use crate::settings::IsolationLevel;
 
 pub(super) mod status;
 

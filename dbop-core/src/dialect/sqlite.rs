@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::plan::Plan;
 use super::sql::{SEPARATOR, Sql};
-use super::{Level, duration, milliseconds};
+use super::{Level, milliseconds};
 use crate::settings::BeginMode;
 
 /// Releases the savepoint that is in every transaction of dbop's. Where SQLite itself has rolled back
@@ -21,7 +21,7 @@ const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive";
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
     if let Some(timeout) = plan.applied.lock_timeout {
-        let value = milliseconds(duration(timeout));
+        let value = milliseconds(timeout.duration());
         sql.then(format_args!("PRAGMA busy_timeout={value}"));
     }
     let query_only = changes_query_only(plan);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::dialect::Unsupported;
 use crate::error::Kind;
 use crate::settings::check_duration;
 use crate::{Dialect, Error, Setting};
@@ -56,11 +57,9 @@ impl Terms<'_> {
         }
         match (self.resolution, dialect) {
             (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
-                Err(Error::new(Kind::UnsupportedSetting {
-                    setting: Setting::TransactionStatus,
-                    dialect,
-                    in_savepoint: false,
-                }))
+                let setting = Setting::TransactionStatus;
+                let why = Unsupported::only_on(Dialect::Postgres, setting, dialect);
+                Err(Error::new(Kind::UnsupportedSetting(why)))
             }
             _ => Ok(()),
         }

@@ -1,0 +1,268 @@
+use super::*;
+use crate::settings::LONGEST;
+use crate::transaction::{Resolution, Terms};
+
+fn resolve(dialect: Dialect, level: Level, settings: Settings) -> Result<Applied, Error> {
+    Applied::resolve(dialect, level, &settings, &Defaults::default())
+}
+
+const NESTED: Level = Level::Savepoint(std::num::NonZeroU32::MIN);
+
+#[test]
+fn an_operation_s_own_timeout_is_exact_a_default_is_not() {
+    let asked = Settings {
+        lock_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    };
+    let own = resolve(Dialect::Postgres, Level::Transaction, asked).expect("valid");
+    assert_eq!(
+        own.lock_timeout,
+        Some(Timeout::Exact(Duration::from_secs(3)))
+    );
+    let default =
+        resolve(Dialect::Postgres, Level::Transaction, Settings::default()).expect("valid");
+    assert_eq!(
+        default.lock_timeout,
+        Some(Timeout::AtMost(Duration::from_secs(10)))
+    );
+    assert_eq!(default.statement_timeout, None);
+}
+
+#[test]
+fn zero_and_absurd_timeouts_are_refused() {
+    for bad in [
+        Duration::ZERO,
+        LONGEST + Duration::from_nanos(1),
+        Duration::MAX,
+    ] {
+        for settings in [
+            Settings {
+                lock_timeout: Some(bad),
+                ..Settings::default()
+            },
+            Settings {
+                statement_timeout: Some(bad),
+                ..Settings::default()
+            },
+        ] {
+            let error = resolve(Dialect::Mysql, Level::Transaction, settings).expect_err("refused");
+            assert!(error.is_invalid_setting(), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_had_is_an_error_unless_best_effort() {
+    let read_only = Settings {
+        read_only: true,
+        ..Settings::default()
+    };
+    let statement = Settings {
+        statement_timeout: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    for (dialect, level, settings, setting) in [
+        (Dialect::Mysql, NESTED, read_only, Setting::ReadOnly),
+        (
+            Dialect::Sqlite,
+            Level::Transaction,
+            statement,
+            Setting::StatementTimeout,
+        ),
+        (
+            Dialect::Sqlite,
+            NESTED,
+            statement,
+            Setting::StatementTimeout,
+        ),
+    ] {
+        let error = resolve(dialect, level, settings).expect_err("refused");
+        assert!(error.is_unsupported_setting(), "{error}");
+        let lenient = Settings {
+            best_effort: true,
+            ..settings
+        };
+        let mut applied = resolve(dialect, level, lenient).expect("best effort");
+        assert_eq!(applied.skipped.take(), Some(setting));
+        assert_eq!(applied.skipped.take(), None);
+        assert!(!applied.read_only && applied.statement_timeout.is_none());
+    }
+}
+
+#[test]
+fn sqlite_skips_the_defaults_of_the_runner() {
+    let defaults = Defaults {
+        statement_timeout: Some(Duration::from_secs(1)),
+        ..Defaults::default()
+    };
+    let applied = Applied::resolve(
+        Dialect::Sqlite,
+        Level::Transaction,
+        &Settings::default(),
+        &defaults,
+    )
+    .expect("skipped, not refused");
+    assert_eq!(applied, Applied::default());
+}
+
+/// Each text says why, not only where.
+#[test]
+fn an_unsupported_setting_is_refused_with_its_true_reason() {
+    const TOP: Level = Level::Transaction;
+    const ALREADY_OPEN: &str = "cannot be changed inside a transaction that is already open";
+
+    let none = Settings::default();
+    let isolation = |level| Settings {
+        isolation: Some(level),
+        ..none
+    };
+    let weaker = isolation(IsolationLevel::ReadCommitted);
+    let serializable = isolation(IsolationLevel::Serializable);
+    let deferrable = Settings {
+        deferrable: true,
+        read_only: true,
+        ..serializable
+    };
+    let begin_mode = Settings {
+        begin_mode: Some(BeginMode::Immediate),
+        ..none
+    };
+    let statement_timeout = Settings {
+        statement_timeout: Some(Duration::from_secs(1)),
+        ..none
+    };
+    let read_only = Settings {
+        read_only: true,
+        ..none
+    };
+    let always_serializable =
+        "isolation READ COMMITTED is not supported on sqlite, which is always serializable";
+    let isolation_open = format!("isolation {ALREADY_OPEN}");
+    let no_statement_timeout =
+        "statement_timeout is not supported on sqlite, which has no statement timeout";
+    for (dialect, level, settings, reason) in [
+        (Dialect::Sqlite, TOP, weaker, always_serializable),
+        (Dialect::Sqlite, NESTED, weaker, always_serializable),
+        (Dialect::Sqlite, NESTED, serializable, &isolation_open),
+        (Dialect::Postgres, NESTED, weaker, &isolation_open),
+        (Dialect::Mysql, NESTED, serializable, &isolation_open),
+        (
+            Dialect::Sqlite,
+            TOP,
+            statement_timeout,
+            no_statement_timeout,
+        ),
+        (
+            Dialect::Sqlite,
+            NESTED,
+            statement_timeout,
+            no_statement_timeout,
+        ),
+        (
+            Dialect::Postgres,
+            TOP,
+            begin_mode,
+            "begin_mode is not supported on postgresql, only on sqlite",
+        ),
+        (
+            Dialect::Mysql,
+            NESTED,
+            begin_mode,
+            "begin_mode is not supported on mysql, only on sqlite",
+        ),
+        (
+            Dialect::Sqlite,
+            NESTED,
+            begin_mode,
+            &format!("begin_mode {ALREADY_OPEN}"),
+        ),
+        (
+            Dialect::Mysql,
+            TOP,
+            deferrable,
+            "deferrable is not supported on mysql, only on postgresql",
+        ),
+        (
+            Dialect::Sqlite,
+            TOP,
+            deferrable,
+            "deferrable is not supported on sqlite, only on postgresql",
+        ),
+        // It needs an isolation level, which is refused first.
+        (Dialect::Postgres, NESTED, deferrable, &isolation_open),
+        (
+            Dialect::Mysql,
+            NESTED,
+            read_only,
+            "read_only is not supported on mysql inside a transaction that is already open, only \
+             for a whole transaction",
+        ),
+    ] {
+        let error = resolve(dialect, level, settings).expect_err("refused");
+        assert!(error.is_unsupported_setting(), "{error}");
+        assert_eq!(error.to_string(), reason, "{dialect} {level:?}");
+    }
+    let status = Terms {
+        resolution: Resolution::TransactionStatus,
+        ..Terms::default()
+    };
+    assert!(status.check(Dialect::Postgres).is_ok());
+    for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        let error = status.check(dialect).expect_err("PostgreSQL only");
+        assert!(error.is_unsupported_setting(), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!("transaction_status is not supported on {dialect}, only on postgresql")
+        );
+    }
+}
+
+#[test]
+fn deferrable_in_an_open_transaction_is_refused_because_that_is_open() {
+    let why = Unsupported::in_open_transaction(Setting::Deferrable);
+    assert_eq!(
+        why.to_string(),
+        "deferrable cannot be changed inside a transaction that is already open"
+    );
+}
+
+/// Every setting is remembered, each once, in one order.
+#[test]
+fn skipped_settings_are_taken_in_the_order_of_their_declaration() {
+    let mut skipped = Skipped::NONE;
+    for setting in Setting::ALL.into_iter().rev().chain(Setting::ALL) {
+        skipped.add(setting);
+    }
+    let taken: Vec<_> = std::iter::from_fn(|| skipped.take()).collect();
+    assert_eq!(taken, Setting::ALL);
+    assert_eq!(skipped, Skipped::NONE);
+    let is_in_order = |pair: &[Setting]| (pair[0] as u32) < pair[1] as u32;
+    assert!(Setting::ALL.windows(2).all(is_in_order));
+    assert_eq!(Setting::ALL.len(), Setting::TransactionStatus as usize + 1);
+}
+
+#[test]
+fn everything_that_is_skipped_is_remembered() {
+    let everything = Settings {
+        read_only: true,
+        isolation: Some(IsolationLevel::Serializable),
+        deferrable: true,
+        begin_mode: Some(BeginMode::Deferred),
+        statement_timeout: Some(Duration::from_secs(1)),
+        best_effort: true,
+        ..Settings::default()
+    };
+    let isolation_to_deferrable = [Setting::Isolation, Setting::BeginMode, Setting::Deferrable];
+    for (dialect, rest) in [
+        (Dialect::Postgres, None),
+        (Dialect::Mysql, Some(Setting::ReadOnly)),
+        (Dialect::Sqlite, Some(Setting::StatementTimeout)),
+    ] {
+        let mut skipped = resolve(dialect, NESTED, everything)
+            .expect("lenient")
+            .skipped;
+        let taken: Vec<_> = std::iter::from_fn(|| skipped.take()).collect();
+        let expected: Vec<_> = isolation_to_deferrable.into_iter().chain(rest).collect();
+        assert_eq!(taken, expected, "{dialect}");
+    }
+}

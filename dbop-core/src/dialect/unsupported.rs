@@ -1,0 +1,103 @@
+//! Why a setting is refused.
+
+use std::fmt;
+
+use super::Dialect;
+use crate::settings::{IsolationLevel, Setting};
+
+/// A setting that is refused, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    setting: Setting,
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// Only one dialect has it.
+    OnlyOn { only: Dialect, not: Dialect },
+    /// The open transaction has it already, one way or the other.
+    TransactionIsOpen,
+    /// MySQL has it for whole transactions.
+    OnlyForWholeTransaction,
+    /// SQLite isolates all transactions fully.
+    AlwaysSerializable { asked: IsolationLevel },
+    /// SQLite does not have it.
+    NoStatementTimeout,
+}
+
+impl Unsupported {
+    /// `setting` is not supported on the dialect `not`, only on the dialect `only`.
+    pub(crate) const fn only_on(only: Dialect, setting: Setting, not: Dialect) -> Self {
+        Self {
+            setting,
+            reason: Reason::OnlyOn { only, not },
+        }
+    }
+
+    /// `setting` is decided when a transaction begins.
+    pub(super) const fn in_open_transaction(setting: Setting) -> Self {
+        Self {
+            setting,
+            reason: Reason::TransactionIsOpen,
+        }
+    }
+
+    /// Read-only in a transaction that is open, on MySQL and MariaDB.
+    pub(super) const fn mysql_read_only() -> Self {
+        Self {
+            setting: Setting::ReadOnly,
+            reason: Reason::OnlyForWholeTransaction,
+        }
+    }
+
+    /// A weaker isolation level than SQLite's.
+    pub(super) const fn sqlite_isolation(asked: IsolationLevel) -> Self {
+        Self {
+            setting: Setting::Isolation,
+            reason: Reason::AlwaysSerializable { asked },
+        }
+    }
+
+    /// A statement timeout on SQLite.
+    pub(super) const fn sqlite_statement_timeout() -> Self {
+        Self {
+            setting: Setting::StatementTimeout,
+            reason: Reason::NoStatementTimeout,
+        }
+    }
+
+    /// The setting.
+    pub(super) const fn setting(self) -> Setting {
+        self.setting
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, reason } = self;
+        match reason {
+            Reason::OnlyOn { only, not } => {
+                write!(f, "{setting} is not supported on {not}, only on {only}")
+            }
+            Reason::TransactionIsOpen => write!(
+                f,
+                "{setting} cannot be changed inside a transaction that is already open"
+            ),
+            Reason::OnlyForWholeTransaction => write!(
+                f,
+                "{setting} is not supported on mysql inside a transaction that is already open, \
+                 only for a whole transaction"
+            ),
+            Reason::AlwaysSerializable { asked } => write!(
+                f,
+                "{setting} {} is not supported on sqlite, which is always serializable",
+                asked.as_str()
+            ),
+            Reason::NoStatementTimeout => write!(
+                f,
+                "{setting} is not supported on sqlite, which has no statement timeout"
+            ),
+        }
+    }
+}
