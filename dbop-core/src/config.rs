@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use crate::{
-    Batches, Defaults, Dialect, Error, Level, Logging, RetryPolicy, SavedPragmas, Settings, Start,
-};
+use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
+use crate::error::Error;
+use crate::event::Logging;
+use crate::machine::Placement;
+use crate::policy::RetryPolicy;
+use crate::settings::{Defaults, Settings};
 
-/// The configuration of a runner: policy, default timeouts and logging.
+/// The configuration of a runner: policy, default settings and logging.
 ///
 /// # Default
 ///
 /// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`].
 #[derive(Clone, Debug, Default)]
-pub struct Config {
+pub struct RunnerConfig {
     policy: RetryPolicy,
     defaults: Defaults,
     logging: Logging,
@@ -21,7 +24,7 @@ pub struct Config {
     plain: [OnceLock<Batches>; Dialect::COUNT],
 }
 
-impl Config {
+impl RunnerConfig {
     /// Sets the retry policy.
     pub const fn set_policy(&mut self, policy: RetryPolicy) {
         self.policy = policy;
@@ -56,26 +59,23 @@ impl Config {
         &self.logging
     }
 
-    /// The SQL of an operation. `before` is what the session has, where
+    /// The SQL of an operation. `pragmas` are what the session has, where
     /// [`Dialect::pragmas_to_read`] asks for it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Batches::new`].
-    pub fn batches(
+    pub(crate) fn batches(
         &self,
         dialect: Dialect,
-        start: &Start,
+        placement: &Placement,
         settings: &Settings,
-        before: SavedPragmas,
+        pragmas: SavedPragmas,
     ) -> Result<Cow<'_, Batches>, Error> {
-        let make = |defaults| Batches::new(dialect, start.level(), settings, defaults, before);
-        if !start.is_outermost() {
+        let level = placement.level();
+        let make = |defaults| Batches::new(dialect, level, settings, defaults, pragmas);
+        if !placement.is_outermost() {
             return make(&Defaults::NONE).map(Cow::Owned);
         }
-        if start.level() != Level::Transaction
-            || *settings != Settings::default()
-            || before != SavedPragmas::default()
+        if level != Level::Transaction
+            || *settings != Settings::NONE
+            || pragmas != SavedPragmas::default()
         {
             return make(&self.defaults).map(Cow::Owned);
         }

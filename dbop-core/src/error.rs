@@ -27,9 +27,9 @@ pub(crate) enum Kind {
     OutcomeUnknown,
     #[error("the deadline was exceeded before the operation could be tried")]
     DeadlineExceeded,
-    #[error("no connection could be had")]
+    #[error("no connection available")]
     NoConnection,
-    #[error("the operation left a transaction or savepoint of its own open: rolled back")]
+    #[error("the operation left a transaction or savepoint open; everything was rolled back")]
     Unbalanced,
     #[error("{0}")]
     UnsupportedSetting(Unsupported),
@@ -68,23 +68,23 @@ impl Error {
     }
 
     /// The server ended the transaction that this operation was a part of: nothing of the operation
-    /// is or will be committed, and the whole transaction has to start again. What went before in
-    /// it can be committed: by DDL, of which an operation before this one says that its outcome is
-    /// unknown.
+    /// is or will be committed, and the whole transaction has to start again. Earlier work in that
+    /// transaction may already be committed, by DDL; the operation that ran the DDL reports an
+    /// unknown outcome.
     #[must_use]
     pub const fn is_transaction_lost(&self) -> bool {
         matches!(self.kind, Kind::TransactionLost)
     }
 
-    /// Nobody can say whether the transaction was committed, because the connection broke while
-    /// the commit was in flight or because the transaction ended behind our back. Running the
-    /// operation again may do its work twice.
+    /// It is not known whether the transaction was committed: the connection broke while the COMMIT
+    /// was in flight, or the operation ended its own transaction. Running the operation again may
+    /// do its work twice.
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
         matches!(self.kind, Kind::OutcomeUnknown)
     }
 
-    /// The source of connections gave none. Nothing was run; the source's error is the cause.
+    /// The source of connections gave none. Nothing was run; the cause is the source's error.
     #[must_use]
     pub const fn is_no_connection(&self) -> bool {
         matches!(self.kind, Kind::NoConnection)
@@ -96,8 +96,8 @@ impl Error {
         matches!(self.kind, Kind::DeadlineExceeded)
     }
 
-    /// The operation returned while a transaction or savepoint that it had begun by itself was
-    /// still open. Everything was rolled back.
+    /// The operation returned while a transaction or savepoint that it had begun was still open.
+    /// Everything was rolled back.
     #[must_use]
     pub const fn is_unbalanced(&self) -> bool {
         matches!(self.kind, Kind::Unbalanced)
@@ -110,8 +110,8 @@ impl Error {
         matches!(self.kind, Kind::UnsupportedSetting(_))
     }
 
-    /// The operation asked for a setting with a value that cannot be meant, such as a timeout of
-    /// zero, or one that needs another one with it. Nothing was run.
+    /// The operation asked for a setting with a senseless value, such as a timeout of zero, or for
+    /// one that needs another setting beside it. Nothing was run.
     #[must_use]
     pub const fn is_invalid_setting(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! What an operation tells the world: log records with fixed keys.
+//! Log records with fixed keys, one for each event of an operation.
 //!
 //! A record's text and keys are dbop's own. The server's message can quote values (MySQL's
 //! duplicate entry, PostgreSQL's invalid input), so it is in a record only if asked for; no URL,
@@ -12,8 +12,11 @@ use std::time::Duration;
 use log::kv::{Error as KvError, Key, Source, Value, VisitSource};
 use log::{Level, Log, Metadata, Record};
 
+use crate::dialect::Dialect;
 use crate::error::Kind;
-use crate::{Code, Dialect, Fault, Phase, Setting};
+use crate::fault::{Code, Fault};
+use crate::outcome::Phase;
+use crate::settings::Setting;
 
 /// The target of every record.
 pub const TARGET: &str = "dbop";
@@ -58,19 +61,19 @@ pub enum EventKind {
     Retrying,
     /// The operation returned an error of its own: a normal answer, rolled back.
     Returned,
-    /// A database error that this nested operation hands up: the enclosing operation decides.
+    /// A database error that this nested operation escalates: the enclosing operation decides.
     Escalated,
     /// A database error that ends the operation.
     Failed,
-    /// The operation panicked. The panic goes on.
+    /// The operation panicked. The panic continues after the rollback.
     Panicked,
     /// The commit's answer was lost; the database will be asked what became of the work.
     Asking,
     /// The commit's answer was lost, and the work was found to be there.
     FoundCommitted,
-    /// Nobody knows whether the work was committed.
+    /// It is not known whether the work was committed.
     OutcomeUnknown,
-    /// A setting asked for with best effort cannot be had.
+    /// A setting asked for with best effort is not supported here.
     SettingSkipped(Setting),
 }
 
@@ -105,7 +108,21 @@ impl Event {
 }
 
 /// The level of each kind of record.
+///
+/// ```
+/// use dbop_core::LogLevels;
+/// use log::Level;
+///
+/// const LEVELS: LogLevels = LogLevels::DEFAULT.with_retry(Level::Info);
+/// assert_eq!(LEVELS.retry, Level::Info);
+/// assert_eq!(LEVELS.failure, Level::Error);
+/// ```
+///
+/// # Default
+///
+/// [`LogLevels::DEFAULT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogLevels {
     /// Success at the first attempt.
     pub success: Level,
@@ -138,6 +155,43 @@ impl LogLevels {
         own_error: Level::Error,
         failure: Level::Error,
     };
+
+    /// Sets the level of success at the first attempt. Defaults to DEBUG.
+    #[must_use]
+    pub const fn with_success(mut self, level: Level) -> Self {
+        self.success = level;
+        self
+    }
+
+    /// Sets the level of success after retries. Defaults to INFO.
+    #[must_use]
+    pub const fn with_success_after_retries(mut self, level: Level) -> Self {
+        self.success_after_retries = level;
+        self
+    }
+
+    /// Sets the level of a failed attempt that is followed by another one. Defaults to WARN.
+    #[must_use]
+    pub const fn with_retry(mut self, level: Level) -> Self {
+        self.retry = level;
+        self
+    }
+
+    /// Sets the level of the operation's own errors, `RollbackTransaction` and `NotFound`.
+    /// Defaults to DEBUG.
+    #[must_use]
+    pub const fn with_own_error(mut self, level: Level) -> Self {
+        self.own_error = level;
+        self
+    }
+
+    /// Sets the level of a database error that ends the operation, and of an unknown outcome.
+    /// Defaults to ERROR.
+    #[must_use]
+    pub const fn with_failure(mut self, level: Level) -> Self {
+        self.failure = level;
+        self
+    }
 }
 
 impl Default for LogLevels {
@@ -234,7 +288,7 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.0;
         if let EventKind::SettingSkipped(setting) = event.kind {
-            return write!(f, "{setting} cannot be had here and is skipped");
+            return write!(f, "{setting} is not supported here; skipped");
         }
         match (event.kind, event.attempt) {
             (EventKind::Succeeded, 1) => return f.write_str("done"),
@@ -242,14 +296,14 @@ impl fmt::Display for Text<'_> {
             (EventKind::FoundCommitted, attempt) => {
                 return write!(
                     f,
-                    "attempt {attempt}: its commit was found to have happened"
+                    "attempt {attempt}: commit confirmed after its answer was lost"
                 );
             }
             (_, attempt) => write!(f, "attempt {attempt}: ")?,
         }
         match event.fault {
             None => match (event.kind, event.own) {
-                (EventKind::Panicked, _) => f.write_str("panic in the operation")?,
+                (EventKind::Panicked, _) => f.write_str("the operation panicked")?,
                 (_, Some(own)) => fmt::Display::fmt(&own, f)?,
                 (_, None) => f.write_str("the operation returned an error")?,
             },
@@ -263,7 +317,7 @@ impl fmt::Display for Text<'_> {
         }
         match (event.kind, event.delay) {
             (EventKind::Retrying, Some(delay)) => {
-                write!(f, ", trying again in {} ms", delay.as_millis())
+                write!(f, ", retrying in {} ms", delay.as_millis())
             }
             (EventKind::Asking, Some(delay)) => write!(
                 f,
@@ -274,7 +328,7 @@ impl fmt::Display for Text<'_> {
                 f.write_str(", unknown whether it was committed, giving up")
             }
             (EventKind::Returned, _) => f.write_str(", rolled back"),
-            (EventKind::Escalated, _) => f.write_str(", up to the enclosing operation"),
+            (EventKind::Escalated, _) => f.write_str(", escalated to the enclosing operation"),
             (EventKind::Panicked, _) => Ok(()),
             _ => f.write_str(", giving up"),
         }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::dialect::Dialect;
 use crate::dialect::ledger::{self as sql, TokenSql};
-use crate::transaction::Outcome;
+use crate::outcome::Outcome;
 
 use token::Token;
 

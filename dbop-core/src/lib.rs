@@ -2,18 +2,18 @@
 //! machine that decides every step of an operation.
 //!
 //! This crate is pure: it does no I/O, reads no clock, never sleeps, knows no async runtime and no
-//! SQL driver. Applications use one of the adapters, `dbop-diesel` or `dbop-diesel-async`; this
-//! crate is for them, for further adapters, and for its types, which the adapters re-export.
+//! SQL driver. Applications use one of the adapters, `dbop-diesel` or `dbop-diesel-async`, which
+//! re-export the types that an application meets.
 //!
 //! # A tour
 //!
 //! - [`RetryPolicy`]: how often and how soon. [`Backoff`] is its arithmetic.
 //! - [`Fault`]: a database error as a code, and the [`FaultClass`] it belongs to.
 //! - [`verdict`]: what may be done about a fault in a [`Scope`].
-//! - [`Batches`]: the SQL that opens and closes a transaction or savepoint with its [`Settings`].
-//! - [`Machine`]: hands out [`Step`]s and is told how they went.
-//! - [`Logging`]: log records with fixed keys.
 //! - [`Error`]: what dbop itself has to say.
+//! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not tried again.
+//! - [`LogLevels`]: the level of each kind of log record.
+//! - [`machine`]: the protocol between this crate and the adapters.
 //!
 //! ```
 //! use dbop_core::{Dialect, ErrorKind, Fault, FaultClass};
@@ -27,27 +27,26 @@
 //!
 //! It does not talk to a database, does not wait, and does not decide which errors of *your* code
 //! are worth another attempt: that is what [`Advice`] is for. The one piece of state it keeps is
-//! the table of connections that have an operation running on them, so that an operation nested in
-//! another one is known to be.
+//! the table of connections that have an operation running on them, which is how an operation
+//! learns that it is nested in another one.
+//!
+//! # Stability
+//!
+//! What stands at the root follows semantic versioning. The module [`machine`] does not: it is
+//! public for the adapters only, which depend on exactly this version.
 
 pub use backoff::{Backoff, Jitter};
-pub use config::Config;
-pub use dialect::{
-    Batches, CurrentTransaction, Dialect, Level, PragmasToRead, SavedPragmas, TransactionId,
-};
+pub use dialect::Dialect;
 pub use error::Error;
-pub use event::{Event, EventKind, LogLevels, Logging, Name, Subject, TARGET};
+pub use event::LogLevels;
 pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};
-pub use ledger::{Entry, Ledger};
+pub use ledger::Ledger;
+pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{Delays, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
-#[doc(hidden)]
-pub use settings::check_deadline;
-pub use settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings};
-pub use transaction::{
-    Answer, Batch, BodyEnd, Done, Handling, Machine, Outcome, Pause, Phase, Purpose, Resolution,
-    Start, Step, StopReason, Terms, Verified,
-};
+pub use settings::{BeginMode, IsolationLevel};
+
+pub mod machine;
 
 mod backoff;
 mod config;
@@ -56,8 +55,12 @@ mod error;
 mod event;
 mod fault;
 mod ledger;
+mod nesting;
+mod outcome;
 mod policy;
 mod retry;
-mod scope;
 mod settings;
-mod transaction;
+mod spec;
+
+#[cfg(test)]
+mod old;

@@ -28,6 +28,19 @@ pub struct Settings {
     pub best_effort: bool,
 }
 
+impl Settings {
+    /// Nothing is asked for.
+    pub const NONE: Self = Self {
+        read_only: false,
+        lock_timeout: None,
+        statement_timeout: None,
+        isolation: None,
+        deferrable: false,
+        begin_mode: None,
+        best_effort: false,
+    };
+}
+
 /// How much of what others do at the same time a transaction may see: the levels of the SQL
 /// standard. What each of them means is the server's to say; PostgreSQL gives more than asked for
 /// at the first and third one.
@@ -93,6 +106,7 @@ pub enum BeginMode {
 /// - `begin_mode`: none: immediate, or deferred for what is read-only
 /// - `deadline`: none
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Defaults {
     /// How long a statement may wait for a lock, unless the session is stricter already.
     pub lock_timeout: Option<Duration>,
@@ -191,8 +205,7 @@ impl fmt::Display for Setting {
 /// # Errors
 ///
 /// If it is zero or longer than 2147483647 ms.
-#[doc(hidden)]
-pub fn check_deadline(deadline: Duration) -> Result<(), Error> {
+pub(crate) fn check_deadline(deadline: Duration) -> Result<(), Error> {
     check_duration(Setting::Deadline, deadline)
 }
 

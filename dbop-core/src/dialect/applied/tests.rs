@@ -1,6 +1,7 @@
 use super::*;
+use crate::event::Name;
 use crate::settings::LONGEST;
-use crate::transaction::{Resolution, Terms};
+use crate::spec::{Resolution, Spec};
 
 fn resolve(dialect: Dialect, level: Level, settings: Settings) -> Result<Applied, Error> {
     Applied::resolve(dialect, level, &settings, &Defaults::default())
@@ -202,9 +203,9 @@ fn an_unsupported_setting_is_refused_with_its_true_reason() {
         assert!(error.is_unsupported_setting(), "{error}");
         assert_eq!(error.to_string(), reason, "{dialect} {level:?}");
     }
-    let status = Terms {
+    let status = Spec {
         resolution: Resolution::TransactionStatus,
-        ..Terms::default()
+        ..Spec::new(Name::Given("status"))
     };
     assert!(status.check(Dialect::Postgres).is_ok());
     for dialect in [Dialect::Mysql, Dialect::Sqlite] {

@@ -1,65 +1,40 @@
 //! What the machine and its driver tell each other.
 
-use std::fmt;
+pub use crate::dialect::TransactionId;
+pub use crate::outcome::{Outcome, Phase, StopReason};
 use std::time::Duration;
 
-use crate::event::Event;
-use crate::{Advice, Error, Fault};
+use crate::old::event::Event;
+use crate::old::{Advice, Error, Fault};
 
-/// The part of an attempt in which something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// Getting a connection, for an operation that takes its connections from a source.
-    Connect,
-    /// Opening the transaction or savepoint, with its settings.
-    Begin,
-    /// The operation itself.
-    Body,
-    /// Releasing the savepoint.
-    Release,
-    /// Committing the transaction.
-    Commit,
-}
-
-impl Phase {
-    /// The name used in log records.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Begin => "begin",
-            Self::Body => "body",
-            Self::Release => "release",
-            Self::Commit => "commit",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// What PostgreSQL says about the transaction in front of its COMMIT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CurrentTransaction {
+    /// It has the mark of [`Batches::with_mark`](crate::old::Batches::with_mark): it is the one that was
+    /// opened. Otherwise the operation may have ended that by itself, and the id is of no use.
+    pub is_ours: bool,
+    /// Its id. It has none as long as it has written nothing.
+    pub id: Option<TransactionId>,
 }
 
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Get a connection, then call [`Machine::connected`](crate::Machine::connected) or
-    /// [`Machine::connect_failed`](crate::Machine::connect_failed).
+    /// Get a connection, then call [`Machine::connected`](crate::old::Machine::connected) or
+    /// [`Machine::connect_failed`](crate::old::Machine::connect_failed).
     Connect,
-    /// Send this batch, then call [`Machine::batch_done`](crate::Machine::batch_done).
+    /// Send this batch, then call [`Machine::batch_done`](crate::old::Machine::batch_done).
     Batch(Batch<'a>),
-    /// Run the operation, then call [`Machine::body_done`](crate::Machine::body_done).
+    /// Run the operation, then call [`Machine::body_done`](crate::old::Machine::body_done).
     Body,
     /// Read what PostgreSQL says about the current transaction, then call
-    /// [`Machine::id_done`](crate::Machine::id_done).
+    /// [`Machine::id_done`](crate::old::Machine::id_done).
     ReadId,
     /// Send this query and read its one value, then call
-    /// [`Machine::read_done`](crate::Machine::read_done).
+    /// [`Machine::read_done`](crate::old::Machine::read_done).
     Read(&'a str),
     /// Ask the caller whether the work was committed, then call
-    /// [`Machine::verify_done`](crate::Machine::verify_done).
+    /// [`Machine::verify_done`](crate::old::Machine::verify_done).
     Verify,
     /// Tell the world, then ask for the next step.
     Report(Event),
@@ -183,41 +158,4 @@ pub enum Answer {
     Own(Error),
     /// Go on with the panic.
     Panic,
-}
-
-/// Whether the work of an operation is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Certainly committed; in a savepoint: a part of the enclosing transaction.
-    Committed,
-    /// Certainly undone, as if it had never run.
-    Undone,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// Why there is no further attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// It succeeded.
-    Succeeded,
-    /// The operation returned an error of its own.
-    OwnError,
-    /// Another attempt would fail the same way.
-    NotRetryable,
-    /// The policy allows no more retries.
-    RetriesExhausted,
-    /// Another attempt could not have begun before the deadline.
-    DeadlineExceeded,
-    /// Only a whole new transaction can succeed, and the transaction belongs to an enclosing
-    /// operation or to the caller.
-    EnclosingTransaction,
-    /// Only a new connection can succeed.
-    NeedsConnection,
-    /// Nobody knows whether the work was committed, so doing it again is not safe.
-    OutcomeUnknown,
-    /// The operation panicked.
-    Panicked,
 }

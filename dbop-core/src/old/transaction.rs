@@ -1,51 +1,18 @@
-//! The machine: every rule about the order of BEGIN, body, COMMIT, ROLLBACK and sleep, once.
-//!
-//! It does no I/O, never sleeps and reads no clock. A driver asks for the next [`Step`], does it,
-//! and says how it went; the sync and the async driver differ in `.await` only.
-//!
-//! ```
-//! use std::borrow::Cow;
-//!
-//! use dbop_core::{
-//!     Advice, Batches, BodyEnd, Defaults, Dialect, Fault, FaultClass, Level, Machine,
-//!     Purpose, RetryPolicy, SavedPragmas, Settings, Start, Step, Terms,
-//! };
-//!
-//! let settings = Settings::default();
-//! let none = Defaults::NONE;
-//! let before = SavedPragmas::default();
-//! let batches = Batches::new(Dialect::Postgres, Level::Transaction, &settings, &none, before)?;
-//! let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), Terms::default());
-//!
-//! assert!(matches!(machine.step(), Step::Connect));
-//! machine.connected(Start::join(0xA, 0, machine.retries_left()), Cow::Borrowed(&batches));
-//! assert!(matches!(machine.step(), Step::Batch(batch) if batch.sql == "BEGIN"));
-//! machine.batch_done(Ok(()));
-//! assert!(matches!(machine.step(), Step::Body));
-//! let deadlock = Fault::from_class(Dialect::Postgres, FaultClass::Deadlock);
-//! let end = BodyEnd::Failed { fault: Some(deadlock), advice: Advice::Judge };
-//! machine.body_done(end, Some(1));
-//! assert!(matches!(machine.step(), Step::Batch(batch) if batch.purpose == Purpose::Rollback));
-//! machine.batch_done(Ok(()));
-//! assert!(matches!(machine.step(), Step::Report(_)));
-//! assert!(matches!(machine.step(), Step::Pause(_))); // only now, with no locks held
-//! # Ok::<(), dbop_core::Error>(())
-//! ```
-
 use std::borrow::Cow;
 use std::time::Instant;
 
-use crate::dialect::{Skipped, TransactionId, Undo};
-use crate::error::Kind;
-use crate::event::{Event, EventKind};
-use crate::policy::Delays;
-use crate::retry::Advice;
-use crate::scope::{Lost, Membership, Runs};
-use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
+use crate::dialect::Skipped;
+use crate::old::dialect::Undo;
+use crate::old::error::Kind;
+use crate::old::event::{Event, EventKind};
+use crate::old::policy::Delays;
+use crate::old::retry::Advice;
+use crate::old::scope::{Lost, Membership, Runs};
+use crate::old::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
 pub use step::{
-    Answer, Batch, BodyEnd, Done, Handling, Outcome, Pause, Phase, Purpose, Step, StopReason,
-    Verified,
+    Answer, Batch, BodyEnd, CurrentTransaction, Done, Handling, Outcome, Pause, Phase, Purpose,
+    Step, StopReason, TransactionId, Verified,
 };
 pub use terms::{Resolution, Terms};
 
@@ -224,10 +191,7 @@ impl<'a> Machine<'a> {
                     false => Undo::Rollback,
                 };
             }
-            State::ReadStatus => {
-                let id = self.transaction_id.flatten().unwrap_or_default();
-                self.sql = Cow::Owned(id.status_query());
-            }
+            State::ReadStatus => self.sql = self.status_query(),
             _ => {}
         }
         let Self {
@@ -314,7 +278,10 @@ impl<'a> Machine<'a> {
             self.connection_broken |= depth.is_none() || lost.displaced;
             return self.enclosed_loss(lost);
         }
-        let inside = self.batches().level().inside();
+        let inside = match self.batches().level() {
+            Level::Transaction => 1,
+            Level::Savepoint(depth) => depth.get() + 1,
+        };
         match depth {
             None => self.broke_in_body(),
             // Diesel has noticed that SQLite dropped the transaction. On the others only the body
@@ -427,14 +394,3 @@ impl<'a> Machine<'a> {
 }
 
 const CONNECTED: &str = "`Step::Connect` comes first";
-
-#[cfg(test)]
-mod asking_tests;
-#[cfg(test)]
-mod fresh_tests;
-#[cfg(test)]
-mod late_tests;
-#[cfg(test)]
-mod nested_tests;
-#[cfg(test)]
-mod tests;

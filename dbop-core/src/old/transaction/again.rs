@@ -6,10 +6,10 @@ use super::{
     AfterPause, Aftermath, Failure, FailureAnswer, Handling, Machine, Pause, Phase, State,
     StopReason,
 };
-use crate::error::Kind;
-use crate::event::EventKind;
-use crate::retry::{Scope, Verdict, verdict};
-use crate::{Advice, Dialect, Fault, FaultClass};
+use crate::old::error::Kind;
+use crate::old::event::EventKind;
+use crate::old::retry::{Scope, Verdict, verdict};
+use crate::old::{Advice, Dialect, Fault, FaultClass};
 
 impl Machine<'_> {
     /// Whether to try again, after which delay and on which connection.

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::fresh_tests::Given::{Exhausted, Finds, Fine, Panics, Reads, Refuses};
-use super::fresh_tests::{Script, fault, lost};
+use super::reconnecting_tests::Given::{Exhausted, Finds, Fine, Panics, Reads, Refuses};
+use super::reconnecting_tests::{Script, fault, ledger, lost};
 use super::*;
+use crate::fault::FaultClass;
+use crate::outcome::Outcome;
+use crate::policy::RetryPolicy;
 
 #[test]
 fn a_lost_commit_is_unknown_and_the_end() {
@@ -33,8 +36,7 @@ fn a_commit_that_was_never_sent_is_undone() {
 #[test]
 fn what_writes_nothing_is_free_to_be_done_again() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
-    script.settings.read_only = true;
-    script.terms.read_only = true;
+    script.spec.settings.read_only = true;
     let done = script.run([Fine, Fine, Fine, lost()]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
 }
@@ -42,7 +44,7 @@ fn what_writes_nothing_is_free_to_be_done_again() {
 #[test]
 fn what_is_idempotent_is_done_again_but_never_called_undone() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
-    script.terms.idempotent = true;
+    script.spec.idempotent = true;
     let done = script.run([Fine, Fine, Fine, lost()]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
     // The second attempt is undone for certain, the first one is not.
@@ -57,7 +59,7 @@ fn what_is_idempotent_is_done_again_but_never_called_undone() {
 #[test]
 fn an_error_of_its_own_does_not_settle_what_went_before() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
-    script.terms.idempotent = true;
+    script.spec.idempotent = true;
     let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Refuses]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
     assert!(matches!(done.answer, Answer::Own(error) if error.is_outcome_unknown()));
@@ -69,13 +71,13 @@ fn an_error_of_its_own_does_not_settle_what_went_before() {
 
     // Nor by a panic.
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
-    script.terms.idempotent = true;
+    script.spec.idempotent = true;
     let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Panics]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 2));
     assert!(matches!(done.answer, Answer::Panic));
 
     // The ledger's no is a proof.
-    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let mut script = Script::new(Dialect::Postgres, ledger());
     let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Fine, Fine, Refuses]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 2));
     assert!(matches!(done.answer, Answer::FirstError));
@@ -143,7 +145,7 @@ fn a_no_of_verify_is_no_proof_and_others_are() {
     let lose = [Fine, Fine, Fine, lost()];
     for (resolution, expected) in [
         (Resolution::Verify, Outcome::Unknown),
-        (Resolution::Ledger, Outcome::Undone),
+        (ledger(), Outcome::Undone),
     ] {
         let mut script = Script::new(Dialect::Postgres, resolution);
         let asked = match resolution {
@@ -223,7 +225,7 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
     for dialect in [Dialect::Postgres, Dialect::Mysql] {
         let lost = fault(dialect, FaultClass::ConnectionLost);
         let lose = [Fine, Fine, Fine, lost, Fine];
-        let mut script = Script::new(dialect, Resolution::Ledger);
+        let mut script = Script::new(dialect, ledger());
         let there = fault(dialect, FaultClass::Constraint);
         let done = script.run(lose.into_iter().chain([there, Fine, there]));
         assert_eq!(
@@ -242,7 +244,7 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
         let completed = "; INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE";
         assert!(script.opened[2].contains(completed), "{:?}", script.opened);
 
-        let mut script = Script::new(dialect, Resolution::Ledger);
+        let mut script = Script::new(dialect, ledger());
         let done = script.run(lose.into_iter().chain([there]));
         assert_eq!(
             script.steps[9..],
@@ -258,7 +260,7 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
             vec![there, lost, Fine],
             vec![there, Fine, blocked, Fine, Fine],
         ] {
-            let mut script = Script::new(dialect, Resolution::Ledger);
+            let mut script = Script::new(dialect, ledger());
             let then = [there, Fine, there];
             let answers = lose.into_iter().chain(in_the_way).chain(then);
             let done = script.run(answers);
@@ -267,7 +269,7 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
             assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
         }
 
-        let mut script = Script::new(dialect, Resolution::Ledger);
+        let mut script = Script::new(dialect, ledger());
         let done = script.run(lose.into_iter().chain([blocked, Fine, Fine]));
         assert_eq!(
             script.steps[6..],
@@ -300,13 +302,13 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
         let lost = fault(dialect, FaultClass::ConnectionLost);
         let lose = [Fine, Fine, Fine, lost, Fine];
         let slow = fault(dialect, FaultClass::StatementTimeout);
-        let mut script = Script::new(dialect, Resolution::Ledger);
+        let mut script = Script::new(dialect, ledger());
         let done = script.run(lose.into_iter().chain([slow]));
         assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
 
         let standby = fault(dialect, FaultClass::ReadOnlyServer);
         for in_the_way in [lost, standby] {
-            let mut script = Script::new(dialect, Resolution::Ledger);
+            let mut script = Script::new(dialect, ledger());
             script.policy = RetryPolicy::no_retries();
             let done = script.run(lose.into_iter().chain([in_the_way]));
             assert_eq!(done.outcome, Outcome::Unknown);
@@ -318,10 +320,10 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
 /// A pool that had no connection has waited for one. What is asked is worth another wait.
 #[test]
 fn a_pool_without_a_connection_does_not_end_the_asking() {
-    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let mut script = Script::new(Dialect::Postgres, ledger());
     let done = script.run([Fine, Fine, Fine, lost(), Exhausted, Exhausted]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
-    let mut script = Script::new(Dialect::Postgres, Resolution::Ledger);
+    let mut script = Script::new(Dialect::Postgres, ledger());
     let done = script.run([Exhausted]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
 }
@@ -329,11 +331,11 @@ fn a_pool_without_a_connection_does_not_end_the_asking() {
 /// Unless the caller has to look, whose looks are attempts.
 #[test]
 fn where_there_is_a_deadline_the_server_is_asked_until_then() {
-    for (resolution, connects) in [(Resolution::Ledger, 101), (Resolution::Verify, 4)] {
+    for (resolution, connects) in [(ledger(), 101), (Resolution::Verify, 4)] {
         let mut script = Script::new(Dialect::Postgres, resolution);
         script.policy = script.policy.with_max_retries(2);
         let now = Instant::now();
-        script.terms.deadline = Some(now + Duration::from_secs(100_000));
+        script.spec.deadline = Some(Duration::from_secs(100_000));
         script.time = Some((now, Duration::from_millis(1)));
         let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
         let answers = [Fine, Fine, Fine, lost()].into_iter();
@@ -345,9 +347,9 @@ fn where_there_is_a_deadline_the_server_is_asked_until_then() {
             .count();
         assert_eq!(made, connects, "{resolution:?}");
         let is_known = done.outcome != Outcome::Unknown;
-        assert_eq!(is_known, resolution == Resolution::Ledger);
+        assert_eq!(is_known, matches!(resolution, Resolution::Ledger(_)));
         // And no longer.
-        script.terms.deadline = Some(now + Duration::from_secs(30));
+        script.spec.deadline = Some(Duration::from_secs(30));
         script.time = Some((now, Duration::from_millis(1)));
         let answers = [Fine, Fine, Fine, lost()].into_iter();
         let done = script.run(answers.chain([refused; 999]));
@@ -362,9 +364,9 @@ fn a_question_takes_no_longer_than_what_is_left() {
         (Dialect::Mysql, "innodb_lock_wait_timeout"),
     ] {
         let lost = fault(dialect, FaultClass::ConnectionLost);
-        let mut script = Script::new(dialect, Resolution::Ledger);
+        let mut script = Script::new(dialect, ledger());
         let now = Instant::now();
-        script.terms.deadline = Some(now + Duration::from_secs(60));
+        script.spec.deadline = Some(Duration::from_secs(60));
         script.time = Some((now, Duration::from_secs(3)));
         script.run([Fine, Fine, Fine, lost]);
         let probe = &script.opened[1];
@@ -375,7 +377,7 @@ fn a_question_takes_no_longer_than_what_is_left() {
 
 #[test]
 fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
-    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let mut script = Script::new(Dialect::Mysql, ledger());
     let during_commit = fault(Dialect::Mysql, FaultClass::OutcomeUnknown);
     let done = script.run([Fine, Fine, Fine, during_commit]);
     assert_eq!(
@@ -401,7 +403,7 @@ fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
 
 #[test]
 fn ddl_is_not_settled_by_a_token_that_it_has_committed() {
-    let mut script = Script::new(Dialect::Mysql, Resolution::Ledger);
+    let mut script = Script::new(Dialect::Mysql, ledger());
     let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
     let done = script.run([Fine, Fine, Fine, gone]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));

@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 
 use super::{
-    Advice, AfterPause, Aftermath, Answer, Failure, FailureAnswer, Handling, Machine, Outcome,
-    Pause, Phase, Probe, Resolution, Start, State, Step, StopReason, Verified,
+    Advice, AfterPause, Aftermath, Answer, CurrentTransaction, Failure, FailureAnswer, Handling,
+    Machine, Outcome, Pause, Phase, Probe, Resolution, Start, State, Step, StopReason,
+    TransactionId, Verified,
 };
-use crate::dialect::{CurrentTransaction, TransactionStatus};
-use crate::error::Kind;
-use crate::event::EventKind;
-use crate::retry::{Scope, Verdict, verdict};
-use crate::scope::Runs;
-use crate::{Batches, Dialect, Fault, FaultClass, SavedPragmas};
+use crate::old::error::Kind;
+use crate::old::event::EventKind;
+use crate::old::retry::{Scope, Verdict, verdict};
+use crate::old::scope::Runs;
+use crate::old::{Batches, Dialect, Fault, FaultClass, Level, SavedPragmas};
 
 impl<'a> Machine<'a> {
     /// The batches for the connection before, if they are right for the new one, too: their text is
@@ -117,14 +117,13 @@ impl<'a> Machine<'a> {
     /// The query of the last step was answered.
     pub fn read_done(&mut self, result: Result<Option<String>, Fault>) {
         match (&self.state, result) {
-            (State::ReadStatus, Ok(answer)) => {
-                match TransactionStatus::from_answer(answer.as_deref()) {
-                    TransactionStatus::Committed => self.found(true),
-                    TransactionStatus::Aborted => self.found(false),
-                    TransactionStatus::InProgress => self.ask_again(Handling::Keep, None),
-                    TransactionStatus::Unknown => self.finish_unknown(),
-                }
-            }
+            (State::ReadStatus, Ok(status)) => match status.as_deref() {
+                Some("committed") => self.found(true),
+                Some("aborted") => self.found(false),
+                // It can still end either way.
+                Some("in progress") => self.ask_again(Handling::Keep, None),
+                _ => self.finish_unknown(),
+            },
             (State::ReadStatus, Err(fault)) => self.asking_failed(Some(fault), Advice::Judge),
             _ => debug_assert!(false, "no query was asked for"),
         }
@@ -133,9 +132,12 @@ impl<'a> Machine<'a> {
     /// The caller has looked. `depth` is the number of transactions and savepoints now open on the
     /// connection, `None` if its transaction manager is in an error state.
     pub fn verify_done(&mut self, verified: Verified, depth: Option<u32>) {
-        let outside = self.batches().level().outside();
+        let base = match self.batches().level() {
+            Level::Transaction => 0,
+            Level::Savepoint(depth) => depth.get(),
+        };
         self.set_runs(Runs::Nothing);
-        self.connection_broken |= depth != Some(outside);
+        self.connection_broken |= depth != Some(base);
         match verified {
             Verified::Committed(committed) => self.found(committed),
             Verified::Failed { fault, advice } => self.asking_failed(fault, advice),
@@ -281,6 +283,15 @@ impl<'a> Machine<'a> {
             Resolution::Ledger => State::Probe(Probe::IsThere),
             Resolution::Nothing | Resolution::Verify => State::Verify,
         }
+    }
+
+    pub(super) fn status_query(&self) -> Cow<'static, str> {
+        Cow::Owned(
+            self.transaction_id
+                .flatten()
+                .unwrap_or_default()
+                .status_query(),
+        )
     }
 
     /// The token was inserted again: that fails if it is there, or there and completed.

@@ -1,8 +1,8 @@
 //! Where an operation stands, and what went wrong on the way.
 
 use super::{Done, Pause, Phase};
-use crate::error::Kind;
-use crate::{Advice, Fault};
+use crate::old::error::Kind;
+use crate::old::{Advice, Fault};
 
 #[derive(Debug)]
 pub(super) enum State {

@@ -1,15 +1,19 @@
 //! The machine against scripts: no database, no clock, no sleep.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{Code, Defaults, Dialect, SavedPragmas, Settings};
+use crate::fault::{Code, FaultClass};
+use crate::outcome::{Outcome, StopReason};
+use crate::policy::RetryPolicy;
+use crate::retry::Advice;
 
 /// An operation on a connection of its own, with the steps it was told to take.
 pub(super) struct Script {
+    pub(super) dialect: Dialect,
     pub(super) key: usize,
-    pub(super) batches: Batches,
+    pub(super) settings: Settings,
     pub(super) policy: RetryPolicy,
     pub(super) depth: u32,
     pub(super) steps: Vec<String>,
@@ -21,17 +25,10 @@ impl Script {
     }
 
     pub(super) fn at(dialect: Dialect, key: usize, depth: u32) -> Self {
-        let batches = Batches::new(
-            dialect,
-            Level::at_depth(depth),
-            &Settings::default(),
-            &Defaults::NONE,
-            SavedPragmas::default(),
-        )
-        .expect("valid settings");
         Self {
+            dialect,
             key,
-            batches,
+            settings: Settings::NONE,
             policy: RetryPolicy::new(),
             depth,
             steps: Vec::new(),
@@ -50,15 +47,20 @@ impl Script {
         answers: &[Result<(), Fault>],
         mut body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
     ) -> Done {
-        let batches = self.batches.clone();
-        let mut machine = Machine::new(batches.dialect(), self.policy, Terms::default());
+        let config = config(self.policy);
+        let spec = Spec {
+            settings: self.settings,
+            ..SPEC
+        };
+        let mut machine =
+            Machine::new(self.dialect, &config, &spec, false, no_clock).expect("valid settings");
         let mut answers = answers.iter();
         let mut attempt = 0;
         loop {
-            match machine.step() {
+            match machine.step(no_clock) {
                 Step::Batch(batch) => {
                     self.steps.push(format!("{:?}", batch.purpose));
-                    machine.batch_done(answers.next().copied().unwrap_or(Ok(())));
+                    _ = machine.batch_done(answers.next().copied().unwrap_or(Ok(())));
                 }
                 Step::Body => {
                     attempt += 1;
@@ -68,15 +70,33 @@ impl Script {
                 }
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
                 Step::Pause(_) => self.steps.push("pause".into()),
-                Step::Connect => {
-                    let start = Start::join(self.key, self.depth, machine.retries_left());
-                    machine.connected(start, Cow::Borrowed(&batches));
-                }
+                Step::Connect { .. } => connect(&mut machine, self.key, self.depth),
                 Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => return done,
             }
         }
     }
+}
+
+pub(super) const SPEC: Spec<'static> = Spec::new(Name::Given("test"));
+
+/// A runner without default settings.
+pub(super) fn config(policy: RetryPolicy) -> RunnerConfig {
+    let mut config = RunnerConfig::default();
+    config.set_policy(policy);
+    config.set_defaults(|defaults| *defaults = Defaults::NONE);
+    config
+}
+
+pub(super) fn connect(machine: &mut Machine<'_>, key: usize, depth: u32) {
+    let placement = machine.place(key, depth);
+    let connected = machine.connected(placement, SavedPragmas::default());
+    connected.expect("valid settings");
+}
+
+/// For operations without a deadline.
+pub(super) fn no_clock() -> Instant {
+    panic!("the clock is read although there is no deadline");
 }
 
 pub(super) fn new_key() -> usize {
@@ -381,7 +401,7 @@ fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
             "body 1",
             "Rollback",
             "RollbackAgain",
-            "Ask",
+            "CheckUndone",
             "Retrying"
         ]
     );
@@ -400,7 +420,7 @@ fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
         let done = script.run(&[OK, gone, answer], |_| failed(errno(1205), 2));
         assert_eq!(
             script.steps[..5],
-            ["Begin", "body 1", "Rollback", "Ask", "Contain"]
+            ["Begin", "body 1", "Rollback", "CheckUndone", "Contain"]
         );
         assert_eq!((done.outcome, done.attempts), (outcome, 1));
     }
@@ -408,15 +428,8 @@ fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
 
 #[test]
 fn what_follows_the_commit_and_fails_is_no_proof() {
-    let settings = Settings {
-        lock_timeout: Some(Duration::from_secs(1)),
-        ..Settings::default()
-    };
-    let (level, none) = (Level::Transaction, Defaults::NONE);
-    let before = SavedPragmas::default();
-    let batches = Batches::new(Dialect::Sqlite, level, &settings, &none, before);
     let mut script = Script::new(Dialect::Sqlite);
-    script.batches = batches.expect("valid settings");
+    script.settings.lock_timeout = Some(Duration::from_secs(1));
     let interrupted = fault(Dialect::Sqlite, FaultClass::Canceled);
     let gone = fault(Dialect::Sqlite, FaultClass::TransactionLost);
     let done = script.run(&[OK, Err(interrupted), Err(gone)], |_| {

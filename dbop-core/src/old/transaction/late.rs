@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::{AfterPause, Aftermath, FailureAnswer, Machine, Pause, Phase, State};
-use crate::error::Kind;
+use crate::old::error::Kind;
 
 impl Machine<'_> {
     /// Whether the machine has to be told the time before every step.

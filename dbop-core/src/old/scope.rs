@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::Fault;
+use crate::old::Fault;
 
 /// What all operations on one connection share while the outermost one runs.
 #[derive(Clone, Copy, Debug)]
@@ -222,105 +222,4 @@ static TABLE: LazyLock<Mutex<HashMap<usize, Shared>>> = LazyLock::new(Mutex::def
 fn table() -> MutexGuard<'static, HashMap<usize, Shared>> {
     // Nothing in here can leave an entry half changed.
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // Keys that no connection can have, one for each test: they run in parallel.
-    const LOST: Lost = Lost {
-        fault: None,
-        undone: true,
-        displaced: false,
-    };
-
-    #[test]
-    fn the_same_connection_is_nested_another_is_not() {
-        let outer = Membership::join(1, 0, 5);
-        assert!(outer.is_outermost());
-        assert!(!Membership::join(1, 1, 5).is_outermost());
-        assert!(Membership::join(2, 0, 5).is_outermost());
-        assert!(Membership::join(2, 1, 5).is_outermost());
-        drop(outer);
-        assert!(Membership::join(1, 1, 5).is_outermost());
-    }
-
-    #[test]
-    fn retries_are_shared_with_the_outermost() {
-        let outer = Membership::join(3, 0, 2);
-        let inner = Membership::join(3, 1, 100);
-        assert!(inner.take_retry());
-        assert!(outer.take_retry());
-        assert!(!inner.take_retry());
-        assert!(!outer.take_retry());
-    }
-
-    #[test]
-    fn a_loss_is_seen_by_all_and_gone_with_the_outermost() {
-        let outer = Membership::join(4, 1, 2);
-        Membership::join(4, 2, 2).set_lost(LOST);
-        assert_eq!(outer.lost(), Some(LOST));
-        assert!(!outer.owns_transaction());
-        drop(outer);
-        assert_eq!(Membership::join(4, 1, 2).lost(), None);
-    }
-
-    #[test]
-    fn a_leftover_is_replaced() {
-        std::mem::forget(Membership::join(5, 1, 2));
-        Membership::join(5, 3, 2).set_lost(LOST);
-        let fresh = Membership::join(5, 1, 7);
-        assert!(fresh.is_outermost());
-        assert_eq!(fresh.lost(), None);
-    }
-    #[test]
-    fn what_runs_in_the_place_of_another_is_noticed_by_that_one_alone() {
-        let outer = Membership::join(6, 0, 5);
-        outer.set_runs(Runs::Body);
-        for _ in 0..2 {
-            let inner = Membership::join(6, 0, 7);
-            assert!(inner.is_outermost());
-            assert_eq!(inner.retries_left(), 7);
-            drop(inner);
-            let other = Membership::join(6, 1, 7);
-            assert!(other.is_outermost(), "the caller's transaction");
-            assert_eq!(other.lost(), None);
-        }
-        let lost = outer.lost().expect("its transaction has ended");
-        assert!(lost.displaced && !lost.undone);
-        assert_eq!(outer.retries_left(), 5);
-        drop(outer);
-        assert_eq!(Membership::join(6, 1, 2).lost(), None);
-    }
-
-    #[test]
-    fn a_look_is_no_part_of_the_operation() {
-        let outer = Membership::join(7, 0, 5);
-        outer.set_runs(Runs::Look);
-        assert!(Membership::join(7, 0, 7).is_outermost());
-        outer.set_runs(Runs::Nothing);
-        assert_eq!(outer.lost(), None);
-        assert!(outer.take_retry());
-        assert!(!Membership::join(7, 1, 7).is_outermost());
-    }
-
-    #[test]
-    fn after_a_loss_nothing_runs_in_its_place() {
-        let outer = Membership::join(8, 0, 5);
-        outer.set_runs(Runs::Body);
-        Membership::join(8, 1, 2).set_lost(LOST);
-        assert_eq!(Membership::join(8, 0, 2).lost(), Some(LOST));
-        assert_eq!(outer.lost(), Some(LOST));
-    }
-
-    #[test]
-    fn nobody_takes_away_what_is_not_his() {
-        let one = Membership::join(9, 0, 2);
-        let other = Membership::join(9, 0, 3);
-        drop(one);
-        assert_eq!(other.retries_left(), 3);
-        drop(other);
-        assert!(Membership::join(9, 1, 2).is_outermost());
-    }
 }

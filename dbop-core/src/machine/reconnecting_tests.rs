@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::tests::new_key;
+use super::tests::{SPEC, config, connect, new_key, no_clock};
 use super::*;
-use crate::{CurrentTransaction, Defaults, Ledger, SavedPragmas, Settings};
+use crate::fault::FaultClass;
+use crate::outcome::{Outcome, StopReason};
+use crate::policy::RetryPolicy;
+use crate::retry::Advice;
 
 /// What happens next, in order. Where nothing is said, all is well.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +31,7 @@ use Given::{Exhausted, Fails, Finds, Fine, Panics, Reads, Refuses, Wants};
 pub(super) struct Script {
     dialect: Dialect,
     pub(super) policy: RetryPolicy,
-    pub(super) terms: Terms<'static>,
-    pub(super) settings: Settings,
+    pub(super) spec: Spec<'static>,
     pub(super) steps: Vec<String>,
     pub(super) delays: Vec<Duration>,
     /// The opening batches.
@@ -41,16 +43,11 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn new(dialect: Dialect, resolution: Resolution) -> Self {
+    pub(super) fn new(dialect: Dialect, resolution: Resolution<'static>) -> Self {
         Self {
             dialect,
             policy: RetryPolicy::new().with_jitter(crate::Jitter::None),
-            terms: Terms {
-                fresh_connections: true,
-                resolution,
-                ..Terms::default()
-            },
-            settings: Settings::default(),
+            spec: Spec { resolution, ..SPEC },
             steps: Vec::new(),
             delays: Vec::new(),
             opened: Vec::new(),
@@ -62,7 +59,11 @@ impl Script {
     pub(super) fn run(&mut self, answers: impl IntoIterator<Item = Given>) -> Done {
         let mut answers: VecDeque<_> = answers.into_iter().collect();
         let mut next = || answers.pop_front().unwrap_or(Fine);
-        let mut machine = Machine::new(self.dialect, self.policy, self.terms);
+        let (config, spec) = (config(self.policy), self.spec);
+        let begin = self.time.map(|(now, _)| now);
+        let begin = || begin.expect("a script with a deadline has the time");
+        let machine = Machine::new(self.dialect, &config, &spec, true, begin);
+        let mut machine = machine.expect("valid settings");
         loop {
             let fails = |answer| match answer {
                 Fails(fault) => Err(fault),
@@ -73,31 +74,29 @@ impl Script {
                     Some((first, slow)) if self.steps.len() >= first => slow,
                     _ => *per_step,
                 };
-                machine.tell_time(*now);
             }
-            match machine.step() {
-                Step::Connect => {
+            let now = self.time.map(|(now, _)| now);
+            let now = || now.expect("a script with a deadline has the time");
+            match machine.step(now) {
+                Step::Connect { .. } => {
                     self.steps.push("connect".into());
                     let answer = next();
                     match fails(answer) {
                         _ if matches!(answer, Exhausted) => {
                             let class = FaultClass::NotConnected;
                             let fault = Fault::from_class(self.dialect, class);
-                            machine.connect_failed(fault, Advice::Never);
+                            _ = machine.connect_failed(fault, Advice::Never, now);
                         }
-                        Ok(()) => {
-                            let start = Start::join(new_key(), 0, machine.retries_left());
-                            machine.connected(start, Cow::Owned(self.batches()));
-                        }
-                        Err(fault) => machine.connect_failed(fault, Advice::Judge),
+                        Ok(()) => connect(&mut machine, new_key(), 0),
+                        Err(fault) => _ = machine.connect_failed(fault, Advice::Judge, now),
                     }
                 }
                 Step::Batch(batch) => {
-                    if batch.purpose == Purpose::Begin {
+                    if batch.purpose == BatchPurpose::Begin {
                         self.opened.push(batch.sql.to_owned());
                     }
                     self.steps.push(format!("{:?}", batch.purpose));
-                    machine.batch_done(fails(next()));
+                    _ = machine.batch_done(fails(next()));
                 }
                 Step::Body => {
                     self.steps.push("body".into());
@@ -126,7 +125,7 @@ impl Script {
                 }
                 Step::ReadId => {
                     self.steps.push("id".into());
-                    machine.id_done(match next() {
+                    _ = machine.id_done(match next() {
                         Fails(fault) => Err(fault),
                         Finds(is_ours) => Ok(CurrentTransaction { is_ours, id: None }),
                         Reads(id) => Ok(CurrentTransaction {
@@ -144,7 +143,7 @@ impl Script {
                 }
                 Step::Read(_) => {
                     self.steps.push("status".into());
-                    machine.read_done(match next() {
+                    _ = machine.read_done(match next() {
                         Fails(fault) => Err(fault),
                         Reads(text) => Ok(Some(text.into())),
                         _ => Ok(None),
@@ -175,18 +174,11 @@ impl Script {
             }
         }
     }
+}
 
-    fn batches(&self) -> Batches {
-        let none = Defaults::NONE;
-        let before = SavedPragmas::default();
-        let level = Level::Transaction;
-        let batches = Batches::new(self.dialect, level, &self.settings, &none, before);
-        let batches = batches.expect("valid settings");
-        match self.terms.resolution {
-            Resolution::Ledger => batches.with_token(&Ledger::new().open()),
-            _ => batches,
-        }
-    }
+/// A ledger of the test's own.
+pub(super) fn ledger() -> Resolution<'static> {
+    Resolution::Ledger(Box::leak(Box::default()))
 }
 
 pub(super) fn fault(dialect: Dialect, class: FaultClass) -> Given {
@@ -321,46 +313,25 @@ fn sqlite_commits_again_alone() {
     assert_eq!(done.attempts, 1);
 }
 
-/// A machine whose first connection was lost in BEGIN, and which waits for another one.
-fn at_its_second_connection() -> Machine<'static> {
-    let terms = Terms {
-        fresh_connections: true,
-        ..Terms::default()
-    };
-    let mut machine = Machine::new(Dialect::Postgres, RetryPolicy::new(), terms);
-    assert!(matches!(machine.step(), Step::Connect));
-    let start = Start::join(new_key(), 0, machine.retries_left());
-    let batches = Batches::new(
-        Dialect::Postgres,
-        Level::Transaction,
-        &Settings::default(),
-        &Defaults::NONE,
-        SavedPragmas::default(),
-    );
-    machine.connected(start, Cow::Owned(batches.expect("valid settings")));
-    assert!(matches!(machine.step(), Step::Batch(_)));
-    machine.batch_done(Err(Fault::from_class(
-        Dialect::Postgres,
-        FaultClass::ConnectionLost,
-    )));
-    loop {
-        if let Step::Connect = machine.step() {
-            return machine;
-        }
-    }
-}
-
 #[test]
 fn the_text_goes_along_to_a_connection_like_the_one_before() {
-    let before = SavedPragmas::default();
+    let same = SavedPragmas::default();
     let other = SavedPragmas {
         busy_timeout: 17,
-        ..before
+        ..same
     };
-    for (depth, session, expected) in [(0, before, true), (0, other, false), (1, before, false)] {
-        let mut machine = at_its_second_connection();
-        let start = Start::join(new_key(), depth, 5);
-        let spare = machine.spare_batches(&start, session);
-        assert_eq!(spare.is_some(), expected, "{depth} {session:?}");
+    let config = config(RetryPolicy::new());
+    for (depth, session, expected) in [(0, same, true), (0, other, false), (1, same, false)] {
+        let machine = Machine::new(Dialect::Postgres, &config, &SPEC, true, no_clock);
+        let mut machine = machine.expect("valid settings");
+        assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+        connect(&mut machine, new_key(), 0);
+        assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+        let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+        assert_eq!(machine.batch_done(Err(lost)), ErrorSlot::First);
+        while !matches!(machine.step(no_clock), Step::Connect { .. }) {}
+        let placement = machine.place(new_key(), depth);
+        let parked = machine.parked_batches(&placement, session);
+        assert_eq!(parked.is_some(), expected, "{depth} {session:?}");
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::dialect::Unsupported;
-use crate::error::Kind;
-use crate::settings::check_duration;
-use crate::{Dialect, Error, Setting};
+use crate::old::error::Kind;
+use crate::old::settings::check_duration;
+use crate::old::{Dialect, Error, Setting};
 
 /// What an operation has promised, and what it is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,11 +55,13 @@ impl Terms<'_> {
             check_duration(Setting::LockTimeout, *timeout)?;
         }
         match (self.resolution, dialect) {
-            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
-                let setting = Setting::TransactionStatus;
-                let why = Unsupported::only_on(Dialect::Postgres, setting, dialect);
-                Err(Error::new(Kind::UnsupportedSetting(why)))
-            }
+            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => Err(Error::new(
+                Kind::UnsupportedSetting(crate::dialect::Unsupported::only_on(
+                    Dialect::Postgres,
+                    Setting::TransactionStatus,
+                    dialect,
+                )),
+            )),
             _ => Ok(()),
         }
     }

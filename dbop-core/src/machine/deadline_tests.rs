@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::fresh_tests::Given::{self, Finds, Fine};
-use super::fresh_tests::{Script, fault};
-use super::tests::new_key;
+use super::reconnecting_tests::Given::{self, Finds, Fine};
+use super::reconnecting_tests::{Script, fault, ledger};
+use super::tests::{SPEC, config, connect, new_key};
 use super::*;
-use crate::{Jitter, SavedPragmas, Settings};
+use crate::backoff::Jitter;
+use crate::dialect::Batches;
+use crate::fault::FaultClass;
+use crate::outcome::{Outcome, StopReason};
+use crate::policy::RetryPolicy;
 
 /// Ten steps a second, a second between two attempts, and so many seconds until the deadline.
 fn script(dialect: Dialect, seconds: u64) -> Script {
@@ -16,7 +20,8 @@ fn script(dialect: Dialect, seconds: u64) -> Script {
         .with_jitter(Jitter::None)
         .with_initial_delay(Duration::from_secs(1))
         .with_max_retries(100);
-    script.terms.deadline = Some(now + Duration::from_secs(seconds));
+    // It has passed at the first step if it is the shortest there is.
+    script.spec.deadline = Some(Duration::from_secs(seconds).max(Duration::from_millis(1)));
     script.time = Some((now, Duration::from_millis(100)));
     script
 }
@@ -29,7 +34,8 @@ fn deadlocks(dialect: Dialect) -> impl Iterator<Item = Given> {
 #[test]
 fn no_delay_ends_and_no_attempt_begins_after_the_deadline() {
     let mut script = script(Dialect::Postgres, 6);
-    let deadline = script.terms.deadline.expect("it has one");
+    let (begin, _) = script.time.expect("it has one");
+    let deadline = begin + script.spec.deadline.expect("it has one");
     let done = script.run(deadlocks(Dialect::Postgres));
     assert_eq!(done.stop, StopReason::DeadlineExceeded);
     assert_eq!(done.outcome, Outcome::Undone);
@@ -73,7 +79,7 @@ fn a_deadline_that_has_passed_lets_nothing_begin() {
 #[test]
 fn a_lost_commit_is_asked_about_until_the_deadline() {
     let mut script = script(Dialect::Postgres, 5);
-    script.terms.resolution = Resolution::Verify;
+    script.spec.resolution = Resolution::Verify;
     let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
     let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
     let answers = [Fine, Fine, Fine, lost].into_iter().chain([refused; 100]);
@@ -90,7 +96,7 @@ fn a_deadline_before_the_first_question_does_not_keep_it_from_being_asked() {
             .policy
             .with_initial_delay(Duration::from_secs(60))
             .with_max_delay(Duration::from_secs(60));
-        script.terms.resolution = Resolution::Verify;
+        script.spec.resolution = Resolution::Verify;
         let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
         let done = script.run([Fine, Fine, Fine, lost, Fine, Finds(found)]);
         assert_eq!(
@@ -108,16 +114,13 @@ fn a_deadline_before_the_first_question_does_not_keep_it_from_being_asked() {
 /// It would run without any limit: what is left of the time is nothing.
 #[test]
 fn a_question_whose_connection_comes_too_late_is_not_asked() {
-    for (resolution, question) in [
-        (Resolution::Verify, "verify"),
-        (Resolution::Ledger, "Begin"),
-    ] {
+    for (resolution, question) in [(Resolution::Verify, "verify"), (ledger(), "Begin")] {
         let mut script = script(Dialect::Postgres, 5);
-        script.settings.statement_timeout = Some(Duration::from_secs(3));
+        script.spec.settings.statement_timeout = Some(Duration::from_secs(3));
         script.policy = script.policy.with_initial_delay(Duration::from_millis(1));
         // The attempt takes no time, and then connecting takes until after the deadline.
         script.slow_from = Some((7, Duration::from_secs(6)));
-        script.terms.resolution = resolution;
+        script.spec.resolution = resolution;
         let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
         let done = script.run([Fine, Fine, Fine, lost]);
         assert_eq!(done.outcome, Outcome::Unknown, "{:?}", script.steps);
@@ -146,7 +149,7 @@ fn what_is_left_is_never_without_a_limit() {
             statement_timeout: Some(Duration::from_secs(3)),
             ..Settings::default()
         };
-        let (defaults, before) = (crate::Defaults::NONE, SavedPragmas::default());
+        let (defaults, before) = (Defaults::NONE, SavedPragmas::default());
         let batches = Batches::new(dialect, Level::Transaction, &settings, &defaults, before);
         let batches = batches.expect("valid settings");
         let late = batches.for_attempt(None, Some(Duration::ZERO));
@@ -174,7 +177,7 @@ fn a_busy_commit_is_rolled_back_in_time() {
 #[test]
 fn statements_get_no_more_time_than_is_left() {
     let mut script = script(Dialect::Postgres, 3);
-    script.settings.statement_timeout = Some(Duration::from_millis(2500));
+    script.spec.settings.statement_timeout = Some(Duration::from_millis(2500));
     script.run(deadlocks(Dialect::Postgres));
     let [first, second] = &script.opened[..] else {
         panic!("{:?}", script.opened);
@@ -191,8 +194,8 @@ fn every_attempt_has_the_lock_timeout_of_its_rung() {
     const LADDER: &[Duration] = &[Duration::from_millis(10), Duration::from_millis(200)];
 
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
-    script.terms.lock_timeouts = LADDER;
-    script.settings.lock_timeout = Some(Duration::from_millis(10));
+    script.spec.lock_timeouts = LADDER;
+    script.spec.settings.lock_timeout = Some(Duration::from_millis(10));
     script.policy = RetryPolicy::new().with_max_retries(2);
     let locked = fault(Dialect::Postgres, FaultClass::LockTimeout);
     script.run([
@@ -209,33 +212,31 @@ fn every_attempt_has_the_lock_timeout_of_its_rung() {
 #[test]
 fn a_nested_operation_inherits_what_is_left() {
     let (key, now) = (new_key(), Instant::now());
-    let batches = |depth| {
-        let (settings, none) = (Settings::default(), crate::Defaults::NONE);
-        let before = SavedPragmas::default();
-        let level = Level::at_depth(depth);
-        Batches::new(Dialect::Postgres, level, &settings, &none, before).expect("valid")
+    let config_of = |default| {
+        let mut config = config(RetryPolicy::new());
+        config.set_defaults(|defaults| defaults.deadline = default);
+        config
     };
-    let (top, nested) = (batches(0), batches(1));
-    let terms = Terms {
-        deadline: Some(now + Duration::from_secs(2)),
-        ..Terms::default()
+    let outer_spec = Spec {
+        deadline: Some(Duration::from_secs(2)),
+        ..SPEC
     };
-    let policy = RetryPolicy::new();
-    let mut outer = Machine::new(Dialect::Postgres, policy, terms);
-    outer.connected(Start::join(key, 0, 5), Cow::Borrowed(&top));
+    let outer_config = config_of(None);
+    let outer = Machine::new(Dialect::Postgres, &outer_config, &outer_spec, false, || now);
+    let mut outer = outer.expect("a valid deadline");
+    connect(&mut outer, key, 0);
+    // The default is for outermost operations.
+    let inner_config = config_of(Some(Duration::from_millis(1)));
     for (own, left) in [(None, 2), (Some(1), 1), (Some(9), 2), (None, 2)] {
-        let terms = Terms {
-            deadline: own.map(|seconds| now + Duration::from_secs(seconds)),
-            // For outermost operations.
-            default_deadline: Some(now + Duration::from_millis(1)),
-            ..Terms::default()
+        let spec = Spec {
+            deadline: own.map(Duration::from_secs),
+            ..SPEC
         };
-        let mut inner = Machine::new(Dialect::Postgres, policy, terms);
-        inner.connected(Start::join(key, 1, 5), Cow::Borrowed(&nested));
-        assert!(inner.is_timed());
-        inner.tell_time(now);
+        let inner = Machine::new(Dialect::Postgres, &inner_config, &spec, false, || now);
+        let mut inner = inner.expect("a valid deadline");
+        connect(&mut inner, key, 1);
         assert_eq!(
-            inner.time_left(),
+            inner.deadline.left(|| now),
             Some(Duration::from_secs(left)),
             "{own:?}"
         );
@@ -251,7 +252,7 @@ fn an_error_that_wants_a_retry_gets_none_after_the_deadline() {
         .with_jitter(Jitter::None)
         .with_initial_delay(Duration::from_secs(1))
         .with_max_retries(10);
-    script.terms.deadline = Some(now + Duration::from_secs(3));
+    script.spec.deadline = Some(Duration::from_secs(3));
     script.time = Some((now, Duration::ZERO));
     let attempt = [Fine, Fine, Given::Wants, Fine];
     let done = script.run(std::iter::repeat_n(attempt, 20).flatten());

@@ -6,11 +6,11 @@ use super::{
     Aftermath, Answer, CONNECTED, Done, Failure, FailureAnswer, Machine, Outcome, Phase, State,
     StopReason,
 };
-use crate::dialect::Undo;
-use crate::error::Kind;
-use crate::event::{Event, EventKind};
-use crate::scope::Lost;
-use crate::{Batches, Error, Fault, FaultClass, Level};
+use crate::old::dialect::Undo;
+use crate::old::error::Kind;
+use crate::old::event::{Event, EventKind};
+use crate::old::scope::Lost;
+use crate::old::{Batches, Error, Fault, FaultClass, Level};
 
 impl Machine<'_> {
     /// Nothing more can be sent. The server rolls back what was not committed.

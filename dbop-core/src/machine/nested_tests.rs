@@ -2,6 +2,8 @@
 
 use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
 use super::*;
+use crate::fault::FaultClass;
+use crate::outcome::{Outcome, StopReason};
 
 /// An outermost operation whose body runs `nested`, on the same connection.
 fn enclosing(

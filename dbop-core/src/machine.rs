@@ -1,0 +1,382 @@
+//! The protocol between this crate and its adapters: the machine, its steps and its answers.
+//!
+//! **Exempt from semantic versioning.** Applications do not need this module; it is public because
+//! the adapters, `dbop-diesel` and `dbop-diesel-async`, are crates of their own. They depend on
+//! exactly this version, and every release may change it. Its enums are exhaustive on purpose: an
+//! adapter must handle every step.
+//!
+//! Every rule about the order of BEGIN, body, COMMIT, ROLLBACK and sleep is here, once. The machine
+//! does no I/O, never sleeps and reads no clock. A driver asks for the next [`Step`], does it, and
+//! says how it went; the sync and the async driver differ in `.await` only.
+
+use std::time::{Duration, Instant};
+
+use crate::dialect::Dialect;
+use crate::error::Error;
+use crate::fault::Fault;
+use crate::ledger::Entry;
+use crate::nesting::UserCode;
+
+pub use connecting::Placement;
+pub use step::{
+    Answer, Batch, BatchPurpose, BodyEnd, ConnectionAction, DepthChange, Done, ErrorSlot, Pause,
+    Step, Verified,
+};
+
+pub use crate::config::RunnerConfig;
+pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
+pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
+pub use crate::settings::{Defaults, Setting, Settings};
+pub use crate::spec::{Resolution, Spec};
+
+use attempt::Attempt;
+use connecting::Connection;
+use deadline::Deadline;
+use outcome::Question;
+use reports::Reports;
+use retrying::Retries;
+use rollback::undo_unchecked;
+use state::{AfterPause, State, TokenQuestion};
+
+mod attempt;
+mod body;
+mod connecting;
+mod deadline;
+mod ending;
+mod outcome;
+mod reports;
+mod retrying;
+mod rollback;
+mod state;
+mod step;
+
+/// Decides about one operation, from its first connection to its answer.
+///
+/// # Order of calls
+///
+/// [`new`](Self::new), then until [`Step::Done`]: [`step`](Self::step), and the one method that the
+/// step names. A [`Step::Report`] and a [`Step::Pause`] are answered by asking for the next step.
+/// Asking twice without an answer gives the same step again.
+///
+/// Methods that report what has happened return the [`ErrorSlot`] of the error, if there was one:
+/// the machine knows which error of an attempt is the first.
+///
+/// # States
+///
+/// ```text
+///             ┌──────────────────── pause ◄──────────────────────────────┐
+///             ▼                                                          │ another attempt
+///  new ──► Connect ──► Begin ──► Body ──► (ReadId) ──► Commit ──► Done   │
+///             │          │         │          │           │  ▲           │
+///             │ refused  │ failed  │ failed   │ failed    │  └─ CommitAgain (SQLite is busy)
+///             │          └─────────┴────┬─────┴───────────┤              │
+///             │                         ▼         refused │              │
+///             │                     Rollback ◄────────────┤              │
+///             │                         │                 │ answer lost  │
+///             │            ┌────────────┼────────────┐    │              │
+///             │            ▼            ▼            ▼    │              │
+///             │     RollbackAgain  CheckUndone    Contain │              │
+///             │      (really gone?) (undone, or   (in the │              │
+///             │            │        committed?)  caller's │              │
+///             │            └────────────┼───── transaction)              │
+///             │                         ▼                 │              │
+///             └────────────────────► undone ─────────────────────────────┤
+///                                       │ no further attempt             │
+///                                       ▼                                │
+///                                     Done                               │
+///                                                         │              │
+///             ┌── pause ── ask again ◄──┐                 ▼              │
+///             └────────► Connect ──► Verify, ReadStatus, ReadToken ──────┘ was not committed
+///                                       │ was committed, or no answer
+///                                       ▼
+///                                     Done
+/// ```
+///
+/// Two questions look alike and are not. *Was the vanished transaction undone?* is asked in
+/// `CheckUndone`, on the same connection, when a ROLLBACK finds no transaction. *Did the COMMIT
+/// happen?* is asked on a fresh connection, when its answer was lost; the operation's
+/// [`Resolution`] says how.
+///
+/// # Lifetimes
+///
+/// What the machine remembers is grouped by how long it holds, and each group is replaced as a
+/// whole: the operation's (retries, deadline, history), the connection's (its place among the
+/// operations there, its SQL), the attempt's (what went wrong in it), and that of the question
+/// about a lost COMMIT.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Instant;
+///
+/// use dbop_core::machine::{
+///     BatchPurpose, BodyEnd, Machine, Name, RunnerConfig, SavedPragmas, Spec, Step,
+/// };
+/// use dbop_core::{Advice, Dialect, Fault, FaultClass};
+///
+/// let config = RunnerConfig::default();
+/// let spec = Spec::new(Name::Given("example"));
+/// let now = || Instant::now(); // not called: the operation has no deadline
+/// let mut machine = Machine::new(Dialect::Postgres, &config, &spec, false, now)?;
+///
+/// assert!(matches!(machine.step(now), Step::Connect { within: None }));
+/// let placement = machine.place(0xA, 0); // no transaction is open on connection 0xA
+/// machine.connected(placement, SavedPragmas::default())?;
+/// assert!(matches!(machine.step(now), Step::Batch(batch) if batch.sql.contains("BEGIN")));
+/// machine.batch_done(Ok(()));
+/// assert!(matches!(machine.step(now), Step::Body));
+/// let deadlock = Fault::from_class(Dialect::Postgres, FaultClass::Deadlock);
+/// machine.body_done(BodyEnd::Failed { fault: Some(deadlock), advice: Advice::Judge }, Some(1));
+/// assert!(matches!(machine.step(now), Step::Batch(b) if b.purpose == BatchPurpose::Rollback));
+/// machine.batch_done(Ok(()));
+/// assert!(matches!(machine.step(now), Step::Report(_)));
+/// assert!(matches!(machine.step(now), Step::Pause(_))); // only now, with no locks held
+/// # Ok::<(), dbop_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Machine<'a> {
+    // The operation's.
+    dialect: Dialect,
+    config: &'a RunnerConfig,
+    spec: &'a Spec<'a>,
+    /// Its connections come from a source that has more of them.
+    can_reconnect: bool,
+    /// Its token in the ledger.
+    entry: Option<Entry<'a>>,
+    retries: Retries<'a>,
+    deadline: Deadline,
+    history: History,
+    reports: Reports,
+    // The connection's.
+    connection: Connection<'a>,
+    // The attempt's.
+    attempt: Attempt,
+    // The question's, while what became of the attempt's COMMIT is asked.
+    question: Option<Question>,
+    state: State,
+    /// The entry action of the state has been done.
+    is_entered: bool,
+}
+
+/// What earlier connections and attempts left behind.
+#[derive(Debug, Default)]
+struct History {
+    /// There has been a connection. From then on a useless one no longer means that nothing has
+    /// happened.
+    connected: bool,
+    /// An attempt of unknown outcome was followed by another one.
+    unsettled: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// A machine at the beginning of an operation. `can_reconnect`: its connections come from a
+    /// source that has more of them. The clock is read only if there is a deadline.
+    ///
+    /// # Errors
+    ///
+    /// If a deadline or lock timeout is zero or longer than 2147483647 ms, and if the outcome of a
+    /// COMMIT cannot be resolved in the way asked for on this database.
+    pub fn new(
+        dialect: Dialect,
+        config: &'a RunnerConfig,
+        spec: &'a Spec<'a>,
+        can_reconnect: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Self, Error> {
+        let deadline = Deadline::new(spec.deadline, config.defaults().deadline, now)?;
+        spec.check(dialect)?;
+        let max_retries = spec.max_retries.unwrap_or(config.policy().max_retries());
+        Ok(Self {
+            dialect,
+            config,
+            spec,
+            can_reconnect,
+            entry: match spec.resolution {
+                Resolution::Ledger(ledger) => Some(ledger.open()),
+                _ => None,
+            },
+            retries: Retries::new(config.policy(), max_retries),
+            deadline,
+            history: History::default(),
+            reports: Reports::NONE,
+            connection: Connection::default(),
+            attempt: Attempt::default(),
+            question: None,
+            state: State::Connect,
+            is_entered: false,
+        })
+    }
+
+    /// The next thing to do. `now` is called only if there is a deadline.
+    ///
+    /// # Panics
+    ///
+    /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
+    pub fn step(&mut self, now: impl FnOnce() -> Instant) -> Step<'_> {
+        let left = self.deadline.left(now);
+        self.step_with(left)
+    }
+
+    fn step_with(&mut self, left: Option<Duration>) -> Step<'_> {
+        if !self.is_entered {
+            self.give_up_if_late(left);
+            if let Some(event) = self.next_report() {
+                return Step::Report(event);
+            }
+            if let State::Pause(pause, after) = self.state {
+                self.pass(pause, after);
+                return Step::Pause(pause);
+            }
+            self.enter(left);
+            self.is_entered = true;
+        }
+        self.look(left)
+    }
+
+    /// Does what entering the present state takes.
+    fn enter(&mut self, left: Option<Duration>) {
+        match self.state {
+            // Getting a connection is a part of the attempt.
+            State::Connect if self.can_reconnect && self.question.is_none() => {
+                self.begin_attempt();
+            }
+            State::Begin => {
+                self.connection.begin_transaction();
+                self.begin_attempt();
+                self.fit_batches(left);
+            }
+            State::Body => self.connection.set_user_code(UserCode::Body),
+            State::Verify => self.connection.set_user_code(UserCode::Look),
+            State::ReadToken(_) => self.fit_batches(left),
+            _ => {}
+        }
+    }
+
+    /// The step that the present state stands for.
+    fn look(&mut self, left: Option<Duration>) -> Step<'_> {
+        let connection = &self.connection;
+        let batches = || connection.batches();
+        let (purpose, sql) = match &mut self.state {
+            State::Connect | State::Pause(..) => return Step::Connect { within: left },
+            State::Body => return Step::Body,
+            State::Verify => return Step::Verify,
+            State::ReadId => return Step::ReadId,
+            State::ReadStatus(sql) => return Step::Read(sql),
+            State::Done(done) => {
+                return Step::Done(done.take().expect("`Step::Done` is the last step"));
+            }
+            State::Begin | State::ReadToken(TokenQuestion::IsThere) => {
+                (BatchPurpose::Begin, batches().begin())
+            }
+            State::ReadToken(TokenQuestion::IsCompleted) => {
+                (BatchPurpose::Begin, batches().is_completed())
+            }
+            State::Commit => (BatchPurpose::Commit, batches().commit()),
+            State::CommitAgain => (BatchPurpose::CommitAgain, batches().commit_again()),
+            State::Rollback(undo) => (BatchPurpose::Rollback, batches().undo(*undo)),
+            State::ReadTokenRollback(..) => (
+                BatchPurpose::Rollback,
+                batches().undo(undo_unchecked(batches())),
+            ),
+            State::RollbackAgain { .. } => (
+                BatchPurpose::RollbackAgain,
+                batches().undo(undo_unchecked(batches())),
+            ),
+            State::CheckUndone => (BatchPurpose::CheckUndone, self.dialect.undone_check()),
+            State::Contain(sql) => (BatchPurpose::Contain, &**sql),
+        };
+        Step::Batch(Batch { purpose, sql })
+    }
+
+    /// Whose SQL it speaks.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    fn go_to(&mut self, state: State) {
+        self.state = state;
+        self.is_entered = false;
+    }
+
+    fn begin_attempt(&mut self) {
+        if !self.attempt.is_under_way {
+            self.attempt = self.attempt.next();
+        }
+    }
+
+    /// The pause begins: what comes after it?
+    fn pass(&mut self, pause: Pause, after: AfterPause) {
+        self.attempt.is_under_way &= !pause.settled;
+        let lets_go = matches!(
+            pause.connection,
+            ConnectionAction::GiveBack | ConnectionAction::Discard
+        );
+        let next = match after {
+            _ if lets_go => {
+                self.leave_connection();
+                State::Connect
+            }
+            AfterPause::Begin => State::Begin,
+            AfterPause::Commit => {
+                self.attempt.failure = None;
+                State::CommitAgain
+            }
+            AfterPause::Ask => self.first_question(),
+        };
+        self.go_to(next);
+    }
+
+    /// The batch of the last step was answered.
+    pub fn batch_done(&mut self, result: Result<(), Fault>) -> ErrorSlot {
+        let slot = self.slot();
+        match self.state {
+            State::Begin => self.begun(result),
+            State::Commit | State::CommitAgain => self.committed(result),
+            State::Rollback(undo) => self.rolled_back(undo, result.err()),
+            State::RollbackAgain { gone } => self.rolled_back_again(gone, result.is_ok()),
+            State::CheckUndone => self.undone_checked(result.err()),
+            State::Contain(_) => self.contained(result.is_ok()),
+            State::ReadToken(question) => self.token_read(question, result),
+            State::ReadTokenRollback(question, found) => {
+                self.token_rolled_back(question, found, result.is_ok());
+            }
+            State::Connect
+            | State::Body
+            | State::ReadId
+            | State::ReadStatus(_)
+            | State::Verify
+            | State::Pause(..)
+            | State::Done(_) => debug_assert!(false, "no batch was asked for"),
+        }
+        slot
+    }
+
+    /// Where an error that answers the present step belongs. The first error of an attempt is the
+    /// one that is reported, and what is asked about an attempt does not change what went wrong in
+    /// it.
+    const fn slot(&self) -> ErrorSlot {
+        match self.state {
+            State::Rollback(_)
+            | State::RollbackAgain { .. }
+            | State::CheckUndone
+            | State::Contain(_)
+            | State::ReadTokenRollback(..) => ErrorSlot::Rollback,
+            _ if self.attempt.failure.is_none() => ErrorSlot::First,
+            _ => ErrorSlot::Dropped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod deadline_tests;
+#[cfg(test)]
+mod differential_tests;
+#[cfg(test)]
+mod nested_tests;
+#[cfg(test)]
+mod outcome_tests;
+#[cfg(test)]
+mod reconnecting_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The end: of an attempt that is undone, and of the operation.
+
+use super::Machine;
+use super::attempt::FailureAnswer;
+use super::state::State;
+use super::step::{Answer, Done};
+use crate::error::{Error, Kind};
+use crate::event::EventKind;
+use crate::outcome::{Outcome, StopReason};
+
+/// What became of the transaction around an attempt that is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Enclosing {
+    /// It is still there, or there is none.
+    Alive,
+    Lost,
+}
+
+impl Machine<'_> {
+    /// The attempt is certainly undone, and everything that can be cleaned up is. What now?
+    pub(super) fn undone(&mut self, enclosing: Enclosing) {
+        let Some(failure) = self.attempt.failure else {
+            return debug_assert!(false, "a decision without a failure");
+        };
+        if failure.answer == FailureAnswer::Panic {
+            let outcome = if self.history.unsettled {
+                Outcome::Unknown
+            } else {
+                Outcome::Undone
+            };
+            return self.finish_panicked(outcome);
+        }
+        let stop = match self.plan_retry(&failure, enclosing) {
+            Ok(pause) => return self.try_again(pause),
+            Err(stop) => stop,
+        };
+        // Not even an error of the operation's own says that an attempt before this one is undone.
+        if self.history.unsettled {
+            return self.finish_unknown();
+        }
+        let kind = match stop {
+            _ if failure.is_own_error() => EventKind::Returned,
+            StopReason::EnclosingTransaction if self.connection.is_nested() => EventKind::Escalated,
+            _ => EventKind::Failed,
+        };
+        self.report(self.make_event(kind, Some(&failure)));
+        let answer = match failure.answer {
+            FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
+            _ => Answer::FirstError,
+        };
+        let fallback_allowed = !self.connection.is_broken && enclosing == Enclosing::Alive;
+        // A source of connections can do without one that leads to the wrong server.
+        self.connection.is_broken |= self.can_reconnect && self.wants_another_connection(&failure);
+        self.finish(answer, Outcome::Undone, stop, fallback_allowed);
+    }
+
+    pub(super) fn succeed(&mut self) {
+        self.report(self.make_event(EventKind::Succeeded, None));
+        self.finish_committed();
+    }
+
+    /// Whether the transaction was committed is not known, and is not going to be.
+    pub(super) fn finish_unknown(&mut self) {
+        let failure = self.attempt.failure;
+        if failure.is_some_and(|failure| failure.answer == FailureAnswer::Panic) {
+            return self.finish_panicked(Outcome::Unknown);
+        }
+        self.report(self.make_event(EventKind::OutcomeUnknown, failure.as_ref()));
+        let answer = Answer::Own(Error::new(Kind::OutcomeUnknown));
+        self.finish(answer, Outcome::Unknown, StopReason::OutcomeUnknown, false);
+    }
+
+    pub(super) fn finish_panicked(&mut self, outcome: Outcome) {
+        let failure = self.attempt.failure;
+        self.report(self.make_event(EventKind::Panicked, failure.as_ref()));
+        self.finish(Answer::Panic, outcome, StopReason::Panicked, false);
+    }
+
+    pub(super) fn finish_committed(&mut self) {
+        let stop = StopReason::Succeeded;
+        self.finish(Answer::Value, Outcome::Committed, stop, false);
+    }
+
+    fn finish(
+        &mut self,
+        answer: Answer,
+        outcome: Outcome,
+        stop: StopReason,
+        fallback_allowed: bool,
+    ) {
+        if let Some(entry) = self.entry.take() {
+            entry.close(outcome);
+        }
+        self.go_to(State::Done(Some(Done {
+            answer,
+            outcome,
+            stop,
+            attempts: self.attempt.number,
+            connection_broken: self.connection.is_broken,
+            fallback_allowed,
+        })));
+    }
+}

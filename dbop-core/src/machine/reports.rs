@@ -1,0 +1,50 @@
+//! What the driver is still to report.
+
+use super::Machine;
+use super::attempt::{Failure, FailureAnswer};
+use crate::dialect::Skipped;
+use crate::event::{Event, EventKind};
+use crate::outcome::Phase;
+
+#[derive(Debug)]
+pub(super) struct Reports {
+    pub(super) event: Option<Event>,
+    /// Unsupported settings not reported yet.
+    pub(super) skipped: Skipped,
+}
+
+impl Reports {
+    pub(super) const NONE: Self = Self {
+        event: None,
+        skipped: Skipped::NONE,
+    };
+}
+
+impl Machine<'_> {
+    pub(super) fn report(&mut self, event: Event) {
+        self.reports.event = Some(event);
+    }
+
+    pub(super) fn next_report(&mut self) -> Option<Event> {
+        if let Some(event) = self.reports.event.take() {
+            return Some(event);
+        }
+        let setting = self.reports.skipped.take()?;
+        Some(self.make_event(EventKind::SettingSkipped(setting), None))
+    }
+
+    pub(super) fn make_event(&self, kind: EventKind, failure: Option<&Failure>) -> Event {
+        Event {
+            kind,
+            attempt: self.attempt.number.max(1),
+            fault: failure.and_then(|failure| failure.fault),
+            own: failure.and_then(|failure| match failure.answer {
+                FailureAnswer::Own(kind) => Some(kind),
+                _ => None,
+            }),
+            phase: failure.map_or(Phase::Body, |failure| failure.phase),
+            delay: None,
+            rollback_fault: self.attempt.rollback_fault,
+        }
+    }
+}

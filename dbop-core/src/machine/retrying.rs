@@ -1,0 +1,238 @@
+//! Another attempt: whether, when, and on which connection.
+
+use std::time::Duration;
+
+use super::Machine;
+use super::attempt::{Failure, FailureAnswer};
+use super::ending::Enclosing;
+use super::state::{AfterPause, State};
+use super::step::{ConnectionAction, Pause};
+use crate::dialect::Dialect;
+use crate::event::EventKind;
+use crate::fault::{Fault, FaultClass};
+use crate::nesting::Seat;
+use crate::outcome::{Phase, StopReason};
+use crate::policy::{Delays, RetryPolicy};
+use crate::retry::{Advice, Scope, Verdict, verdict};
+
+/// The retries of an operation.
+#[derive(Debug)]
+pub(super) struct Retries<'a> {
+    policy: &'a RetryPolicy,
+    max: u32,
+    taken: u32,
+    /// Those left for the operation and everything nested in it, while it is on no connection.
+    pub(super) parked: u32,
+    /// It was tried again after a fault for which that is worth it only once.
+    tried_once_more: bool,
+    delays: Option<Delays>,
+}
+
+impl<'a> Retries<'a> {
+    pub(super) const fn new(policy: &'a RetryPolicy, max: u32) -> Self {
+        Self {
+            policy,
+            max,
+            taken: 0,
+            parked: max,
+            tried_once_more: false,
+            delays: None,
+        }
+    }
+
+    /// Takes a retry, from those of the operation and from those it shares with nested ones.
+    fn take(&mut self, seat: Option<&Seat>) -> bool {
+        if self.taken >= self.max {
+            return false;
+        }
+        let taken = match seat {
+            Some(seat) => seat.take_retry(),
+            None => {
+                let taken = self.parked > 0;
+                self.parked = self.parked.saturating_sub(1);
+                taken
+            }
+        };
+        self.taken += u32::from(taken);
+        taken
+    }
+
+    /// `is_slow`: what is in the way takes its time.
+    fn next_delay(&mut self, is_slow: bool) -> Duration {
+        let policy = self.policy;
+        let delays = self.delays.get_or_insert_with(|| policy.delays());
+        if is_slow {
+            delays.next_slow()
+        } else {
+            delays.next().unwrap_or_default()
+        }
+    }
+}
+
+impl Machine<'_> {
+    /// Whether to try again, after which delay and on which connection. Takes a retry if so.
+    pub(super) fn plan_retry(
+        &mut self,
+        failure: &Failure,
+        enclosing: Enclosing,
+    ) -> Result<Pause, StopReason> {
+        let wants_no_other = failure.is_own_error() && failure.advice != Advice::Retry;
+        if self.deadline.is_late && !wants_no_other {
+            return Err(StopReason::DeadlineExceeded);
+        }
+        let is_savepoint = self.connection.is_savepoint();
+        // An operation before this one has lost the transaction around both.
+        let is_nested = is_savepoint || self.connection.is_nested();
+        if failure.is_loss() && failure.fault.is_none() && is_nested {
+            return Err(StopReason::EnclosingTransaction);
+        }
+        let Plan { once, connection } = self.plan(failure)?;
+        if is_savepoint && enclosing == Enclosing::Lost {
+            return Err(StopReason::EnclosingTransaction);
+        }
+        let connection = match self.connection.is_broken {
+            true => ConnectionAction::Discard,
+            false => connection,
+        };
+        if connection == ConnectionAction::Discard && !self.can_reconnect {
+            return Err(StopReason::NeedsConnection);
+        }
+        if once && self.retries.tried_once_more {
+            return Err(match is_savepoint {
+                true => StopReason::EnclosingTransaction,
+                false => StopReason::RetriesExhausted,
+            });
+        }
+        if !self.take_retry() {
+            return Err(StopReason::RetriesExhausted);
+        }
+        self.retries.tried_once_more |= once;
+        Ok(self.pause_before_retry(failure, connection))
+    }
+
+    fn pause_before_retry(&mut self, failure: &Failure, connection: ConnectionAction) -> Pause {
+        if self.attempt.is_resolved && !self.connection.is_broken {
+            return Pause {
+                delay: Duration::ZERO,
+                connection: ConnectionAction::Keep,
+                settled: true,
+            };
+        }
+        let delay = self.next_delay(failure.phase == Phase::Connect, failure.fault);
+        Pause {
+            delay,
+            connection: self.for_so_long(connection, delay),
+            settled: true,
+        }
+    }
+
+    /// What the verdict on a failure means for another attempt, limits aside.
+    fn plan(&self, failure: &Failure) -> Result<Plan, StopReason> {
+        let (once, connection) = match self.judge(failure) {
+            Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
+            Verdict::GiveUp => return Err(StopReason::NotRetryable),
+            Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
+            Verdict::NeedsConnection => (false, ConnectionAction::Discard),
+            Verdict::Retry => (false, ConnectionAction::Keep),
+            Verdict::RetryOnce => (true, ConnectionAction::Keep),
+            Verdict::RetryReplanned => (true, ConnectionAction::ClearStatementCache),
+        };
+        Ok(Plan { once, connection })
+    }
+
+    /// What there is to be done about a failure, limits aside.
+    fn judge(&self, failure: &Failure) -> Verdict {
+        let scope = if self.connection.is_savepoint() {
+            let immediate = self.connection.seat().is_some_and(Seat::is_immediate);
+            Scope::Savepoint { immediate }
+        } else {
+            Scope::Transaction
+        };
+        let read_only = self.spec.settings.read_only || self.connection.is_read_only();
+        self.verdict(failure.fault, failure.advice, scope, read_only)
+    }
+
+    pub(super) fn verdict(
+        &self,
+        fault: Option<Fault>,
+        advice: Advice,
+        scope: Scope,
+        read_only: bool,
+    ) -> Verdict {
+        verdict(fault, advice, scope, read_only, self.retries.policy)
+    }
+
+    /// Whether the connection leads to where no operation can succeed.
+    pub(super) fn wants_another_connection(&self, failure: &Failure) -> bool {
+        self.judge(failure) == Verdict::NeedsConnection && !self.attempt.is_resolved
+    }
+
+    /// What to do about the connection before a delay: others can use it if it is long.
+    pub(super) fn for_so_long(
+        &self,
+        connection: ConnectionAction,
+        delay: Duration,
+    ) -> ConnectionAction {
+        let gives_back = self.can_reconnect && delay >= LONG_PAUSE;
+        match connection {
+            ConnectionAction::Keep if gives_back => ConnectionAction::GiveBack,
+            other => other,
+        }
+    }
+
+    /// There will be another attempt.
+    pub(super) fn try_again(&mut self, pause: Pause) {
+        self.report_retry(pause);
+        self.go_to(State::Pause(pause, AfterPause::Begin));
+    }
+
+    fn report_retry(&mut self, pause: Pause) {
+        let mut event = self.make_event(EventKind::Retrying, self.attempt.failure.as_ref());
+        event.delay = Some(pause.delay);
+        self.report(event);
+    }
+
+    pub(super) fn take_retry(&mut self) -> bool {
+        self.retries.take(self.connection.seat())
+    }
+
+    /// How many retries are left for the operation and everything nested in it.
+    pub(super) fn retries_left(&self) -> u32 {
+        let parked = self.retries.parked;
+        self.connection.seat().map_or(parked, Seat::retries_left)
+    }
+
+    pub(super) fn next_delay(&mut self, connecting: bool, fault: Option<Fault>) -> Duration {
+        let is_slow = connecting || fault.is_some_and(|fault| fault.class().is_slow());
+        self.retries.next_delay(is_slow)
+    }
+
+    /// SQLite was busy: the transaction is still open, and COMMIT alone is worth another try.
+    pub(super) fn commit_again(&mut self, fault: Fault) -> bool {
+        let is_busy = self.dialect == Dialect::Sqlite && fault.class() == FaultClass::Busy;
+        if !is_busy || !self.take_retry() {
+            return false;
+        }
+        self.attempt.failure = None;
+        self.attempt
+            .fail(Phase::Commit, Some(fault), FailureAnswer::FirstError);
+        let pause = Pause {
+            delay: self.next_delay(false, Some(fault)),
+            connection: ConnectionAction::Keep,
+            settled: false,
+        };
+        self.report_retry(pause);
+        self.go_to(State::Pause(pause, AfterPause::Commit));
+        true
+    }
+}
+
+struct Plan {
+    /// Another attempt is worth it only once.
+    once: bool,
+    connection: ConnectionAction,
+}
+
+/// From this delay on, a connection of a pool is given back for as long as it lasts. Getting one
+/// again costs most pools a round trip.
+const LONG_PAUSE: Duration = Duration::from_millis(10);

@@ -1,0 +1,52 @@
+//! Where an operation stands.
+
+use std::borrow::Cow;
+
+use super::step::{Done, Pause};
+use crate::dialect::Undo;
+use crate::fault::Fault;
+
+#[derive(Debug)]
+pub(super) enum State {
+    Connect,
+    Begin,
+    Body,
+    ReadId,
+    Commit,
+    /// SQLite was busy and has kept the transaction open.
+    CommitAgain,
+    Rollback(Undo),
+    /// `gone`: there was no transaction left to roll back.
+    RollbackAgain {
+        gone: bool,
+    },
+    /// Was the vanished transaction undone?
+    CheckUndone,
+    /// What is left to be done in a savepoint whose transaction is gone.
+    Contain(Cow<'static, str>),
+    // Did the COMMIT happen?
+    Verify,
+    ReadStatus(String),
+    ReadToken(TokenQuestion),
+    /// With the answer that is known by now.
+    ReadTokenRollback(TokenQuestion, Result<bool, Fault>),
+    Pause(Pause, AfterPause),
+    Done(Option<Done>),
+}
+
+/// What is asked about a token of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenQuestion {
+    IsThere,
+    /// Given that it is there.
+    IsCompleted,
+}
+
+/// What comes after a pause on the same connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AfterPause {
+    Begin,
+    Commit,
+    /// Whether the COMMIT happened.
+    Ask,
+}

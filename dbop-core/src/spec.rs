@@ -1,0 +1,86 @@
+//! What one operation asks for.
+
+use std::time::Duration;
+
+use crate::dialect::{Dialect, Unsupported};
+use crate::error::{Error, Kind};
+use crate::event::Name;
+use crate::ledger::Ledger;
+use crate::settings::{Setting, Settings, check_duration};
+
+/// Everything that one operation asks for, from the builder to the machine. A further option is a
+/// field here, a setter of the builder, and its use.
+///
+/// Exhaustive on purpose: the adapters build it.
+///
+/// # Default
+///
+/// [`new`](Self::new): nothing but a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// What it is called in records.
+    pub name: Name<'a>,
+    /// The settings of its transaction.
+    pub settings: Settings,
+    /// How often it may be tried again after the first attempt. `None`: as the policy says.
+    pub max_retries: Option<u32>,
+    /// Its work done twice is the same as done once.
+    pub idempotent: bool,
+    /// How long it may take, all attempts together. `None`: the runner's default, or what is left
+    /// to the operation around it.
+    pub deadline: Option<Duration>,
+    /// The lock timeout of each attempt; the last one is for all that follow. Empty: they do not
+    /// differ.
+    pub lock_timeouts: &'a [Duration],
+    /// How to find out what became of a COMMIT whose answer was lost.
+    pub resolution: Resolution<'a>,
+}
+
+impl<'a> Spec<'a> {
+    /// An operation that asks for nothing.
+    #[must_use]
+    pub const fn new(name: Name<'a>) -> Self {
+        Self {
+            name,
+            settings: Settings::NONE,
+            max_retries: None,
+            idempotent: false,
+            deadline: None,
+            lock_timeouts: &[],
+            resolution: Resolution::Nothing,
+        }
+    }
+
+    /// Checks that the outcome can be found out so on this database, and the lock timeouts.
+    pub(crate) fn check(&self, dialect: Dialect) -> Result<(), Error> {
+        for timeout in self.lock_timeouts {
+            check_duration(Setting::LockTimeout, *timeout)?;
+        }
+        match (self.resolution, dialect) {
+            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
+                let setting = Setting::TransactionStatus;
+                let why = Unsupported::only_on(Dialect::Postgres, setting, dialect);
+                Err(Error::new(Kind::UnsupportedSetting(why)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How to find out what became of a COMMIT whose answer was lost. The question is asked on a fresh
+/// connection.
+///
+/// Exhaustive on purpose, for the adapters.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Resolution<'a> {
+    /// Not at all: the outcome stays unknown.
+    #[default]
+    Nothing,
+    /// The caller looks for the work.
+    Verify,
+    /// PostgreSQL is asked for the status of the transaction, whose id was read before the COMMIT.
+    TransactionStatus,
+    /// A token is committed with the work, and then looked for by inserting it again, which waits
+    /// for the transaction that may still hold it.
+    Ledger(&'a Ledger),
+}
