@@ -135,7 +135,7 @@ pub struct Machine<'a> {
     late: bool,
     /// The delay before a question was cut short, so that it is asked in time.
     hurried: bool,
-    /// The settings that cannot be had, as far as nobody has been told.
+    /// Unsupported settings not reported yet.
     skipped: Skipped,
     /// It has had a connection.
     begun: bool,

@@ -269,3 +269,49 @@ pub(crate) enum Undo {
     /// Only restores the settings, after a BEGIN that failed where nothing can have been opened.
     FailedBegin,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_made_once_and_only_if_it_is_needed() {
+        let batches = Batches::new(
+            Dialect::Mysql,
+            Level::Transaction,
+            &Settings::default(),
+            &Defaults::default(),
+            SavedPragmas::default(),
+        )
+        .expect("valid");
+        let made = || {
+            let texts = batches.texts.iter();
+            texts.filter(|text| text.get().is_some()).count()
+        };
+        assert_eq!(made(), 0);
+        let first = batches.begin();
+        assert_eq!(made(), 1);
+        assert!(std::ptr::eq(first, batches.begin()));
+        _ = (batches.commit(), batches.undo(Undo::Rollback));
+        assert_eq!(made(), 3);
+    }
+
+    /// An attempt with other settings begins with no text of the attempt before.
+    #[test]
+    fn other_settings_are_other_texts() {
+        let settings = Settings {
+            lock_timeout: Some(Duration::from_secs(3)),
+            ..Settings::default()
+        };
+        let (none, before) = (Defaults::NONE, SavedPragmas::default());
+        let top = Level::Transaction;
+        let batches = Batches::new(Dialect::Postgres, top, &settings, &none, before);
+        let batches = batches.expect("valid");
+        assert_eq!(batches.begin(), "BEGIN; SET LOCAL lock_timeout = 3000");
+        let same = batches.for_attempt(Some(Duration::from_secs(3)), None);
+        assert!(same.is_none());
+        let other = batches.for_attempt(Some(Duration::from_secs(4)), None);
+        let other = other.expect("another lock timeout");
+        assert_eq!(other.begin(), "BEGIN; SET LOCAL lock_timeout = 4000");
+    }
+}

@@ -252,6 +252,115 @@ fn a_default_never_makes_a_stricter_value_looser() {
 }
 
 #[test]
+fn mysql_a_statement_timeout_alone() {
+    let settings = Settings {
+        lock_timeout: None,
+        ..timeouts()
+    };
+    let top = batches(Dialect::Mysql, TOP, settings);
+    assert_eq!(
+        top.begin(),
+        "SET @dbop_autocommit=@@autocommit, autocommit=0, \
+         /*M!100100 @dbop_statement=@@SESSION.max_statement_time, \
+         SESSION max_statement_time=0.001 */\
+         /*!80000 @dbop_statement=@@SESSION.max_execution_time, \
+         SESSION max_execution_time=1 */; START TRANSACTION; SAVEPOINT dbop_alive"
+    );
+    let restoration = "SET /*M!100100 SESSION max_statement_time=@dbop_statement_1 */\
+                       /*!80000 SESSION max_execution_time=@dbop_statement_1 */; ";
+    let nested = batches(Dialect::Mysql, NESTED, settings);
+    assert_eq!(
+        nested.begin(),
+        "SET /*M!100100 @dbop_statement_1=@@SESSION.max_statement_time, \
+         SESSION max_statement_time=0.001 */\
+         /*!80000 @dbop_statement_1=@@SESSION.max_execution_time, \
+         SESSION max_execution_time=1 */; SAVEPOINT dbop_savepoint_1"
+    );
+    assert_eq!(nested.restoration(), restoration);
+    assert_eq!(
+        nested.commit(),
+        format!("{restoration}RELEASE SAVEPOINT dbop_savepoint_1")
+    );
+}
+
+#[test]
+fn a_default_isolation_level_never_weakens_that_of_the_session() {
+    let with_default = |dialect| {
+        let defaults = Defaults {
+            isolation: Some(IsolationLevel::ReadCommitted),
+            ..Defaults::NONE
+        };
+        let (settings, before) = (Settings::default(), SavedPragmas::default());
+        Batches::new(dialect, TOP, &settings, &defaults, before).expect("valid")
+    };
+    let postgres = with_default(Dialect::Postgres);
+    assert_eq!(
+        postgres.begin(),
+        "BEGIN NOT DEFERRABLE; SELECT set_config('dbop.default_transaction_isolation', \
+         current_setting('default_transaction_isolation'), false), \
+         set_config('default_transaction_isolation', \
+         CASE WHEN current_setting('default_transaction_isolation') IN \
+         ('repeatable read', 'serializable', '') \
+         THEN current_setting('default_transaction_isolation') ELSE 'read committed' END, false); \
+         COMMIT; BEGIN"
+    );
+    assert!(postgres.commit().starts_with(
+        "SAVEPOINT dbop; SELECT set_config('default_transaction_isolation', coalesce("
+    ));
+    let mysql = with_default(Dialect::Mysql);
+    assert_eq!(
+        mysql.begin(),
+        "SET @dbop_autocommit=@@autocommit, autocommit=0\
+         /*M!100100 , @dbop_isolation=@@SESSION.tx_isolation, SESSION tx_isolation=\
+         IF(FIND_IN_SET(@@SESSION.tx_isolation, 'REPEATABLE-READ,SERIALIZABLE'), \
+         @@SESSION.tx_isolation, 'READ-COMMITTED') */\
+         /*!80000 , @dbop_isolation=@@SESSION.transaction_isolation, \
+         SESSION transaction_isolation=IF(FIND_IN_SET(@@SESSION.transaction_isolation, \
+         'REPEATABLE-READ,SERIALIZABLE'), @@SESSION.transaction_isolation, 'READ-COMMITTED') */; \
+         START TRANSACTION; SAVEPOINT dbop_alive"
+    );
+    assert_eq!(
+        mysql.undo(Undo::BlindRollback),
+        "ROLLBACK AND NO CHAIN NO RELEASE; \
+         SET /*M!100100 SESSION tx_isolation */ /*!80000 SESSION transaction_isolation */\
+         =@dbop_isolation; SET autocommit=@dbop_autocommit"
+    );
+}
+
+/// The question is asked without the token that the operation itself would insert.
+#[test]
+fn whether_a_token_is_completed_is_asked_in_a_transaction_without_it() {
+    let ledger = Ledger::new();
+    let entry = ledger.open();
+    for (dialect, begin) in [
+        (Dialect::Postgres, "BEGIN; "),
+        (
+            Dialect::Mysql,
+            "SET @dbop_autocommit=@@autocommit, autocommit=0; START TRANSACTION; \
+             SAVEPOINT dbop_alive; ",
+        ),
+    ] {
+        let batches = batches(dialect, TOP, Settings::default()).with_token(&entry);
+        let question = batches.is_completed().strip_prefix(begin).expect(begin);
+        assert!(
+            question.starts_with(
+                "INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE token = 'dbop"
+            ) && question.ends_with("' AND completed"),
+            "{question}"
+        );
+    }
+}
+
+#[test]
+fn only_postgresql_marks_a_transaction() {
+    for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        let plain = batches(dialect, TOP, Settings::default());
+        let marked = plain.clone().with_mark();
+        assert_eq!(texts(&plain), texts(&marked));
+    }
+}
+
+#[test]
 fn sub_units_are_rounded_up_never_to_no_limit() {
     assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
     assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
@@ -324,7 +433,7 @@ fn isolation_levels_are_a_part_of_the_opening_batch() {
 }
 
 #[test]
-fn begin_modes_are_sqlite_s() {
+fn only_sqlite_has_begin_modes() {
     for (mode, sql, immediate) in [
         (BeginMode::Deferred, "BEGIN", false),
         (BeginMode::Immediate, "BEGIN IMMEDIATE", true),
@@ -352,10 +461,10 @@ fn begin_modes_are_sqlite_s() {
     }
 }
 
-/// The token is the first thing in the transaction and the last one, but for what must come before
-/// COMMIT; the check in front of it comes first.
+/// The token is the first thing in the transaction. At the end it comes after the check, and before
+/// what must directly precede the COMMIT.
 #[test]
-fn a_note_is_opened_first_and_closed_behind_the_check() {
+fn a_proof_is_opened_first_and_closed_after_the_check() {
     let marked = batches(Dialect::Postgres, TOP, timeouts()).with_mark();
     assert!(
         marked
@@ -373,7 +482,7 @@ fn a_note_is_opened_first_and_closed_behind_the_check() {
 
     let ledger = Ledger::new();
     let entry = ledger.open();
-    let noted = |dialect| defaults(dialect, TOP).with_token(&entry);
+    let with_token = |dialect| defaults(dialect, TOP).with_token(&entry);
     let parts = |sql: &str| {
         let parts: Vec<_> = sql.split("; ").map(|part| part.to_owned()).collect();
         parts
@@ -385,7 +494,7 @@ fn a_note_is_opened_first_and_closed_behind_the_check() {
             assert!(part.starts_with(expected), "{part}: {expected}");
         }
     };
-    let postgres = noted(Dialect::Postgres);
+    let postgres = with_token(Dialect::Postgres);
     starts(
         postgres.begin(),
         &[
@@ -407,7 +516,7 @@ fn a_note_is_opened_first_and_closed_behind_the_check() {
             "COMMIT",
         ],
     );
-    let mysql = noted(Dialect::Mysql);
+    let mysql = with_token(Dialect::Mysql);
     starts(
         mysql.begin(),
         &[
@@ -436,8 +545,11 @@ fn a_note_is_opened_first_and_closed_behind_the_check() {
             };
             let plain = batches(dialect, level, settings);
             let (begin, commit) = (plain.begin().to_owned(), plain.commit().to_owned());
-            let noted = plain.with_token(&entry);
-            assert_eq!((noted.begin(), noted.commit()), (&*begin, &*commit));
+            let with_token = plain.with_token(&entry);
+            assert_eq!(
+                (with_token.begin(), with_token.commit()),
+                (&*begin, &*commit)
+            );
         }
     }
 }

@@ -2,14 +2,14 @@
 
 /// What PostgreSQL calls a transaction.
 ///
-/// After a crash the server can have forgotten an id that it gave to a transaction which was not
-/// committed, and give it to another one. A crash also loses its statistics, and it tells since when
-/// it has been collecting them.
+/// In a crash the server can forget an id that it gave to an uncommitted transaction, and later give
+/// that id to another one. A crash also resets its statistics, and the server reports when they were
+/// reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionId {
     /// The id: `pg_current_xact_id_if_assigned()`.
     pub id: u64,
-    /// Since when the server has its statistics: `pg_stat_get_bgwriter_stat_reset_time()`, in
+    /// When the server's statistics were reset: `pg_stat_get_bgwriter_stat_reset_time()`, in
     /// microseconds since 2000-01-01 00:00 UTC as in PostgreSQL's binary format; 0 if it is NULL.
     pub statistics_since: i64,
 }
