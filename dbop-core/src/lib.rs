@@ -61,6 +61,3 @@ mod policy;
 mod retry;
 mod settings;
 mod spec;
-
-#[cfg(test)]
-mod old;
