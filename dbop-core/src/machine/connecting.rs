@@ -136,7 +136,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Which values of the session have to be read before [`connected`](Self::connected), because
-    /// the dialect's SQL cannot keep them by itself.
+    /// the dialect's SQL cannot keep them.
     #[must_use]
     pub const fn pragmas_to_read(&self) -> PragmasToRead {
         let is_timed = self.deadline.is_set();

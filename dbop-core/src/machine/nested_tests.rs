@@ -96,7 +96,7 @@ fn in_the_callers_transaction_a_loss_breaks_the_connection() {
 fn implicitly_committed_in_a_savepoint_is_unknown_for_the_outermost() {
     let (done, _) = enclosing(Dialect::Mysql, 0, |key, _| {
         let mut inner = Script::at(Dialect::Mysql, key, 1);
-        // RELEASE answers 1305, and so does the ROLLBACK TO; nobody has seen a deadlock.
+        // RELEASE answers 1305, and so does the ROLLBACK TO; no deadlock was seen.
         let done = inner.run(&[OK, Err(errno(1305)), Err(errno(1305))], |_| {
             (BodyEnd::Ok, Some(2))
         });
