@@ -5,13 +5,14 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::{Config, Name, Resolution, Settings};
-use dbop_diesel::adapter::Call;
+use dbop_core::machine::{Name, RunnerConfig};
+use dbop_diesel::{OperationError, Report};
 
-use crate::driver::{drive, report};
-use crate::hold::{Fresh, Given};
-use crate::operation::Unverified;
-use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, TokioClock};
+use crate::body::Body;
+use crate::clock::{Clock, TokioClock};
+use crate::connection::SupportedConnection;
+use crate::operation::Operation;
+use crate::source::Source;
 
 /// Runs database operations safely: in a transaction or savepoint of their own, with retries where
 /// a retry can succeed, and with settings that are gone afterwards.
@@ -61,12 +62,12 @@ use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, 
 /// multi-thread runtime only: on a current-thread one diesel-async itself panics.
 #[derive(Clone)]
 pub struct Runner {
-    pub(crate) config: Config,
+    pub(crate) config: RunnerConfig,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Runner {
-    dbop_core::__runner_methods!();
+    dbop_core::__runner_methods!("dbop_diesel_async");
 
     /// Takes the time from, and waits with, this clock. Defaults to [`TokioClock`].
     #[must_use]
@@ -91,24 +92,18 @@ impl Runner {
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
     #[track_caller]
-    pub fn run<'a, C, T, E, F>(
+    pub fn run<'a, C, T, E, B>(
         &'a self,
         conn: &'a mut C,
-        operation: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, C, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, C, T, E, B>
     where
-        C: Connection,
+        C: SupportedConnection,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut C, Result<T, E>>,
+        B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Given(conn);
-        async move {
-            drive(call, &*self.clock, hold, operation, Unverified, None, None)
-                .await
-                .0
-        }
+        self.unnamed(Location::caller()).run(conn, body)
     }
 
     /// Runs an operation like [`run`](Self::run) and tells the whole story.
@@ -117,20 +112,18 @@ impl Runner {
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
     #[track_caller]
-    pub fn run_report<'a, C, T, E, F>(
+    pub fn run_report<'a, C, T, E, B>(
         &'a self,
         conn: &'a mut C,
-        operation: F,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, C, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, C, T, E, B>
     where
-        C: Connection,
+        C: SupportedConnection,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut C, Result<T, E>>,
+        B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Given(conn);
-        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
+        self.unnamed(Location::caller()).run_report(conn, body)
     }
 
     /// Runs an operation on a connection from a pool, or on one that is made for it.
@@ -150,24 +143,18 @@ impl Runner {
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
     #[track_caller]
-    pub fn run_on<'a, S, T, E, F>(
+    pub fn run_on<'a, S, T, E, B>(
         &'a self,
         source: &'a S,
-        operation: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, S, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, S, T, E, B>
     where
         S: Source,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        async move {
-            drive(call, &*self.clock, hold, operation, Unverified, None, None)
-                .await
-                .0
-        }
+        self.unnamed(Location::caller()).run_on(source, body)
     }
 
     /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
@@ -176,42 +163,30 @@ impl Runner {
     ///
     /// If the operation panics: rolled back first, then the panic goes on.
     #[track_caller]
-    pub fn run_on_report<'a, S, T, E, F>(
+    pub fn run_on_report<'a, S, T, E, B>(
         &'a self,
         source: &'a S,
-        operation: F,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, S, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, S, T, E, B>
     where
         S: Source,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
+        self.unnamed(Location::caller()).run_on_report(source, body)
     }
 
-    fn call(&self, location: &'static Location<'static>) -> Call<'_> {
-        Call {
-            config: &self.config,
-            name: Name::Call(location),
-            settings: Settings::default(),
-            policy: *self.config.policy(),
-            idempotent: false,
-            resolution: Resolution::Nothing,
-            ledger: None,
-            deadline: None,
-            lock_timeouts: &[],
-            mode: "async",
-        }
+    /// An operation that is called by its file and line.
+    const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
+        Operation::new(self, Name::Call(location))
     }
 }
 
 impl Default for Runner {
     fn default() -> Self {
         Self {
-            config: Config::default(),
+            config: RunnerConfig::default(),
             clock: Arc::new(TokioClock),
         }
     }

@@ -11,7 +11,7 @@ fn runners_can_be_shared() {
     shared::<dbop_diesel_async::Runner>();
     shared::<dbop_diesel::RetryPolicy>();
     sent::<dbop_diesel::Operation<'_>>();
-    sent::<dbop_diesel::FallbackOperation<'_, u8>>();
+    sent::<dbop_diesel::Operation<'_, dbop_diesel::FallbackValue<u8>>>();
     sent::<dbop_diesel::Error>();
     sent::<dbop_diesel::Fault>();
     sent::<dbop_diesel::Report<(), diesel::result::Error>>();

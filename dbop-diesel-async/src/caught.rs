@@ -1,0 +1,29 @@
+//! The user's code, whose panics must not get past the ROLLBACK.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+type Caught<T> = Result<T, Box<dyn Any + Send>>;
+
+/// Makes the user's future, runs it and drops it. Each of the three can panic; the first panic is
+/// returned.
+///
+/// It takes what makes the future and not the future itself, which would then be in the future of
+/// the run twice: as the argument, and where it is pinned.
+pub(crate) async fn caught<F: Future>(make: impl FnOnce() -> F) -> Caught<F::Output> {
+    let mut future = pin!(Some(catch_unwind(AssertUnwindSafe(make))?));
+    let output = poll_fn(|context| {
+        let future = future.as_mut().as_pin_mut();
+        let poll = || future.map_or(Poll::Pending, |future| future.poll(context));
+        match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    })
+    .await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| Pin::set(&mut future, None)));
+    output.and_then(|output| dropped.map(|()| output))
+}
