@@ -14,14 +14,15 @@ use crate::slot::{Borrowed, FromSource};
 use crate::source::Source;
 use crate::verify::{NoResolution, ServerResolution, Verify};
 
-/// An operation with a name and settings of its own, from [`Runner::operation`].
+/// An operation with a name and its own settings, from [`Runner::operation`].
 ///
-/// `F` is what it falls back on, `R` how the outcome of a commit is found out whose answer was lost:
-/// by default on nothing, and not at all.
+/// `F` is the value it falls back on, [`FallbackValue`] or none. `R` says how it resolves the outcome
+/// of a commit whose answer was lost: [`ServerResolution`], a closure given to
+/// [`verify`](Self::verify), or not at all.
 ///
 /// # Default
 ///
-/// No settings of its own, the runner's policy and default timeouts.
+/// Without settings: the runner's policy and default timeouts apply.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
 pub struct Operation<'a, F = NoFallback, R = NoResolution> {
@@ -47,20 +48,30 @@ impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel_async");
 }
 
-/// A fallback value.
+/// Falling back on a value.
 impl<'a, R> Operation<'a, NoFallback, R> {
     dbop_core::__fallback_method!("dbop_diesel_async");
 }
 
-/// The outcome of a commit whose answer was lost.
+/// Resolving the outcome of a commit whose answer was lost.
 impl<'a, F> Operation<'a, F> {
     dbop_core::__resolution_methods!(
         "dbop_diesel_async",
-        verify: for<'r> Body<&'r mut C, Result<bool, E>>
+        verify: [for<'r> Body<&'r mut C, Result<bool, E>>],
+        "# use dbop_diesel_async::Runner;"
+        "# use diesel::dsl::{exists, select};"
+        "# use diesel::prelude::*;"
+        "# use diesel_async::{AsyncPgConnection, RunQueryDsl};"
+        "# diesel::table! { payments { id -> Integer } }"
+        "# let runner = Runner::default();"
+        "let id = 7;"
+        "let pay = runner.operation(\"pay\").verify(async |conn: &mut AsyncPgConnection| {"
+        "    select(exists(payments::table.find(id))).get_result::<bool>(conn).await"
+        "});"
     );
 }
 
-/// On a connection of the caller's.
+/// Running on a connection of the caller.
 impl<'a, F> Operation<'a, F> {
     /// Runs the operation; see [`Runner::run`].
     ///
@@ -71,7 +82,7 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run<'c, C, T, E, B>(
         self,
         conn: &'c mut C,
@@ -87,11 +98,11 @@ impl<'a, F> Operation<'a, F> {
         drive(self, Borrowed(conn), body, false, |report| report.result)
     }
 
-    /// Runs the operation like [`run`](Self::run) and tells the whole story.
+    /// Runs the operation like [`run`](Self::run) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_report<'c, C, T, E, B>(
         self,
         conn: &'c mut C,
@@ -108,9 +119,9 @@ impl<'a, F> Operation<'a, F> {
     }
 }
 
-/// On connections from a source.
+/// Running on connections from a source.
 impl<'a, F, R> Operation<'a, F, R> {
-    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    /// Runs the operation on a connection from a source; see [`Runner::run_on`].
     ///
     /// # Errors
     ///
@@ -119,7 +130,7 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_on<'c, S, T, E, B>(
         self,
         source: &'c S,
@@ -138,11 +149,11 @@ impl<'a, F, R> Operation<'a, F, R> {
         })
     }
 
-    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    /// Runs the operation like [`run_on`](Self::run_on) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_on_report<'c, S, T, E, B>(
         self,
         source: &'c S,

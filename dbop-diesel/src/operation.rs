@@ -12,10 +12,11 @@ use crate::slot::{Borrowed, FromSource};
 use crate::source::Source;
 use crate::verify::{NoResolution, ServerResolution, Verify};
 
-/// An operation with a name and settings of its own, from [`Runner::operation`].
+/// An operation with a name and its own settings, from [`Runner::operation`].
 ///
-/// `F` is what it falls back on, `R` how the outcome of a commit is found out whose answer was lost:
-/// by default on nothing, and not at all.
+/// `F` is the value it falls back on, [`FallbackValue`] or none. `R` says how it resolves the outcome
+/// of a commit whose answer was lost: [`ServerResolution`], a closure given to
+/// [`verify`](Self::verify), or not at all.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -36,7 +37,7 @@ use crate::verify::{NoResolution, ServerResolution, Verify};
 ///
 /// # Default
 ///
-/// No settings of its own, the runner's policy and default timeouts.
+/// Without settings: the runner's policy and default timeouts apply.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
 pub struct Operation<'a, F = NoFallback, R = NoResolution> {
@@ -62,20 +63,29 @@ impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel");
 }
 
-/// A fallback value.
+/// Falling back on a value.
 impl<'a, R> Operation<'a, NoFallback, R> {
     dbop_core::__fallback_method!("dbop_diesel");
 }
 
-/// The outcome of a commit whose answer was lost.
+/// Resolving the outcome of a commit whose answer was lost.
 impl<'a, F> Operation<'a, F> {
     dbop_core::__resolution_methods!(
         "dbop_diesel",
-        verify: FnOnce(&mut C) -> Result<bool, E> + Clone
+        verify: [FnOnce(&mut C) -> Result<bool, E> + Clone],
+        "# use dbop_diesel::Runner;"
+        "# use diesel::dsl::{exists, select};"
+        "# use diesel::prelude::*;"
+        "# diesel::table! { payments { id -> Integer } }"
+        "# let runner = Runner::default();"
+        "let id = 7;"
+        "let pay = runner.operation(\"pay\").verify(|conn: &mut SqliteConnection| {"
+        "    select(exists(payments::table.find(id))).get_result::<bool>(conn)"
+        "});"
     );
 }
 
-/// On a connection of the caller's.
+/// Running on a connection of the caller.
 impl<F> Operation<'_, F> {
     /// Runs the operation; see [`Runner::run`].
     ///
@@ -86,7 +96,7 @@ impl<F> Operation<'_, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run<C, T, E, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
         C: SupportedConnection,
@@ -97,11 +107,11 @@ impl<F> Operation<'_, F> {
         drive(self, Borrowed(conn), body, false).result
     }
 
-    /// Runs the operation like [`run`](Self::run) and tells the whole story.
+    /// Runs the operation like [`run`](Self::run) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_report<C, T, E, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
         C: SupportedConnection,
@@ -113,9 +123,9 @@ impl<F> Operation<'_, F> {
     }
 }
 
-/// On connections from a source.
+/// Running on connections from a source.
 impl<F, R> Operation<'_, F, R> {
-    /// Runs the operation on a fresh connection; see [`Runner::run_on`].
+    /// Runs the operation on a connection from a source; see [`Runner::run_on`].
     ///
     /// # Errors
     ///
@@ -124,7 +134,7 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_on<S, T, E, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
@@ -136,11 +146,11 @@ impl<F, R> Operation<'_, F, R> {
         drive(self, FromSource::new(source), body, false).result
     }
 
-    /// Runs the operation like [`run_on`](Self::run_on) and tells the whole story.
+    /// Runs the operation like [`run_on`](Self::run_on) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     pub fn run_on_report<S, T, E, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,

@@ -13,8 +13,8 @@ use crate::operation::Operation;
 use crate::report::Report;
 use crate::source::Source;
 
-/// Runs database operations safely: in a transaction or savepoint of their own, with retries where
-/// a retry can succeed, and with settings that are gone afterwards.
+/// Runs database operations safely: each in its own transaction or savepoint, with retries where a
+/// retry can succeed, and with settings that are gone afterwards.
 ///
 /// A runner is cheap to keep and is meant to be shared, for example in a `static` or an
 /// application's state. It holds no connection.
@@ -64,19 +64,19 @@ impl Runner {
 
     /// Runs an operation.
     ///
-    /// Without an open transaction the operation gets one of its own, committed here. Inside an
-    /// open one, the caller's or an enclosing operation's, it gets a savepoint, and whoever opened
-    /// the transaction decides about it. The operation is cloned for each attempt, so every
-    /// attempt starts from the same state.
+    /// Without an open transaction the operation gets its own, committed here. Inside an open one,
+    /// the caller's or an enclosing operation's, it gets a savepoint, and the transaction's owner
+    /// decides about it. The operation is cloned for each attempt, so every attempt starts from the
+    /// same state.
     ///
     /// # Errors
     ///
     /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
-    /// into `E`; or an error of dbop's own, which [`OperationError::dbop_error`] finds again.
+    /// into `E`; or one of dbop's errors, which [`OperationError::dbop_error`] finds again.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
     pub fn run<C, T, E, B>(&self, conn: &mut C, body: B) -> Result<T, E>
     where
@@ -87,11 +87,11 @@ impl Runner {
         self.unnamed(Location::caller()).run(conn, body)
     }
 
-    /// Runs an operation like [`run`](Self::run) and tells the whole story.
+    /// Runs an operation like [`run`](Self::run) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
     pub fn run_report<C, T, E, B>(&self, conn: &mut C, body: B) -> Report<T, E>
     where
@@ -104,11 +104,11 @@ impl Runner {
 
     /// Runs an operation on a connection from a pool, or on one that is made for it.
     ///
-    /// This is [`run`](Self::run) for what a connection of the caller's cannot survive: a fault
-    /// that needs a new connection gets one, and getting it is a part of the attempt, retried like
-    /// the rest. A broken connection leaves the pool at once, and so does one to a server that
-    /// takes no writes after a failover. Before a delay of 10 ms and more, a pool's connection is
-    /// given back, so that others can use it meanwhile.
+    /// This is [`run`](Self::run) for faults that a single connection cannot survive: a fault that
+    /// needs a new connection gets one, and getting it is a part of the attempt, retried like the
+    /// rest. A broken connection leaves the pool at once, and so does one to a server that accepts
+    /// no writes after a failover. Before a delay of 10 ms or more, a pool's connection is given
+    /// back, so that others can use it meanwhile.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
     pub fn run_on<S, T, E, B>(&self, source: &S, body: B) -> Result<T, E>
     where
@@ -128,11 +128,11 @@ impl Runner {
         self.unnamed(Location::caller()).run_on(source, body)
     }
 
-    /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
+    /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
     pub fn run_on_report<S, T, E, B>(&self, source: &S, body: B) -> Report<T, E>
     where
@@ -143,7 +143,7 @@ impl Runner {
         self.unnamed(Location::caller()).run_on_report(source, body)
     }
 
-    /// An operation that is called by its file and line.
+    /// An operation that the log calls by its file and line.
     const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
         Operation::new(self, Name::Call(location))
     }

@@ -32,11 +32,12 @@ macro_rules! __fallback_method {
 }
 
 /// How an `Operation<'a, F, NoResolution>` finds out what became of a commit whose answer was lost.
-/// `verify` takes the bounds of what looks for the work, in terms of `C` and `E`.
+/// `verify` takes the bounds of what looks for the work, in terms of `C` and `E`, and the lines of its
+/// example.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __resolution_methods {
-    ($adapter:literal, verify: $($look:tt)+) => {
+    ($adapter:literal, verify: [$($look:tt)+], $($example:literal)+) => {
         /// Finds out what became of a commit whose answer was lost by looking for the work: `look`
         /// is run on a fresh connection, outside of a transaction, and returns whether the work is
         /// there.
@@ -48,6 +49,10 @@ macro_rules! __resolution_methods {
         /// **It has a race**: a COMMIT that is delayed on its way can still arrive after the look
         /// found nothing, and the work is then done twice. So a "no" is good enough for another
         /// attempt, but if that fails, the outcome is unknown. [`ledger`](Self::ledger) has no race.
+        ///
+        /// ```
+        $(#[doc = $example])+
+        /// ```
         #[must_use]
         pub fn verify<C, E, V>(self, look: V) -> Operation<'a, F, V>
         where

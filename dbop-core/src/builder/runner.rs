@@ -139,6 +139,19 @@ macro_rules! __runner_methods {
         }
 
         /// Sends records to this logger. Defaults to the global logger of the `log` crate.
+        ///
+        /// ```
+        /// use std::sync::Arc;
+        ///
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # struct AuditLog;
+        /// # impl log::Log for AuditLog {
+        /// #     fn enabled(&self, _: &log::Metadata<'_>) -> bool { true }
+        /// #     fn log(&self, _: &log::Record<'_>) {}
+        /// #     fn flush(&self) {}
+        /// # }
+        /// let runner = Runner::default().with_logger(Arc::new(AuditLog));
+        /// ```
         #[must_use]
         pub fn with_logger(mut self, logger: ::std::sync::Arc<dyn ::log::Log>) -> Self {
             self.config
