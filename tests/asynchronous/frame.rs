@@ -14,7 +14,7 @@ use dbop_tests::asynchronous::{caught, depth};
 use diesel::QueryResult;
 use diesel::connection::TransactionManagerStatus;
 use diesel::result::Error;
-use diesel_async::{AsyncConnection as _, TransactionManager as _};
+use diesel_async::TransactionManager as _;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 

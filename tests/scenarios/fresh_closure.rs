@@ -243,6 +243,25 @@ async fn on_a_connection_with_an_open_transaction_it_is_a_savepoint() {
     assert_eq!(bed.balances(), UNTOUCHED);
 }
 
+#[scenario]
+async fn a_fallback_value_stands_for_an_error_beside_a_resolution() {
+    let bed = Bed::new();
+    let bodies = AtomicU32::new(0);
+    let result: Result<u32, Error> = Runner::default()
+        .operation("lookup")
+        .verify(async |_conn: &mut Conn| Ok::<_, Error>(true))
+        .fallback(7)
+        .run_on(
+            &async || Conn::establish(bed.url()).await,
+            async |_conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                Err(Error::NotFound)
+            },
+        )
+        .await;
+    assert_eq!((result, bodies.into_inner()), (Ok(7), 1));
+}
+
 /// The value that an attempt leaves behind may hold what others wait for.
 #[scenario]
 async fn the_value_of_a_failed_attempt_is_dropped_before_the_sleep() {
