@@ -76,15 +76,10 @@ fn begin<'a, S: Slot, T, E: OperationError>(
     let now = time(runner);
     results.begin(&now);
     let dialect = BackendOf::<S>::DIALECT;
-    Run::new(
-        dialect,
-        &runner.config,
-        spec,
-        "async",
-        S::CAN_RECONNECT,
-        &now,
-    )
-    .inspect_err(|_| guard.disarm())
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    let run = Run::new(dialect, config, spec, "async", can_reconnect, &now)?;
+    guard.arm();
+    Ok(run)
 }
 
 /// Does what the machine says, until it is the user's turn.
