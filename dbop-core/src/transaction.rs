@@ -38,9 +38,9 @@ use std::time::Instant;
 use crate::dialect::Undo;
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
+use crate::nesting::{EnclosingLoss, Seat, UserCode};
 use crate::policy::Delays;
 use crate::retry::Advice;
-use crate::scope::{Lost, Membership, Runs};
 use crate::settings::Skipped;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, RetryPolicy};
 
@@ -63,7 +63,7 @@ mod terms;
 /// An operation's place on its connection: alone, or nested in another operation.
 #[derive(Debug)]
 pub struct Start {
-    membership: Membership,
+    membership: Seat,
     level: Level,
 }
 
@@ -75,7 +75,7 @@ impl Start {
     #[must_use]
     pub fn join(key: usize, depth: u32, retries: u32) -> Self {
         Self {
-            membership: Membership::join(key, depth, retries),
+            membership: Seat::join(key, depth, retries),
             level: Level::at_depth(depth),
         }
     }
@@ -101,7 +101,7 @@ pub struct Machine<'a> {
     policy: RetryPolicy,
     terms: Terms<'a>,
     /// Its place on its present connection, if it has one.
-    membership: Option<Membership>,
+    membership: Option<Seat>,
     batches: Option<Cow<'a, Batches>>,
     /// Those of the connection before, until there is another one.
     spare_batches: Option<Cow<'a, Batches>>,
@@ -212,8 +212,8 @@ impl<'a> Machine<'a> {
                 self.begin_attempt();
                 self.fit_batches();
             }
-            State::Body => self.set_runs(Runs::Body),
-            State::Verify => self.set_runs(Runs::Look),
+            State::Body => self.set_user_code(UserCode::Body),
+            State::Verify => self.set_user_code(UserCode::Look),
             State::Probe(probe) => {
                 let probe = *probe;
                 self.fit_batches();
@@ -301,7 +301,7 @@ impl<'a> Machine<'a> {
     /// The operation has ended. `depth` is the number of transactions and savepoints now open on
     /// the connection, `None` if its transaction manager is in an error state.
     pub fn body_done(&mut self, end: BodyEnd, depth: Option<u32>) {
-        self.set_runs(Runs::Nothing);
+        self.set_user_code(UserCode::Nothing);
         match end {
             BodyEnd::Ok => {}
             BodyEnd::Failed { fault, advice } => {
@@ -313,7 +313,7 @@ impl<'a> Machine<'a> {
             BodyEnd::Panicked => self.fail(Phase::Body, None, FailureAnswer::Panic),
         }
         if let Some(lost) = self.lost() {
-            self.connection_broken |= depth.is_none() || lost.displaced;
+            self.connection_broken |= depth.is_none() || lost.saved_values_overwritten;
             return self.enclosed_loss(lost);
         }
         let inside = match self.batches().level() {
@@ -342,9 +342,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn set_runs(&self, runs: Runs) {
+    fn set_user_code(&self, code: UserCode) {
         if let Some(membership) = &self.membership {
-            membership.set_runs(runs);
+            membership.set_user_code(code);
         }
     }
 
@@ -381,7 +381,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A nested operation found that the server had dropped the transaction around it.
-    fn enclosed_loss(&mut self, lost: Lost) {
+    fn enclosed_loss(&mut self, lost: EnclosingLoss) {
         // What the body made of that, even an Ok, does not matter; but its error stays the one
         // that is reported.
         self.fail(

@@ -9,7 +9,7 @@ use super::{
 use crate::dialect::Undo;
 use crate::error::Kind;
 use crate::event::{Event, EventKind};
-use crate::scope::Lost;
+use crate::nesting::EnclosingLoss;
 use crate::{Batches, Error, Fault, FaultClass, Level};
 
 impl Machine<'_> {
@@ -134,10 +134,10 @@ impl Machine<'_> {
     pub(super) fn lose(&mut self, undone: bool) {
         let fault = self.failure.and_then(|failure| failure.fault);
         if let Some(membership) = &self.membership {
-            membership.set_lost(Lost {
+            membership.set_lost(EnclosingLoss {
                 fault,
                 undone,
-                displaced: false,
+                saved_values_overwritten: false,
             });
         }
         let containment = self.dialect.containment().unwrap_or_default();
@@ -346,7 +346,7 @@ impl Machine<'_> {
         in_doubt && self.batches().has(Undo::CheckedRollback)
     }
 
-    pub(super) fn lost(&self) -> Option<Lost> {
+    pub(super) fn lost(&self) -> Option<EnclosingLoss> {
         self.membership.as_ref().and_then(|m| m.lost())
     }
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::error::Kind;
 use crate::event::EventKind;
+use crate::nesting::UserCode;
 use crate::retry::{Scope, Verdict, verdict};
-use crate::scope::Runs;
 use crate::{Batches, Dialect, Fault, FaultClass, Level, SessionBefore};
 
 impl<'a> Machine<'a> {
@@ -136,7 +136,7 @@ impl<'a> Machine<'a> {
             Level::Transaction => 0,
             Level::Savepoint(depth) => depth.get(),
         };
-        self.set_runs(Runs::Nothing);
+        self.set_user_code(UserCode::Nothing);
         self.connection_broken |= depth != Some(base);
         match verified {
             Verified::Committed(committed) => self.found(committed),
