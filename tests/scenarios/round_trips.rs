@@ -66,7 +66,7 @@ impl Asked {
         (Self::Deadline, "deadline"),
         (Self::Ladder, "lock timeout per attempt"),
         (Self::All, "all supported settings"),
-        (Self::AllByDefault, "all supported settings, as the runner's defaults"),
+        (Self::AllByDefault, "all supported settings as defaults"),
     ];
 
     const fn is_read_only(self) -> bool {
