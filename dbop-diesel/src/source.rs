@@ -92,7 +92,7 @@ where
         let longest = self.connection_timeout();
         let timeout = within.map_or(longest, |within| within.min(longest));
         self.get_timeout(timeout).map_err(|error| {
-            // r2d2 keeps the text of the last failure, and tells it behind its own.
+            // r2d2 appends the text of the last failure to its own.
             let text = error.to_string();
             match text.split_once(": ") {
                 Some((_, cause)) => ConnectError::with_text(cause, error),
@@ -111,7 +111,7 @@ pub struct ConnectError {
 
 #[derive(Debug)]
 enum Reason {
-    /// It is in the error or its sources.
+    /// The cause is in the error or in its sources.
     InSource,
     Text(String),
     PoolTimeout,
