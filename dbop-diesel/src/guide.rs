@@ -10,6 +10,7 @@ macro_rules! page {
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
             "[poolers]: crate::guide::settings#postgresql\n",
             "[round trips]: crate::guide::round_trips\n",
+            "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
             "\n",
             include_str!($file)
