@@ -49,6 +49,7 @@ pub use settings::{BeginMode, IsolationLevel};
 pub mod machine;
 
 mod backoff;
+mod builder;
 mod config;
 mod dialect;
 mod error;

@@ -30,7 +30,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use dbop_diesel_async::{
-    Connection, Dialect, FaultClass, OperationError, RetryPolicy, Runner, diesel_error_in, fault_of,
+    Dialect, FaultClass, OperationError, RetryPolicy, Runner, SupportedConnection, diesel_error_in,
+    fault_of,
 };
 use deadpool::managed::{Manager, Object, Pool};
 use diesel::prelude::*;
@@ -53,7 +54,7 @@ diesel::table! {
 
 /// What the service does with its database. A service with one database would have plain functions
 /// here; this one shows that an operation can be written for any connection.
-trait Bank: Connection {
+trait Bank: SupportedConnection {
     const DIALECT: Dialect;
 
     /// The balance of an account, which no other session can change until the transaction ends.

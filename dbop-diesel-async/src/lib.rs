@@ -166,22 +166,26 @@
 pub use backend::SupportedBackend;
 pub use body::Body;
 pub use clock::{Clock, TokioClock};
-pub use connection::Connection;
+pub use connection::SupportedConnection;
 pub use dbop_diesel::{
-    Advice, Backoff, BeginMode, Code, ConnectError, Defaults, Dialect, Error, FailedAttempt, Fault,
-    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, OperationError, Outcome, Phase, Report,
-    RetryPolicy, Setting, SqlState, StopReason, diesel_error_in, fault_of,
+    Advice, Backoff, BeginMode, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
+    FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter, Ledger,
+    LogLevels, NoFallback, OperationError, Outcome, Report, RetryPolicy, Scope, SqlState,
+    StopReason, Verdict, diesel_error_in, fault_of, verdict,
 };
-pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
+pub use operation::Operation;
 pub use runner::Runner;
 pub use source::Source;
+pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
 mod body;
+mod caught;
 mod clock;
 mod connection;
 mod driver;
-mod hold;
 mod operation;
 mod runner;
+mod slot;
 mod source;
+mod verify;

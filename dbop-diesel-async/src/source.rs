@@ -8,8 +8,9 @@ use diesel_async::pooled_connection::PoolError;
 #[cfg(feature = "bb8")]
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConnection};
 
-use crate::connection::status;
-use crate::{ConnectError, Connection};
+use dbop_diesel::ConnectError;
+
+use crate::connection::{SupportedConnection, status};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
@@ -45,7 +46,7 @@ use crate::{ConnectError, Connection};
 )]
 pub trait Source: Sync {
     /// The connection that operations run on.
-    type Conn: Connection;
+    type Conn: SupportedConnection;
 
     /// Whether it is cheap to return a connection and to get it again. If so, the connection is
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
@@ -69,7 +70,7 @@ impl<F, Fut, C, E> Source for F
 where
     F: Fn() -> Fut + Sync,
     Fut: Future<Output = Result<C, E>> + Send,
-    C: Connection,
+    C: SupportedConnection,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
@@ -86,7 +87,7 @@ where
 impl<M> Source for deadpool::managed::Pool<M>
 where
     M: deadpool::managed::Manager<Error = PoolError>,
-    deadpool::managed::Object<M>: Connection,
+    deadpool::managed::Object<M>: SupportedConnection,
 {
     type Conn = deadpool::managed::Object<M>;
 
@@ -111,7 +112,7 @@ where
 #[cfg(feature = "bb8")]
 impl<C> Source for bb8::Pool<AsyncDieselConnectionManager<C>>
 where
-    C: Connection + PoolableConnection + 'static,
+    C: SupportedConnection + PoolableConnection + 'static,
     AsyncDieselConnectionManager<C>: bb8::ManageConnection<Connection = C, Error = PoolError>,
 {
     type Conn = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
@@ -129,7 +130,7 @@ where
 impl<M> Source for mobc::Pool<M>
 where
     M: mobc::Manager<Error = PoolError>,
-    mobc::Connection<M>: Connection,
+    mobc::Connection<M>: SupportedConnection,
 {
     type Conn = mobc::Connection<M>;
 

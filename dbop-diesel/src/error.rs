@@ -112,20 +112,21 @@ impl OperationError for anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use dbop_core::Dialect;
+    use dbop_core::machine::{Machine, Name, RunnerConfig, Spec};
+
     use super::*;
 
     fn own() -> Error {
-        dbop_core::Batches::new(
-            dbop_core::Dialect::Sqlite,
-            dbop_core::Level::Transaction,
-            &dbop_core::Settings {
-                lock_timeout: Some(std::time::Duration::ZERO),
-                ..Default::default()
-            },
-            &dbop_core::Defaults::NONE,
-            dbop_core::SavedPragmas::default(),
-        )
-        .expect_err("a timeout of zero")
+        let spec = Spec {
+            lock_timeouts: &[Duration::ZERO],
+            ..Spec::new(Name::Given("own"))
+        };
+        let config = RunnerConfig::default();
+        Machine::new(Dialect::Sqlite, &config, &spec, false, Instant::now)
+            .expect_err("a timeout of zero")
     }
 
     fn finds_own<E: OperationError>() {

@@ -25,7 +25,7 @@
 //! - Without an open transaction the operation runs in a transaction, committed when it returns
 //!   `Ok`. Inside one it runs in a savepoint. The runner never commits or rolls back what it did not
 //!   open.
-//! - A fault is retried where another attempt can succeed: see [`verdict`](dbop_core::verdict) for
+//! - A fault is retried where another attempt can succeed: see [`verdict`] for
 //!   the table. What cannot succeed in a savepoint is escalated: the outermost operation is retried
 //!   as a whole. Attempts of nested operations do not multiply.
 //! - A failed attempt is rolled back before any wait. Its first error is the one that is reported,
@@ -91,27 +91,32 @@ pub mod adapter;
 
 pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
-pub use connection::Connection;
+pub use connection::SupportedConnection;
 pub use dbop_core::{
-    Advice, Backoff, BeginMode, Code, Defaults, Dialect, Error, Fault, FaultClass, IsolationLevel,
-    Jitter, Ledger, LogLevels, Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
+    Advice, Backoff, BeginMode, Code, Delays, Dialect, Error, ErrorKind, Fault, FaultClass,
+    IsolationLevel, Jitter, Ledger, LogLevels, Outcome, RetryPolicy, Scope, SqlState, StopReason,
+    Verdict, verdict,
 };
 pub use error::{OperationError, diesel_error_in};
+pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
-pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
+pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
 pub use source::{ConnectError, Source};
+pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
 mod clock;
 mod connection;
 mod driver;
 mod error;
+mod fallback;
 mod fault;
 pub mod guide;
-mod hold;
 mod operation;
 mod report;
 mod runner;
+mod slot;
 mod source;
+mod verify;

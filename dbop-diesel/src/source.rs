@@ -8,7 +8,8 @@ use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
 use diesel::ConnectionError;
 use diesel::connection::TransactionManager;
 
-use crate::{Connection, fault_of};
+use crate::connection::SupportedConnection;
+use crate::fault::fault_of;
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
@@ -40,7 +41,7 @@ use crate::{Connection, fault_of};
 )]
 pub trait Source {
     /// The connection that operations run on.
-    type Conn: Connection;
+    type Conn: SupportedConnection;
 
     /// Whether it is cheap to return a connection and to get it again. If so, the connection is
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
@@ -68,7 +69,7 @@ pub trait Source {
 impl<F, C, E> Source for F
 where
     F: Fn() -> Result<C, E>,
-    C: Connection,
+    C: SupportedConnection,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
@@ -84,7 +85,7 @@ where
 impl<C> Source for diesel::r2d2::Pool<diesel::r2d2::ConnectionManager<C>>
 where
     C: diesel::r2d2::R2D2Connection + 'static,
-    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: Connection,
+    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: SupportedConnection,
 {
     type Conn = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
 

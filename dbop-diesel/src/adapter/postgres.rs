@@ -1,6 +1,6 @@
 //! What PostgreSQL is asked.
 
-use dbop_core::{CurrentTransaction, TransactionId};
+use dbop_core::machine::{CurrentTransaction, TransactionId};
 
 diesel::define_sql_function! {
     /// PostgreSQL's id of the current transaction, if it has written something. Its type has the
