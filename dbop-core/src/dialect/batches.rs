@@ -67,38 +67,31 @@ impl Batches {
     /// With the token of an operation, written first and completed last in the transaction, in the
     /// same batches. What writes nothing has none, nor has a savepoint: the transaction around it
     /// decides whether its work counts.
-    #[must_use]
-    pub(crate) fn with_token(self, entry: &Entry<'_>) -> Self {
+    pub(crate) fn with_token(&self, entry: &Entry<'_>) -> Option<Self> {
         if !self.can_have_proof() {
-            return self;
+            return None;
         }
-        match entry.issue_sql(self.plan.dialect) {
-            Some(token) => self.with_proof(CommitProof::Token(token)),
-            None => self,
-        }
+        let token = entry.issue_sql(self.plan.dialect)?;
+        Some(self.with_proof(CommitProof::Token(token)))
     }
 
     /// With a mark that ends with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
     /// only; what writes nothing has none.
     ///
     /// [`CurrentTransaction::is_ours`]: super::CurrentTransaction::is_ours
-    #[must_use]
-    pub(crate) fn with_mark(self) -> Self {
-        if self.can_have_proof() && self.plan.dialect == Dialect::Postgres {
-            self.with_proof(CommitProof::Mark)
-        } else {
-            self
-        }
+    pub(crate) fn with_mark(&self) -> Option<Self> {
+        let has_marks = self.can_have_proof() && self.plan.dialect == Dialect::Postgres;
+        has_marks.then(|| self.with_proof(CommitProof::Mark))
     }
 
     fn can_have_proof(&self) -> bool {
         self.plan.level == Level::Transaction && !self.is_read_only()
     }
 
-    fn with_proof(self, proof: CommitProof) -> Self {
+    fn with_proof(&self, proof: CommitProof) -> Self {
         Self::of(Plan {
             proof: Some(proof),
-            ..self.plan
+            ..self.plan.clone()
         })
     }
 

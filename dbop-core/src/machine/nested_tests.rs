@@ -3,6 +3,7 @@
 use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
 use super::*;
 use crate::fault::FaultClass;
+use crate::nesting::locks_taken;
 use crate::outcome::{Outcome, StopReason};
 
 /// An outermost operation whose body runs `nested`, on the same connection.
@@ -159,4 +160,19 @@ fn a_nested_operation_that_lost_the_connection_ends_the_outermost() {
     assert_eq!(steps, ["Begin", "body 1", "Failed"]);
     assert_eq!(done.outcome, Outcome::Undone);
     assert_eq!(done.stop, StopReason::NeedsConnection);
+}
+
+#[test]
+fn each_operation_without_trouble_locks_the_table_of_connections_once() {
+    let before = locks_taken();
+    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
+        for _ in 0..2 {
+            let mut inner = Script::at(Dialect::Postgres, key, 1);
+            let done = inner.run(&[], |_| (BodyEnd::Ok, Some(2)));
+            assert_eq!(done.outcome, Outcome::Committed);
+        }
+        (BodyEnd::Ok, Some(1))
+    });
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    assert_eq!(locks_taken() - before, 3);
 }
