@@ -35,9 +35,14 @@ where
     R: Verify<S::Conn, E>,
     B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
 {
-    let results = Results::new(operation.fallback.into_value(), wants_report);
-    let (runner, spec, mut look) = (operation.runner, operation.spec, operation.resolution);
-    let (mut guard, mut results) = (Guard::new(slot), results);
+    let Operation {
+        runner,
+        spec,
+        fallback,
+        resolution: mut look,
+    } = operation;
+    let mut results = Results::new(fallback.into_value(), wants_report);
+    let mut guard = Guard::new(slot);
     async move {
         let mut run = match begin::<S, T, E>(runner, &spec, &mut guard, &mut results) {
             Ok(run) => run,

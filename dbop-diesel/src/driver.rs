@@ -31,9 +31,14 @@ where
     R: Verify<S::Conn, E>,
     B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
 {
-    let (runner, spec, look) = (operation.runner, &operation.spec, &operation.resolution);
-    let mut results = Results::new(operation.fallback.into_value(), wants_report);
-    let mut run = match begin::<S, T, E>(runner, spec, &mut results) {
+    let Operation {
+        runner,
+        spec,
+        fallback,
+        resolution: look,
+    } = operation;
+    let mut results = Results::new(fallback.into_value(), wants_report);
+    let mut run = match begin::<S, T, E>(runner, &spec, &mut results) {
         Ok(run) => run,
         Err(error) => return results.refused(error, &time(runner)),
     };
