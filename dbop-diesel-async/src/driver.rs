@@ -134,7 +134,7 @@ async fn until_user<S: Slot>(
     }
 }
 
-/// Gets a connection and joins the operations on it. Returns whether the run goes on.
+/// Gets a connection and joins the operations on it. Returns whether the run continues.
 async fn connect<S: Slot>(
     run: &mut Run<'_>,
     slot: &mut S,

@@ -49,7 +49,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 #[doc(hidden)]
 #[allow(
     unnameable_types,
-    reason = "nobody else can implement `SupportedBackend`"
+    reason = "it keeps other crates from implementing `SupportedBackend`"
 )]
 pub trait Sealed {}
 

@@ -128,7 +128,7 @@ fn until_user<S: Slot>(
     }
 }
 
-/// Gets a connection and joins the operations on it. Returns whether the run goes on.
+/// Gets a connection and joins the operations on it. Returns whether the run continues.
 fn connect<S: Slot>(
     run: &mut Run<'_>,
     slot: &mut S,
