@@ -388,3 +388,6 @@ fn code_value(code: &Code) -> Value<'_> {
         Code::Sqlite(code) => (*code).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -316,3 +316,51 @@ impl fmt::Display for FaultClass {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_name_and_is_transient_slow_or_neither() {
+        use FaultClass as C;
+
+        for (class, name, transient, slow) in [
+            (C::Deadlock, "deadlock", true, false),
+            (
+                C::SerializationFailure,
+                "serialization_failure",
+                true,
+                false,
+            ),
+            (C::LockTimeout, "lock_timeout", true, false),
+            (C::Busy, "busy", true, false),
+            (C::ConnectionLost, "connection_lost", true, false),
+            (C::NotConnected, "not_connected", true, true),
+            (C::ServerUnavailable, "server_unavailable", true, true),
+            (C::ReadOnlyServer, "read_only_server", true, true),
+            (C::StalePlan, "stale_plan", true, false),
+            (C::StatementTimeout, "statement_timeout", false, false),
+            (C::Canceled, "canceled", false, false),
+            (C::ResourceExhausted, "resource_exhausted", false, false),
+            (C::TransactionAborted, "transaction_aborted", false, false),
+            (C::TransactionLost, "transaction_lost", false, false),
+            (C::OutcomeUnknown, "outcome_unknown", false, false),
+            (C::Constraint, "constraint", false, false),
+            (C::Permanent, "permanent", false, false),
+            (C::Unknown, "unknown", false, false),
+        ] {
+            assert_eq!(class.to_string(), name);
+            assert_eq!(class.is_transient(), transient, "{name}");
+            assert_eq!(class.is_slow(), slow, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_shown_as_its_database_writes_it() {
+        let state = SqlState::new("40P01").expect("five characters");
+        assert_eq!(Code::SqlState(state).to_string(), "40P01");
+        assert_eq!(Code::Errno(1213).to_string(), "1213");
+        assert_eq!(Code::Sqlite(517).to_string(), "517");
+    }
+}

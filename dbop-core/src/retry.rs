@@ -206,6 +206,13 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_table_definition_is_retried_once() {
+        let fault = Fault::from_code(Dialect::Mysql, Code::Errno(1412));
+        let verdict = verdict(Some(fault), Advice::Judge, TOP, false, &RetryPolicy::new());
+        assert_eq!(verdict, Verdict::RetryOnce);
+    }
+
+    #[test]
     fn a_write_in_a_read_only_operation_is_no_failover() {
         let fault = Fault::from_class(Dialect::Postgres, FaultClass::ReadOnlyServer);
         let verdict = verdict(Some(fault), Advice::Judge, TOP, true, &RetryPolicy::new());
