@@ -82,7 +82,7 @@ async fn five_operations_in_a_row_are_all_kept() {
 }
 
 #[scenario]
-async fn alone_and_then_in_the_caller_s_transaction_on_the_same_connection() {
+async fn alone_and_then_in_the_callers_transaction_on_the_same_connection() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

@@ -28,7 +28,7 @@ async fn it_replaces_a_database_error_which_is_undone() {
 }
 
 #[scenario]
-async fn it_replaces_an_error_of_the_operation_s_own() {
+async fn it_replaces_an_error_of_the_operations_own() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let result: QueryResult<i64> = Runner::default()
@@ -53,7 +53,7 @@ async fn it_does_not_replace_a_success() {
 }
 
 #[scenario]
-async fn later_steps_of_the_caller_s_transaction_go_on_and_are_committed() {
+async fn later_steps_of_the_callers_transaction_go_on_and_are_committed() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

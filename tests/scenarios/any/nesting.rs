@@ -15,7 +15,7 @@ use super::{
 };
 
 #[scenario]
-async fn two_steps_in_the_caller_s_transaction_are_committed_together() {
+async fn two_steps_in_the_callers_transaction_are_committed_together() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();
@@ -41,7 +41,7 @@ async fn two_steps_in_the_caller_s_transaction_are_committed_together() {
 }
 
 #[scenario]
-async fn when_the_second_step_fails_the_caller_s_rollback_undoes_both() {
+async fn when_the_second_step_fails_the_callers_rollback_undoes_both() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();
@@ -176,7 +176,7 @@ async fn inside_a_begun_test_transaction_nothing_is_ever_committed() {
 }
 
 #[scenario]
-async fn inside_diesel_s_test_transaction_nothing_is_ever_committed() {
+async fn inside_diesels_test_transaction_nothing_is_ever_committed() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();
@@ -194,7 +194,7 @@ async fn inside_diesel_s_test_transaction_nothing_is_ever_committed() {
 }
 
 #[scenario]
-async fn a_transaction_begun_by_hand_is_the_caller_s_to_end() {
+async fn a_transaction_begun_by_hand_is_the_callers_to_end() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();
@@ -212,7 +212,7 @@ async fn a_transaction_begun_by_hand_is_the_caller_s_to_end() {
 }
 
 #[scenario]
-async fn diesel_s_own_transactions_nest_in_an_operation() {
+async fn diesels_own_transactions_nest_in_an_operation() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let result: QueryResult<usize> = Runner::default()

@@ -46,7 +46,7 @@ async fn at_top_level_it_is_rolled_back_and_goes_on_with_its_payload() {
 }
 
 #[scenario]
-async fn in_a_savepoint_it_leaves_the_caller_s_transaction_usable() {
+async fn in_a_savepoint_it_leaves_the_callers_transaction_usable() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

@@ -151,7 +151,7 @@ async fn what_comes_after_the_look_is_not_called_undone() {
 /// The operation looks by itself, and finds its own work: that it has nothing to do is no answer. With
 /// `verify`, whose no is no proof, and with `idempotent`, which does not ask.
 #[scenario]
-async fn an_error_of_the_second_attempt_s_own_hides_nothing() {
+async fn an_error_of_the_second_attempts_own_hides_nothing() {
     for is_idempotent in [false, true] {
         let bed = Bed::new();
         let proxy = Proxy::start(bed.url());

@@ -96,7 +96,7 @@ async fn what_fails_or_is_refused_loses_no_token_out_of_sight() {
 }
 
 #[scenario]
-async fn operations_at_the_same_time_do_not_get_in_each_other_s_way() {
+async fn operations_at_the_same_time_do_not_get_in_each_others_way() {
     let bed = with_table().await;
     let ledger = Ledger::new();
     let runner = Runner::default();

@@ -56,7 +56,7 @@ async fn what_was_read_is_read_again() {
 
 /// That the server enforced it proves that nothing was written.
 #[scenario]
-async fn on_the_caller_s_connection_what_was_read_is_undone_for_certain() {
+async fn on_the_callers_connection_what_was_read_is_undone_for_certain() {
     let bed = Bed::new();
     let proxy = losing_an_answer(&bed);
     let mut conn = Conn::establish(proxy.url()).await.expect("a connection");
@@ -74,7 +74,7 @@ async fn on_the_caller_s_connection_what_was_read_is_undone_for_certain() {
 }
 
 #[scenario]
-async fn on_the_caller_s_connection_nobody_knows() {
+async fn on_the_callers_connection_nobody_knows() {
     for idempotent in [false, true] {
         let bed = Bed::new();
         let proxy = losing_an_answer(&bed);

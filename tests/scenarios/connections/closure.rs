@@ -129,7 +129,7 @@ async fn a_broken_connection_among_good_ones_costs_an_attempt() {
 
 /// What is done without is told, whichever attempt gets the first good connection.
 #[scenario]
-async fn what_is_skipped_is_logged_once_also_after_a_connection_that_was_none() {
+async fn a_skipped_setting_is_logged_once_even_after_a_failed_connect() {
     let bed = Bed::new();
     let connected = AtomicU32::new(0);
     let log = Capture::new();
@@ -198,7 +198,7 @@ async fn a_refusal_on_a_later_connection_does_not_hide_what_became_of_the_first(
 /// The closure's error is the user's: the Diesel error inside decides, and without one nothing is
 /// tried again.
 #[scenario]
-async fn an_error_of_the_closure_s_own_is_given_up_at_once() {
+async fn an_error_of_the_closures_own_is_given_up_at_once() {
     let attempts = AtomicU32::new(0);
     let result: QueryResult<usize> = Runner::default()
         .with_clock(InstantClock::new())

@@ -111,7 +111,7 @@ async fn at_top_level() {
 }
 
 #[scenario]
-async fn as_a_step_in_the_caller_s_transaction() {
+async fn as_a_step_in_the_callers_transaction() {
     let bed = Bed::new();
     for (number, sql) in sessions().into_iter().enumerate() {
         let mut conn = bed.connect();

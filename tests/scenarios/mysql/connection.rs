@@ -198,7 +198,7 @@ async fn in_a_step_it_goes_up_and_nothing_is_kept() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_the_first_error_is_the_one_that_is_seen() {
+async fn in_the_callers_transaction_the_first_error_is_the_one_that_is_seen() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let session = session_id(&mut conn).await;

@@ -143,7 +143,7 @@ async fn a_deadlock_hidden_behind_an_error_leaves_nothing_either() {
 
 /// Diesel sends a ROLLBACK TO of its own, which fails in the wake of the deadlock.
 #[scenario]
-async fn a_deadlock_in_a_transaction_of_the_body_s_own_starts_everything_again() {
+async fn a_deadlock_in_a_transaction_of_the_bodys_own_starts_everything_again() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let bodies = AtomicU32::new(0);

@@ -96,7 +96,7 @@ async fn each_is_final_after_one_attempt() {
 }
 
 #[scenario]
-async fn in_a_step_each_leaves_the_caller_s_transaction_as_it_was() {
+async fn in_a_step_each_leaves_the_callers_transaction_as_it_was() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     conn.batch_execute(TABLES).await.expect("new tables");

@@ -135,7 +135,7 @@ async fn in_a_step_the_outcome_of_the_whole_operation_is_unknown() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_the_caller_gets_no_ok() {
+async fn in_the_callers_transaction_the_caller_gets_no_ok() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

@@ -133,7 +133,7 @@ async fn a_step_that_fails_again_goes_up_to_the_outermost_operation() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_it_is_tried_once_and_what_was_before_is_intact_or_refused() {
+async fn in_the_callers_transaction_it_is_tried_once_and_what_was_before_is_intact_or_refused() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let all_is_lost = rolls_back_on_timeout(&mut conn).await;

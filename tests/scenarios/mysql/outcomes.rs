@@ -88,7 +88,7 @@ async fn an_implicit_commit_in_a_step_of_the_caller_is_unknown_not_lost() {
 /// Diesel's own nested transaction has to roll back to a savepoint that went with the whole
 /// transaction. The deadlock must not be hidden behind that.
 #[scenario]
-async fn a_deadlock_in_a_nested_transaction_of_diesel_s_own_starts_everything_again() {
+async fn a_deadlock_in_a_nested_transaction_of_diesels_own_starts_everything_again() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let bodies = AtomicU32::new(0);

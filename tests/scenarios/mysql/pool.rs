@@ -66,7 +66,7 @@ async fn after_a_deadlock_at_top_level_the_session_is_kept() {
 }
 
 #[scenario]
-async fn after_the_loss_of_a_caller_s_transaction_the_session_is_a_fresh_one() {
+async fn after_the_loss_of_a_callers_transaction_the_session_is_a_fresh_one() {
     let bed = Bed::of(1);
     let runner = Runner::default();
     let (id, before) = pooled_session(&bed).await;

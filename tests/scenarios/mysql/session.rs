@@ -133,7 +133,7 @@ async fn after_nested_operations_with_settings_of_their_own() {
 }
 
 #[scenario]
-async fn after_steps_in_the_caller_s_transaction() {
+async fn after_steps_in_the_callers_transaction() {
     let bed = Bed::new();
     for sql in SESSIONS {
         let (mut conn, before) = begin(&bed, sql).await;

@@ -60,7 +60,7 @@ async fn a_default_is_in_force_unless_the_session_is_stricter() {
 }
 
 #[scenario]
-async fn an_operation_s_own_is_set_as_told_and_rounded_up() {
+async fn an_operations_own_is_set_as_told_and_rounded_up() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     conn.batch_execute("SET innodb_lock_wait_timeout=2")
@@ -126,7 +126,7 @@ async fn steps_inherit_them_or_have_their_own_for_as_long_as_they_run() {
 }
 
 #[scenario]
-async fn the_caller_s_own_statements_do_not_feel_those_of_a_step() {
+async fn the_callers_own_statements_do_not_feel_those_of_a_step() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

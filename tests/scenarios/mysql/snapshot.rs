@@ -90,7 +90,7 @@ async fn in_a_step_it_goes_up_and_the_whole_operation_starts_again() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_it_is_the_caller_who_is_told() {
+async fn in_the_callers_transaction_it_is_the_caller_who_is_told() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let refused = has_snapshot_isolation(&mut conn).await;

@@ -84,7 +84,7 @@ async fn the_next_one_gets_it_as_it_was() {
                 .await;
             drop(nested);
             assert_unchanged(&mut bed.connect(), &before, &what).await;
-            let in_the_caller_s: QueryResult<()> = bed
+            let in_the_callers: QueryResult<()> = bed
                 .connect()
                 .transaction(async |conn: &mut Conn| {
                     conn.batch_execute(own_setting()).await?;
@@ -92,7 +92,7 @@ async fn the_next_one_gets_it_as_it_was() {
                     Ok(())
                 })
                 .await;
-            in_the_caller_s.expect("it goes on");
+            in_the_callers.expect("it goes on");
             assert_unchanged(&mut bed.connect(), &before, &what).await;
         }
     }

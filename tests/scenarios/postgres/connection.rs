@@ -82,7 +82,7 @@ async fn in_the_operation_it_is_undone_and_needs_a_new_connection() {
 }
 
 #[scenario]
-async fn before_the_operation_it_is_not_even_begun() {
+async fn lost_before_begin_the_body_never_runs() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let session = session_id(&mut conn).await;
@@ -255,7 +255,7 @@ async fn in_a_nested_operation_that_is_swallowed_it_is_an_error_all_the_same() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_the_caller_is_told() {
+async fn in_the_callers_transaction_the_caller_is_told() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let session = session_id(&mut conn).await;

@@ -25,7 +25,7 @@ async fn an_operation_can_choose_its_isolation_level_first_thing() {
 
 /// What others commit between BEGIN and there is seen.
 #[scenario]
-async fn a_snapshot_is_taken_by_the_operation_s_first_query() {
+async fn a_snapshot_is_taken_by_the_operations_first_query() {
     let bed = Bed::new();
     let opponent = bed.opponent();
     let mut conn = bed.connect();

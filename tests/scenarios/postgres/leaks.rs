@@ -95,7 +95,7 @@ async fn nor_of_a_step_that_could_not_begin() {
 /// `SET LOCAL` ends with the transaction and `SET` does not, unless it is rolled back; steps in
 /// between make no difference.
 #[scenario]
-async fn the_caller_s_own_set_and_set_local_are_as_if_there_had_been_no_steps() {
+async fn the_callers_own_set_and_set_local_are_as_if_there_had_been_no_steps() {
     let bed = Bed::new();
     for own in [
         "SET LOCAL lock_timeout = '7s'; SET LOCAL statement_timeout = '70s'",
@@ -105,9 +105,9 @@ async fn the_caller_s_own_set_and_set_local_are_as_if_there_had_been_no_steps() 
         "SET TRANSACTION READ ONLY",
     ] {
         for commits in [true, false] {
-            let without = after_the_caller_s_transaction(&bed, own, None, commits).await;
+            let without = after_the_callers_transaction(&bed, own, None, commits).await;
             for runner in runners(&runner()) {
-                let with = after_the_caller_s_transaction(&bed, own, Some(&runner), commits).await;
+                let with = after_the_callers_transaction(&bed, own, Some(&runner), commits).await;
                 for (without, with) in without.iter().zip(&with) {
                     let changes = without.changes(with);
                     assert!(changes.is_empty(), "{own}, {commits}: {changes:#?}");
@@ -119,7 +119,7 @@ async fn the_caller_s_own_set_and_set_local_are_as_if_there_had_been_no_steps() 
 
 /// What the session is at the end of the transaction, and after it.
 #[helper]
-async fn after_the_caller_s_transaction(
+async fn after_the_callers_transaction(
     bed: &Bed,
     own: &str,
     runner: Option<&Runner>,

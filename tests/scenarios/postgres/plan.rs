@@ -85,7 +85,7 @@ async fn in_a_nested_operation_everything_starts_again() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_it_goes_up_at_once() {
+async fn in_the_callers_transaction_it_goes_up_at_once() {
     let bed = Bed::new();
     let mut conn = with_a_stale_plan(&bed).await;
     let runner = Runner::default().with_clock(InstantClock::new());

@@ -169,7 +169,7 @@ async fn write_skew_found_at_commit_is_retried() {
 
 /// In a savepoint it shows only when the caller commits, and then the caller has to know.
 #[scenario]
-async fn write_skew_at_the_caller_s_commit_is_the_caller_s() {
+async fn write_skew_at_the_callers_commit_is_the_callers() {
     let bed = Bed::new();
     let opponent = bed.opponent();
     let mut conn = connect(&bed, "SERIALIZABLE").await;

@@ -100,7 +100,7 @@ async fn at_top_level_the_session_is_what_it_was_before() {
 }
 
 #[scenario]
-async fn in_a_savepoint_the_caller_s_set_local_is_what_it_was_before() {
+async fn in_a_savepoint_the_callers_set_local_is_what_it_was_before() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     conn.batch_execute(SESSION).await.expect("allowed to");
@@ -243,7 +243,7 @@ async fn the_default_statement_timeout_only_makes_stricter() {
 }
 
 #[scenario]
-async fn an_operation_s_own_timeout_does_as_told() {
+async fn an_operations_own_timeout_does_as_told() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     conn.batch_execute(SESSION).await.expect("allowed to");

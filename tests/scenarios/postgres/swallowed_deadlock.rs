@@ -84,7 +84,7 @@ async fn in_a_step_the_step_is_undone_and_it_is_an_error() {
 
 /// Diesel's ROLLBACK TO has freed the locks, so the rest of the operation is whole.
 #[scenario]
-async fn in_a_transaction_of_diesel_s_own_only_that_is_undone() {
+async fn in_a_transaction_of_diesels_own_only_that_is_undone() {
     let bed = Bed::new();
     let opponent = bed.opponent();
     let result = Runner::default()
@@ -106,7 +106,7 @@ async fn in_a_transaction_of_diesel_s_own_only_that_is_undone() {
 }
 
 #[scenario]
-async fn handed_up_from_a_transaction_of_diesel_s_own_everything_starts_again() {
+async fn handed_up_from_a_transaction_of_diesels_own_everything_starts_again() {
     let bed = Bed::new();
     let opponent = Arc::new(bed.opponent());
     let winner = Arc::clone(&opponent);

@@ -65,7 +65,7 @@ async fn of_a_database_error_on_two_levels() {
 }
 
 #[scenario]
-async fn of_a_failed_step_in_the_caller_s_transaction() {
+async fn of_a_failed_step_in_the_callers_transaction() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let seen = Recorder::default();

@@ -227,7 +227,7 @@ async fn nested_operations_leave_records_of_their_own() {
 }
 
 #[scenario]
-async fn the_server_s_message_is_not_in_any_record() {
+async fn the_servers_message_is_not_in_any_record() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let log = Capture::new();
@@ -245,7 +245,7 @@ async fn the_server_s_message_is_not_in_any_record() {
 }
 
 #[scenario]
-async fn the_server_s_message_is_there_when_asked_for() {
+async fn the_servers_message_is_there_when_asked_for() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let log = Capture::new();

@@ -124,7 +124,7 @@ async fn of_a_database_error_it_has_the_fault() {
 }
 
 #[scenario]
-async fn of_an_error_of_the_operation_s_own() {
+async fn of_an_error_of_the_operations_own() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let report = Runner::default()

@@ -206,7 +206,7 @@ impl OperationError for TransferError {
 }
 
 #[scenario]
-async fn an_error_of_the_user_s_own() {
+async fn an_error_of_the_users_own() {
     let error = is_a_normal_answer(|| TransferError::NotEnough { missing: 7 }).await;
     assert!(matches!(error, TransferError::NotEnough { missing: 7 }));
 }

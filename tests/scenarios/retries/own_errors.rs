@@ -197,7 +197,7 @@ async fn a_diesel_error_under_a_context_is_judged() {
 }
 
 #[scenario]
-async fn dbop_s_own_error_gets_the_variant_it_was_given() {
+async fn dbops_own_error_gets_the_variant_it_was_given() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let result: Result<(), Transparent> = Runner::default()
@@ -211,7 +211,7 @@ async fn dbop_s_own_error_gets_the_variant_it_was_given() {
 }
 
 #[scenario]
-async fn dbop_s_own_error_is_found_again_in_every_other_type() {
+async fn dbops_own_error_is_found_again_in_every_other_type() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

@@ -175,7 +175,7 @@ async fn a_statement_timeout_is_there_or_refused_before_the_operation_begins() {
 }
 
 #[scenario]
-async fn timeouts_that_cannot_be_meant_are_refused_before_the_operation_begins() {
+async fn nonsensical_timeouts_are_rejected_before_the_operation_begins() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

@@ -43,7 +43,7 @@ async fn as_a_default_it_is_enforced_at_every_level_of_an_operation() {
 }
 
 #[scenario]
-async fn as_a_default_it_is_enforced_in_the_caller_s_transaction_where_it_can_be() {
+async fn as_a_default_it_is_enforced_in_the_callers_transaction_where_it_can_be() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let reader = Runner::default().with_default_read_only(true);

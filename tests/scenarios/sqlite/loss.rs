@@ -207,7 +207,7 @@ async fn an_outer_body_that_swallows_it_and_writes_on_gets_no_ok_and_keeps_nothi
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_nothing_is_kept_and_the_connection_refuses() {
+async fn in_the_callers_transaction_nothing_is_kept_and_the_connection_refuses() {
     for (ending, says, outcome) in ENDINGS {
         let bed = Bed::new();
         let mut conn = connect(&bed).await;
@@ -303,7 +303,7 @@ async fn in_a_step_a_statement_sent_as_text_is_no_different() {
 }
 
 #[scenario]
-async fn in_the_caller_s_transaction_a_statement_sent_as_text_is_no_different() {
+async fn in_the_callers_transaction_a_statement_sent_as_text_is_no_different() {
     for (ending, says, outcome) in ENDINGS {
         let bed = Bed::new();
         let mut conn = connect(&bed).await;
@@ -330,7 +330,7 @@ async fn in_the_caller_s_transaction_a_statement_sent_as_text_is_no_different() 
 
 /// A constraint that is violated after the operation's own COMMIT has undone nothing.
 #[scenario]
-async fn a_constraint_after_a_commit_of_the_operation_s_own_is_no_proof() {
+async fn a_constraint_after_a_commit_of_the_operations_own_is_no_proof() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let bodies = AtomicU32::new(0);
@@ -466,7 +466,7 @@ async fn a_transaction_that_a_savepoint_has_begun_after_the_end_is_not_committed
 
 /// An operation that commits and begins another transaction, in SQL.
 #[scenario]
-async fn another_transaction_of_the_body_s_own_is_not_committed() {
+async fn another_transaction_of_the_bodys_own_is_not_committed() {
     let bed = Bed::new();
     let mut conn = connect(&bed).await;
     let report = Runner::default()

@@ -68,7 +68,7 @@ async fn an_operation_is_tried_again_on_its_connection() {
 }
 
 #[scenario]
-async fn after_the_loss_of_a_caller_s_transaction_the_connection_is_a_fresh_one() {
+async fn after_the_loss_of_a_callers_transaction_the_connection_is_a_fresh_one() {
     let bed = Bed::of(1);
     mark(&mut bed.connect()).await;
     let runner = Runner::default();

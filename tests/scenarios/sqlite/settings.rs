@@ -199,7 +199,7 @@ async fn the_lock_timeout_is_restored_after_a_begin_that_failed() {
 }
 
 #[scenario]
-async fn the_runner_s_default_lock_timeout_is_left_to_the_connection() {
+async fn the_runners_default_lock_timeout_is_left_to_the_connection() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     for busy_timeout in [0, 60_000] {

@@ -29,7 +29,7 @@ async fn read_then_write(conn: &mut Conn, opponent: &Opponent) -> QueryResult<us
 
 /// So that the other tests are known to bite.
 #[scenario]
-async fn a_transaction_of_diesel_s_own_fails() {
+async fn a_transaction_of_diesels_own_fails() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let opponent = bed.opponent();
@@ -62,7 +62,7 @@ async fn the_same_work_as_an_operation_succeeds_at_once() {
 }
 
 #[scenario]
-async fn a_step_in_the_caller_s_transaction_is_not_tried_again() {
+async fn a_step_in_the_callers_transaction_is_not_tried_again() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let opponent = bed.opponent();
