@@ -1,4 +1,4 @@
-//! The tests that `README.md` names exist, and all scenarios are run.
+//! The tests that `README.md` and `EVIDENCE.md` name exist, and all scenarios are run.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn every_test_that_is_named_exists() {
         elsewhere.extend(files(&tests.join(folder)).iter().map(|file| read(file)));
     }
     let mut found = 0;
-    let pages = ["README.md"].map(|page| read(&tests.join(page)));
+    let pages = ["README.md", "EVIDENCE.md"].map(|page| read(&tests.join(page)));
     for name in pages
         .iter()
         .flat_map(|page| page.split('`').skip(1).step_by(2))
@@ -45,7 +45,12 @@ fn every_test_that_is_named_exists() {
             assert!(is_none || is_there(), "{name}");
         } else if file.split('/').all(|part| part.chars().all(is_word)) && !file.ends_with('/') {
             let scenario = format!("scenarios/{file}.rs");
-            let paths = [&scenario, &format!("{file}.rs"), file];
+            let paths = [
+                &scenario,
+                &format!("{file}.rs"),
+                file,
+                &format!("../{file}"),
+            ];
             let mut paths = paths.iter().map(|path| tests.join(path));
             let path = paths.find(|path| path.exists());
             let path = path.unwrap_or_else(|| panic!("{name}"));
