@@ -12,7 +12,7 @@ pub use opponent::Opponent;
 pub use outcome::{
     assert_lost, assert_rolled_back, assert_unknown, is_lost, is_rolled_back, is_unknown,
 };
-pub use pooled::Pooled;
+pub use pooled::{Pooled, TestBed};
 pub use recorder::Recorder;
 pub use reluctant::Reluctant;
 pub use silent::Silent;
