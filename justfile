@@ -13,6 +13,14 @@ cov:
     cargo llvm-cov --no-report -p dbop-tests --features sqlite --lib --test sqlite
     cargo llvm-cov report --html
 
+# Count the lines of LLVM IR that each operation adds to a release build.
+llvm-lines *args:
+    tests/llvm-lines/run.sh {{ args }}
+
+# Change dbop-core in many small ways, each of which its unit tests have to notice.
+mutants *args:
+    tests/mutants/run.sh {{ args }}
+
 # Format the code.
 fmt:
     cargo fmt --all
