@@ -17,7 +17,7 @@ mod asynchronous {
 
     /// What a service logs when opposite transfers meet.
     const CONTENTION: &[&str] = &[
-        "transfer: attempt 1: deadlock (40P01) in body, trying again",
+        "transfer: attempt 1: deadlock (40P01) in body, retrying",
         "transfer: done in attempt ",
     ];
 

@@ -38,7 +38,7 @@ impl Log for Experience {
         let text = record.args().to_string();
         for (count, words) in [
             (&self.asked, "unknown whether it was committed, asking in"),
-            (&self.found, "its commit was found to have happened"),
+            (&self.found, "commit confirmed after its answer was lost"),
             (
                 &self.given_up,
                 "unknown whether it was committed, giving up",

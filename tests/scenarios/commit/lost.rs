@@ -204,7 +204,7 @@ async fn that_it_was_found_to_be_there_is_told() {
     assert!(records[0].keys.contains_key("delay_ms"));
     assert_eq!(
         records[1].text,
-        "pay: attempt 1: its commit was found to have happened"
+        "pay: attempt 1: commit confirmed after its answer was lost"
     );
     assert_eq!(proxy.connections(), 2);
 }
