@@ -6,7 +6,7 @@ default:
 test *args:
     tests/run.sh sqlite -- {{ args }}
 
-# Measure which lines the tests without a server reach; the report is target/llvm-cov/html.
+# Measure which lines the tests without a server cover; the report is target/llvm-cov/html.
 cov:
     @cargo llvm-cov --version >/dev/null 2>&1 || { echo "cov needs a tool: cargo install cargo-llvm-cov" >&2; exit 1; }
     cargo llvm-cov --no-report --workspace --exclude dbop-tests --features dbop-diesel/sqlite,dbop-diesel/anyhow
@@ -74,11 +74,11 @@ integration-test-mysql *args:
 integration-test-mariadb *args:
     tests/run.sh test mariadb -- {{ args }}
 
-# Stop all servers that are up and remove their data.
+# Stop all running servers and remove their data.
 integration-down:
     tests/run.sh down
 
-# Show the last lines of the logs of all servers that are up.
+# Show the last lines of the logs of all running servers.
 integration-logs:
     tests/run.sh logs
 

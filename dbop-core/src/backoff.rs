@@ -2,7 +2,7 @@
 //!
 //! The delay before retry *n* (counted from 0) is drawn uniformly from `0..=ceiling(n)`, where
 //! `ceiling(n) = min(max_delay, initial_delay * 2^n)`: "full jitter". The cap is applied *before*
-//! the draw. The other order, a jittered exponential cut off at the cap, sends everybody back at
+//! the draw. The other order, a jittered exponential cut off at the cap, sends all clients back at
 //! exactly `max_delay` once the exponential has passed it, so that clients that failed together
 //! come back together.
 

@@ -1,9 +1,13 @@
 //! The SQL of each database, as pure strings: options in, batches out.
 //!
-//! A transaction is opened with everything that belongs to it in one batch and closed with
-//! everything undone in one batch, so that an operation costs as many round trips as a bare
-//! `BEGIN` and `COMMIT`. Nothing is read back: the old value of a setting stays on the server, in
-//! a variable of ours, until it is restored.
+//! One batch opens a transaction with all its settings, and one batch closes it with all of them
+//! restored, so that an operation costs as many round trips as a bare `BEGIN` and `COMMIT`. Nothing
+//! is read back: until it is restored, the old value of a setting stays on the server in a variable
+//! of dbop's.
+//!
+//! - `applied` decides which settings are really set, `unsupported` says why one is not.
+//! - `plan` and `proof` are what the texts are made from, `batches` makes each text once.
+//! - `postgres`, `mysql`, `sqlite` and `ledger` have the SQL, `sql` joins statements.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,7 +17,7 @@ use crate::fault::{Code, Fault, FaultClass};
 use crate::settings::{Defaults, Settings};
 
 pub(crate) use applied::Skipped;
-pub use batches::Batches;
+pub(crate) use batches::Batches;
 pub(crate) use batches::Undo;
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
@@ -30,8 +34,8 @@ mod sql;
 mod sqlite;
 mod unsupported;
 
-/// A database's SQL and its rules. MySQL and MariaDB share one: what differs is said in comments
-/// that only the right one executes.
+/// A database's SQL and its rules. MySQL and MariaDB share one: where they differ, the SQL is in
+/// comments that only one of them executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -57,9 +61,9 @@ impl Dialect {
         }
     }
 
-    /// Which old values have to be handed to [`Batches::new`], because SQL cannot keep them. Only
-    /// SQLite's pragmas are so; reading them costs no round trip. `is_timed`: there is a deadline,
-    /// which can make one of them shorter.
+    /// Which old values have to be read, because SQL cannot keep them. Only SQLite's pragmas
+    /// are read; that costs no round trip. `is_timed` means that there is a deadline, which can shorten
+    /// the `busy_timeout`.
     #[must_use]
     pub const fn pragmas_to_read(
         self,
@@ -74,26 +78,18 @@ impl Dialect {
         }
     }
 
-    /// What fails if a transaction that is gone is known *not* to be undone as a whole: no answer has
-    /// to be read.
-    ///
-    /// MySQL and MariaDB: if a lock timeout does not end it. (A subquery of two rows is an error,
-    /// 1242, if it is evaluated.) SQLite: if the last statement that could write has written; one
-    /// that has failed and ended the transaction has not. Earlier writes, and DDL, cannot be seen. A
-    /// read that has failed so does not count, and the write in front of it does. (2^63 is an integer
-    /// overflow.)
+    /// A statement that fails exactly if the vanished transaction is known *not* to have been rolled
+    /// back as a whole. Failing *is* the answer, so no rows have to be read. PostgreSQL needs none.
     pub(crate) const fn undone_check(self) -> &'static str {
         match self {
-            Self::Mysql => {
-                "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))"
-            }
-            Self::Sqlite => "SELECT CASE WHEN changes() > 0 THEN abs(-9223372036854775807 - 1) END",
             Self::Postgres => "",
+            Self::Mysql => mysql::UNDONE_CHECK,
+            Self::Sqlite => sqlite::UNDONE_CHECK,
         }
     }
 
-    /// What to send when the server has dropped the transaction under a savepoint, so that
-    /// nothing written from then on sticks.
+    /// What to send when the server has dropped the transaction around a savepoint, so that nothing
+    /// written after that is kept.
     pub(crate) const fn containment(self) -> Option<&'static str> {
         match self {
             Self::Postgres => None,
@@ -102,8 +98,8 @@ impl Dialect {
         }
     }
 
-    /// Whether an error to a top-level COMMIT proves that nothing was committed, given that what it
-    /// leaves open is ended by a ROLLBACK, or with the connection.
+    /// Whether this error of a top-level COMMIT proves that nothing was committed. A transaction that
+    /// it leaves open must then be ended by a ROLLBACK or with the connection.
     pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {
         match (self, fault.class()) {
             (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
@@ -111,14 +107,14 @@ impl Dialect {
             (Self::Postgres, class) => class.leaves_connection_usable(),
             // The file is local.
             (Self::Sqlite, _) => true,
-            // Refused by a node without a quorum, which does not refuse the SET that follows the
-            // COMMIT. It keeps the transaction open (all measured), and refuses to roll it back: the
-            // connection is thrown away, and takes the transaction with it.
+            // A node without a quorum refuses the COMMIT, but not the SET that follows it. It keeps
+            // the transaction open and refuses to roll it back (all measured). So the connection is
+            // discarded, which ends the transaction.
             (Self::Mysql, FaultClass::ServerUnavailable) => {
                 matches!(fault.code(), Some(Code::Errno(1047)))
             }
-            // A statement follows the COMMIT in its batch, so an error that is not known to come
-            // from the COMMIT can have come after it.
+            // A statement follows the COMMIT in its batch, and any other error can be that
+            // statement's.
             (Self::Mysql, class) => matches!(
                 class,
                 FaultClass::Deadlock
@@ -182,7 +178,7 @@ pub struct SavedPragmas {
 }
 
 impl SavedPragmas {
-    /// A negative one means no wait, as zero does.
+    /// A negative timeout means no wait, as zero does.
     fn busy_timeout_ms(self) -> u128 {
         u128::try_from(self.busy_timeout).unwrap_or(0)
     }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::Dialect;
+use crate::dialect::Dialect;
 
 pub use sqlstate::SqlState;
 
@@ -29,7 +29,7 @@ impl Fault {
     /// The fault behind an error that a client library reported with this kind and this text.
     ///
     /// The kind decides where it is exact; otherwise the text is looked up in the table of the
-    /// dialect. A text nobody knows gives [`FaultClass::Unknown`] and no code.
+    /// dialect. An unknown text gives [`FaultClass::Unknown`] and no code.
     #[must_use]
     pub fn recognize(dialect: Dialect, kind: ErrorKind, message: &str) -> Self {
         let (code, class) = match dialect {
@@ -55,7 +55,7 @@ impl Fault {
     }
 
     /// A fault of a known class that came without a code, such as a broken connection that the
-    /// client library noticed by itself.
+    /// client library itself noticed.
     #[must_use]
     pub const fn from_class(dialect: Dialect, class: FaultClass) -> Self {
         Self {
@@ -207,7 +207,7 @@ pub enum FaultClass {
     /// A lock was not had in time, or at once (`NOWAIT`). Only the statement is undone, unless
     /// MySQL or MariaDB runs with `innodb_rollback_on_timeout`.
     LockTimeout,
-    /// SQLite's "database is locked": somebody else writes, or has written since we read. Diesel
+    /// SQLite's "database is locked": another connection writes, or has written since this one read. Diesel
     /// shows one text for both.
     Busy,
     /// The connection broke. What was in flight may or may not have happened; an open transaction

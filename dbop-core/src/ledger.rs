@@ -1,12 +1,11 @@
 //! The ledger: tokens that are committed together with the work they stand for.
 //!
-//! When the answer to a COMMIT is lost, its token tells what became of it: it is inserted again.
-//! The unique key makes that wait for a transaction that still holds the token, so a COMMIT that
-//! is held up somewhere cannot arrive after the answer was "no". Looking for the token with a
-//! SELECT could not rule that out.
+//! When the answer to a COMMIT is lost, inserting its token again tells whether it was carried out.
+//! The unique key makes that insert wait for a transaction that still holds the token. So a delayed
+//! COMMIT cannot arrive after the answer was "no", which a SELECT for the token could not rule out.
 //!
-//! A token that is there can have been committed by DDL, or by a COMMIT in the operation's SQL,
-//! with the first part of the work only. So what closes the transaction marks it as completed.
+//! A token can have been committed with only the first part of the work, by DDL or by a COMMIT in the
+//! operation's SQL. So the batch that closes the transaction marks the token as completed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,13 +18,13 @@ use token::Token;
 
 pub(crate) mod token;
 
-/// Knows the tokens of one database that have served. One for each database, shared by all that
-/// work on it, for example in a `static`.
+/// Remembers the tokens of one database that are no longer needed. Create one for each database and
+/// share it between all operations on that database, for example in a `static`.
 ///
 /// A token is needed until its operation has returned. The next operation with the same ledger
-/// deletes it on its way, without a round trip, so the table stays as small as the number of
-/// operations under way. What a process leaves behind that ends in between is for the
-/// adapter's `prune`.
+/// deletes it in its own transaction, without a round trip, so the table stays as small as the number
+/// of running operations. The adapter's `prune` deletes the tokens that a terminated process left
+/// behind.
 #[derive(Debug, Default)]
 pub struct Ledger {
     served: Mutex<Vec<Token>>,
@@ -40,15 +39,15 @@ impl Ledger {
         }
     }
 
-    /// The statement that creates the table `dbop_ledger`, for a migration. Empty for SQLite, where
+    /// The statement that creates the table `dbop_ledger`, for a migration. Empty on SQLite, where
     /// the outcome of a COMMIT is never unknown and no token is written.
     #[must_use]
     pub const fn create_table(dialect: Dialect) -> &'static str {
         sql::create_table(dialect)
     }
 
-    /// The statement that deletes tokens of more than a day ago by the server's clock. No operation
-    /// may go on for a day: one that lost its token would take its work for undone.
+    /// The statement that deletes tokens older than a day by the server's clock. No operation may run
+    /// for a day: an operation whose token was deleted would take its work for undone. Empty on SQLite.
     #[must_use]
     pub const fn prune(dialect: Dialect) -> &'static str {
         sql::prune(dialect)
@@ -56,7 +55,7 @@ impl Ledger {
 
     /// An entry for an operation that begins.
     #[must_use]
-    pub fn open(&self) -> Entry<'_> {
+    pub(crate) fn open(&self) -> Entry<'_> {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = served.len().saturating_sub(DELETED_AT_ONCE);
         Entry {
@@ -69,9 +68,9 @@ impl Ledger {
     }
 }
 
-/// An operation's token, and those that it deletes on its way.
+/// The token of an operation, and the served tokens that it deletes in its transaction.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     ledger: &'a Ledger,
     token: Token,
     is_written: AtomicBool,
@@ -87,23 +86,25 @@ impl Entry<'_> {
         Some(sql)
     }
 
-    /// The operation is over. Without this, nothing of it has happened.
-    pub fn close(mut self, outcome: Outcome) {
+    /// Records how the operation ended. An entry that is dropped instead counts as unknown if its SQL
+    /// was issued, and as undone otherwise.
+    pub(crate) fn close(mut self, outcome: Outcome) {
         self.is_closed = true;
         match outcome {
             _ if !self.is_written.load(Ordering::Relaxed) => {}
             Outcome::Committed => self.served = vec![self.token],
             Outcome::Undone => {}
-            // To delete a row that is not there locks a gap on MySQL: leave them to be pruned.
+            // They may be deleted already, and deleting a missing row locks a gap on MySQL: `prune`
+            // deletes the rest.
             Outcome::Unknown => self.served.clear(),
         }
     }
 }
 
-/// What has not been deleted is for the next one.
+/// Hands what was not deleted to the next operation.
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        // Dropped in between: nobody knows what has been deleted.
+        // Dropped while it ran: whether they were deleted is unknown.
         if *self.is_written.get_mut() && !self.is_closed {
             self.served.clear();
         }
@@ -116,7 +117,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// How many tokens an operation deletes at most.
+/// How many tokens an operation deletes at most: the rest is left to later ones.
 const DELETED_AT_ONCE: usize = 32;
 
 #[cfg(test)]
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wrote_no_token_deletes_none_and_leaves_none() {
+    fn an_entry_that_wrote_no_token_deletes_none_and_leaves_none() {
         let ledger = Ledger::new();
         let first = ledger.open();
         assert!(first.issue_sql(Dialect::Sqlite).is_none());
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn many_tokens_are_deleted_in_portions() {
+    fn many_tokens_are_deleted_in_batches() {
         let ledger = Ledger::new();
         let entries: Vec<_> = (0..40).map(|_| ledger.open()).collect();
         for entry in entries {

@@ -11,7 +11,7 @@
 //! - [`Fault`]: a database error as a code, and the [`FaultClass`] it belongs to.
 //! - [`verdict`]: what may be done about a fault in a [`Scope`].
 //! - [`Error`]: what dbop itself has to say.
-//! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not tried again.
+//! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
 //! - [`machine`]: the protocol between this crate and the adapters.
 //!
@@ -49,6 +49,7 @@ pub use settings::{BeginMode, IsolationLevel};
 pub mod machine;
 
 mod backoff;
+mod builder;
 mod config;
 mod dialect;
 mod error;
@@ -61,6 +62,3 @@ mod policy;
 mod retry;
 mod settings;
 mod spec;
-
-#[cfg(test)]
-mod old;

@@ -371,8 +371,6 @@ impl<'a> Machine<'a> {
 #[cfg(test)]
 mod deadline_tests;
 #[cfg(test)]
-mod differential_tests;
-#[cfg(test)]
 mod nested_tests;
 #[cfg(test)]
 mod outcome_tests;

@@ -1,10 +1,11 @@
-//! How often, how soon and for which faults an operation is tried again.
+//! How often, how soon and for which faults an operation is retried.
 
 use std::time::Duration;
 
-use crate::{Backoff, FaultClass, Jitter};
+use crate::backoff::{Backoff, Jitter};
+use crate::fault::FaultClass;
 
-/// When and how often a failed operation is tried again.
+/// When and how often a failed operation is retried.
 ///
 /// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on
 /// the class of the fault and on whether the operation has a transaction of its own; a policy
@@ -59,7 +60,7 @@ impl RetryPolicy {
         Self::new().with_max_retries(0)
     }
 
-    /// How often an operation is tried again *after* the first attempt: 5 means at most 6
+    /// How often an operation is retried *after* the first attempt: 5 means at most 6
     /// attempts. Defaults to 5. Retries of operations nested in this one count too.
     #[must_use]
     pub const fn with_max_retries(mut self, max_retries: u32) -> Self {
@@ -109,7 +110,7 @@ impl RetryPolicy {
         self
     }
 
-    /// How often an operation is tried again after the first attempt.
+    /// How often an operation is retried after the first attempt.
     #[must_use]
     pub const fn max_retries(&self) -> u32 {
         self.max_retries

@@ -3,9 +3,11 @@
 //! The answer comes from the class of the fault and from whether the failed attempt was a
 //! transaction or only a savepoint in one, never from a bare "transient" flag. It is reached
 //! before any sleep. Limits (how many retries are left) are applied afterwards, by the
-//! [machine](crate::Machine).
+//! [machine](crate::machine).
 
-use crate::{Code, Dialect, Fault, FaultClass, RetryPolicy};
+use crate::dialect::Dialect;
+use crate::fault::{Code, Fault, FaultClass};
+use crate::policy::RetryPolicy;
 
 /// What the operation itself says about its error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub enum Advice {
     /// Nothing: the class of the database fault inside decides.
     #[default]
     Judge,
-    /// Try again, also where the class alone would not be. It cannot make anything be retried
-    /// that cannot succeed in its scope or whose outcome is unknown.
+    /// Retry, even where the class alone would not be retried. It never makes dbop retry what cannot
+    /// succeed in its scope, or what has an unknown outcome.
     Retry,
     /// Give up, whatever the class.
     Never,
@@ -28,7 +30,7 @@ pub enum Scope {
     Transaction,
     /// It was a savepoint.
     Savepoint {
-        /// The transaction around it was begun by us with SQLite's BEGIN IMMEDIATE.
+        /// dbop began the transaction around it, with SQLite's BEGIN IMMEDIATE.
         immediate: bool,
     },
 }
@@ -43,7 +45,8 @@ pub enum Verdict {
     RetryOnce,
     /// Try again once, with the statement cache cleared.
     RetryReplanned,
-    /// Not here: only a whole new transaction can succeed. Up to the outermost operation.
+    /// Not here: only a whole new transaction can succeed. The fault is escalated to the outermost
+    /// operation, which is retried as a whole.
     Escalate,
     /// Only a new connection can succeed.
     NeedsConnection,
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operation_s_advice_counts_where_it_can_help() {
+    fn the_operations_advice_counts_where_it_can_help() {
         let policy = RetryPolicy::new();
         let fault = |class| Some(Fault::from_class(Dialect::Mysql, class));
         let judge = |fault, advice, scope| verdict(fault, advice, scope, false, &policy);

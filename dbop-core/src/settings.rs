@@ -1,4 +1,4 @@
-//! What an operation asks of its transaction, checked against what a backend can give.
+//! What an operation asks of its transaction.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,13 +18,13 @@ pub struct Settings {
     pub lock_timeout: Option<Duration>,
     /// How long a statement may run.
     pub statement_timeout: Option<Duration>,
-    /// How much of what others do at the same time the transaction may see.
+    /// How much of the work of concurrent transactions the transaction may see.
     pub isolation: Option<IsolationLevel>,
-    /// PostgreSQL: wait for a snapshot that can never fail.
+    /// PostgreSQL: wait for a snapshot that cannot lead to a serialization failure.
     pub deferrable: bool,
     /// SQLite: which lock to begin with.
     pub begin_mode: Option<BeginMode>,
-    /// Log a setting that cannot be had instead of failing.
+    /// Skip and log an unsupported setting instead of failing.
     pub best_effort: bool,
 }
 
@@ -41,18 +41,18 @@ impl Settings {
     };
 }
 
-/// How much of what others do at the same time a transaction may see: the levels of the SQL
-/// standard. What each of them means is the server's to say; PostgreSQL gives more than asked for
-/// at the first and third one.
+/// How much of the work of concurrent transactions a transaction may see: the levels of the SQL
+/// standard. The server defines what each of them means. PostgreSQL isolates more than the standard
+/// requires at `ReadUncommitted` and `RepeatableRead`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IsolationLevel {
-    /// Also what others have not committed. PostgreSQL treats it as the next one.
+    /// Even uncommitted changes are visible. PostgreSQL treats it as [`ReadCommitted`](Self::ReadCommitted).
     ReadUncommitted,
     /// Each statement sees what was committed when it began. PostgreSQL's default.
     ReadCommitted,
-    /// All statements see the same. MySQL's and MariaDB's default.
+    /// All statements see the same snapshot. MySQL's and MariaDB's default.
     RepeatableRead,
-    /// As if there were nobody else. SQLite's only one.
+    /// As if transactions ran one after another. SQLite's only level.
     Serializable,
 }
 
@@ -70,7 +70,7 @@ impl IsolationLevel {
         Self::ALL.into_iter().filter(move |level| *level > self)
     }
 
-    /// As it is written in SQL.
+    /// The level as SQL spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,8 +85,8 @@ impl IsolationLevel {
 /// How a transaction begins on SQLite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BeginMode {
-    /// Without a lock. The first write takes one; it fails at once if somebody else has written
-    /// since the first read.
+    /// Without a lock. The first write takes the write lock; it fails at once if another connection
+    /// has written since the first read.
     Deferred,
     /// With the write lock, waiting for it as long as `busy_timeout` says. The default of
     /// operations that are not read-only.
@@ -95,7 +95,7 @@ pub enum BeginMode {
     Exclusive,
 }
 
-/// The settings of operations that do not ask for something else.
+/// The settings that apply unless an operation asks for others.
 ///
 /// # Default
 ///
@@ -118,7 +118,7 @@ pub struct Defaults {
     pub isolation: Option<IsolationLevel>,
     /// SQLite: which lock to begin with.
     pub begin_mode: Option<BeginMode>,
-    /// How long an operation may take, all attempts together.
+    /// How long an operation may take, including all its attempts and the delays between them.
     pub deadline: Option<Duration>,
 }
 
@@ -200,17 +200,17 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Checks that a deadline can be kept.
+/// Checks that a deadline is valid.
 ///
 /// # Errors
 ///
-/// If it is zero or longer than 2147483647 ms.
+/// If the deadline is zero or longer than 2147483647 ms.
 pub(crate) fn check_deadline(deadline: Duration) -> Result<(), Error> {
     check_duration(Setting::Deadline, deadline)
 }
 
-/// Zero means "no limit" on PostgreSQL and "do not wait" on MariaDB; what is longer than PostgreSQL
-/// and SQLite can hold, SQLite would take for zero (measured).
+/// Zero means "no limit" on PostgreSQL and "do not wait" on MariaDB. PostgreSQL and SQLite cannot hold
+/// more than the longest one, and SQLite would take it for zero (measured).
 pub(crate) fn check_duration(setting: Setting, value: Duration) -> Result<(), Error> {
     if value.is_zero() || value > LONGEST {
         return Err(Error::new(Kind::InvalidSetting { setting }));

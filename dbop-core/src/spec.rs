@@ -22,7 +22,7 @@ pub struct Spec<'a> {
     pub name: Name<'a>,
     /// The settings of its transaction.
     pub settings: Settings,
-    /// How often it may be tried again after the first attempt. `None`: as the policy says.
+    /// How often it may be retried after the first attempt. `None`: as the policy says.
     pub max_retries: Option<u32>,
     /// Its work done twice is the same as done once.
     pub idempotent: bool,

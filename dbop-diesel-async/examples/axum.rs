@@ -6,14 +6,14 @@
 //! curl localhost:3000/transfer --json '{"from": 1, "to": 2, "amount": 10}'
 //! ```
 //!
-//! It comes with a database, a file that is gone at the end. `DATABASE_URL` names another file or,
-//! with the feature `postgres` too, a server: `DATABASE_URL=postgres://user@localhost/bank`. It
-//! makes a table `accounts` there if there is none. `LISTEN` is the address it listens on.
+//! By default the database is a temporary file, removed at the end. `DATABASE_URL` names another file
+//! or, with the feature `postgres`, a server: `DATABASE_URL=postgres://user@localhost/bank`. The
+//! service creates the table `accounts` if it does not exist. `LISTEN` is the address to listen on.
 
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program that tells what it does"
+    reason = "a program that prints what it does"
 )]
 #![allow(missing_docs, reason = "`table!` makes items without documentation")]
 
@@ -30,7 +30,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use dbop_diesel_async::{
-    Connection, Dialect, FaultClass, OperationError, RetryPolicy, Runner, diesel_error_in, fault_of,
+    Dialect, FaultClass, OperationError, RetryPolicy, Runner, SupportedConnection, diesel_error_in,
+    fault_of,
 };
 use deadpool::managed::{Manager, Object, Pool};
 use diesel::prelude::*;
@@ -51,12 +52,12 @@ diesel::table! {
 
 // ------------------------------------------------------------------------------- the operations
 
-/// What the service does with its database. A service with one database has plain functions here;
-/// this one shows that an operation can be written for any connection.
-trait Bank: Connection {
+/// What the service does with its database. A service with one database would have plain functions
+/// here; this one shows that an operation can be written for any connection.
+trait Bank: SupportedConnection {
     const DIALECT: Dialect;
 
-    /// The balance of an account, which nobody else can change until the transaction ends.
+    /// The balance of an account, which no other session can change until the transaction ends.
     fn lock(&mut self, id: i32) -> impl Future<Output = QueryResult<i64>> + Send;
 
     fn add(&mut self, id: i32, amount: i64) -> impl Future<Output = QueryResult<usize>> + Send;
@@ -94,7 +95,7 @@ macro_rules! bank {
     };
 }
 
-// SQLite has one lock for all, which dbop takes when an operation begins.
+// SQLite has one lock for everything, which dbop takes when an operation begins.
 bank!(SyncConnectionWrapper<SqliteConnection>, Sqlite);
 #[cfg(feature = "postgres")]
 bank!(diesel_async::AsyncPgConnection, Postgres, for_update);
@@ -106,33 +107,33 @@ struct Order {
     amount: i64,
 }
 
-/// The operation itself. It can be run several times, each time in a new transaction, so it does
+/// The operation itself. It can run several times, each time in a new transaction, so it does
 /// nothing but talk to the database.
 ///
-/// It locks the accounts in the order in which it is given them, so on PostgreSQL two opposite
-/// transfers deadlock now and then, and one of them is tried again. That is here to be seen; a
-/// service that can choose locks in the order of the ids.
+/// It locks the accounts in the order of the request, so on PostgreSQL two opposite transfers
+/// deadlock now and then, and one of them is retried. Left in on purpose: a real service would lock
+/// in id order.
 async fn transfer<B: Bank>(bank: &mut B, order: Order) -> Result<(), TransferError> {
     let balance = bank.lock(order.from).await.optional()?;
     let balance = balance.ok_or(TransferError::NoSuchAccount(order.from))?;
     let other = bank.lock(order.to).await.optional()?;
     other.ok_or(TransferError::NoSuchAccount(order.to))?;
     if order.amount <= 0 || order.amount > balance {
-        return Err(TransferError::NotThatAmount);
+        return Err(TransferError::InvalidAmount);
     }
     bank.add(order.from, -order.amount).await?;
     bank.add(order.to, order.amount).await?;
     Ok(())
 }
 
-/// What an operation can fail with: errors of its own, which are never tried again, and those of
-/// the database, which are if that can help.
+/// What an operation can fail with: its own errors, which are never retried, and database errors,
+/// which are retried where that can help.
 #[derive(Debug, thiserror::Error)]
 enum TransferError {
     #[error("no account {0}")]
     NoSuchAccount(i32),
-    #[error("not that amount")]
-    NotThatAmount,
+    #[error("invalid amount")]
+    InvalidAmount,
     #[error("database")]
     Database(#[from] DieselError),
 }
@@ -171,14 +172,14 @@ async fn post_transfer<M: Manager<Type: Bank> + 'static>(
         may_commit.store(true, Ordering::Relaxed);
         Ok(())
     });
-    // Each statement has a timeout of its own; this is for all of them and for the retries, and
-    // comes last, because a server's error says more than no answer.
+    // Each statement has its own timeout. This one is for all of them and for the retries. It is a
+    // little longer, because a server's error says more than no answer.
     match timeout_at(deadline.0 + Duration::from_millis(100), work).await {
         Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
         Ok(Err(TransferError::NoSuchAccount(_))) => Err(Refusal::NOT_FOUND),
-        Ok(Err(TransferError::NotThatAmount)) => Err(Refusal::NOT_THAT_AMOUNT),
+        Ok(Err(TransferError::InvalidAmount)) => Err(Refusal::INVALID_AMOUNT),
         Ok(Err(TransferError::Database(error))) => Err(Refusal::because_of::<M::Type>(&error)),
-        // Dropped before its COMMIT was sent, it has done nothing; later, who knows.
+        // Dropped before its COMMIT was sent, it has done nothing. Later, the outcome is unknown.
         Err(_) if may_commit.into_inner() => Err(Refusal::UNKNOWN),
         Err(_) => Err(Refusal::TOO_LATE),
     }
@@ -189,7 +190,7 @@ async fn get_accounts<M: Manager<Type: Bank> + 'static>(
     deadline: Deadline,
 ) -> Result<Json<Vec<Account>>, Refusal> {
     let mut conn = app.connection(deadline).await?;
-    // Marked as one that only reads, which on SQLite saves it from waiting for those that write.
+    // Marked as read-only, so that on SQLite it does not wait for writers.
     let operation = app.runner.operation("accounts").read_only();
     let work = operation.run(&mut *conn, async |bank: &mut M::Type| bank.accounts().await);
     match timeout_at(deadline.0, work).await {
@@ -204,7 +205,7 @@ async fn get_accounts<M: Manager<Type: Bank> + 'static>(
 struct Deadline(Instant);
 
 impl Deadline {
-    /// Never zero, which is no timeout to a server.
+    /// Never zero, which means "no timeout" to a server.
     fn time_left(self) -> Duration {
         let left = self.0.saturating_duration_since(Instant::now());
         left.max(Duration::from_millis(1))
@@ -227,11 +228,11 @@ impl<S: Sync> FromRequestParts<S> for Deadline {
     }
 }
 
-/// An answer that is not what the client wanted.
+/// An answer other than the one that the client wanted.
 struct Refusal {
     status: StatusCode,
     error: &'static str,
-    /// After so many seconds the same request can succeed.
+    /// After this many seconds the same request can succeed.
     retry_after: Option<u32>,
 }
 
@@ -242,18 +243,18 @@ impl Refusal {
         None,
     );
     const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "no such account", None);
-    const NOT_THAT_AMOUNT: Self =
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not that amount", None);
+    const INVALID_AMOUNT: Self =
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid amount", None);
     const CONTENTION: Self = Self::new(StatusCode::CONFLICT, "too many at once", Some(1));
-    const TOO_LATE: Self = Self::new(StatusCode::SERVICE_UNAVAILABLE, "too late", Some(1));
+    const TOO_LATE: Self = Self::new(StatusCode::SERVICE_UNAVAILABLE, "timed out", Some(1));
     const UNAVAILABLE: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "the database is away",
+        "database unavailable",
         Some(5),
     );
-    /// It can have been done. Not to be sent again before having looked.
-    const UNKNOWN: Self = Self::new(StatusCode::GATEWAY_TIMEOUT, "nobody knows", None);
-    const BROKEN: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "out of order", None);
+    /// The transfer may have been made: the client has to check before it sends it again.
+    const UNKNOWN: Self = Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown", None);
+    const BROKEN: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error", None);
 
     const fn new(status: StatusCode, error: &'static str, retry_after: Option<u32>) -> Self {
         Self {
@@ -263,7 +264,7 @@ impl Refusal {
         }
     }
 
-    /// What a client is told about an error that no retry has cured. The log says more.
+    /// The answer to an error that no retry has cured. The log says more.
     fn because_of<B: Bank>(error: &DieselError) -> Self {
         use FaultClass as C;
 
@@ -311,7 +312,7 @@ impl IntoResponse for Refusal {
 // ------------------------------------------------------------------------------- the connections
 
 impl<M: Manager<Type: Bank>> App<M> {
-    /// A connection out of the pool, if there is one in time.
+    /// A connection from the pool, if one is available in time.
     async fn connection(&self, deadline: Deadline) -> Result<Loan<M>, Refusal> {
         match timeout_at(deadline.0, self.pool.get()).await {
             Ok(Ok(conn)) => Ok(Loan(Some(conn))),
@@ -324,9 +325,9 @@ impl<M: Manager<Type: Bank>> App<M> {
 /// A connection on loan from the pool.
 ///
 /// When a request times out, or its client goes away, its operation is dropped half-way. dbop then
-/// sees to it that the connection is not used again; but deadpool throws it away only when it is
-/// its turn to be lent out. Until then the server knows nothing, and keeps the locks. This closes
-/// it at once.
+/// makes the connection refuse further transactions. But deadpool throws it away only when it is
+/// about to lend it out again, and until then the server keeps the locks. `Loan` closes the
+/// connection at once.
 struct Loan<M: Manager<Type: Bank>>(Option<Object<M>>);
 
 impl<M: Manager<Type: Bank>> Deref for Loan<M> {
@@ -372,7 +373,7 @@ async fn run_on_sqlite(path: String) -> Result<(), Box<dyn Error>> {
     let manager =
         AsyncDieselConnectionManager::<SyncConnectionWrapper<SqliteConnection>>::new(path);
     let pool: Pool<_> = Pool::builder(manager).max_size(8).build()?;
-    // Readers do not block the writer, nor the writer them.
+    // Readers do not block the writer, and the writer does not block readers.
     let wal = "PRAGMA journal_mode = WAL";
     diesel::sql_query(wal)
         .execute(&mut *pool.get().await?)
@@ -417,7 +418,7 @@ where
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Takes no new requests from then on, and answers those that it has.
+    // When it is asked to stop, it accepts no new requests and answers those that it has.
     serve(listener, routes)
         .with_graceful_shutdown(asked_to_stop())
         .await?;
@@ -426,7 +427,7 @@ where
     Ok(())
 }
 
-/// By Ctrl-C or, on Unix, SIGTERM.
+/// Waits for Ctrl-C or, on Unix, SIGTERM.
 async fn asked_to_stop() {
     #[cfg(unix)]
     {
@@ -444,7 +445,7 @@ async fn asked_to_stop() {
     }
 }
 
-/// dbop's records on stderr: retries and what became of them, but not every success.
+/// Prints dbop's records on stderr: retries and what became of them, but not every success.
 struct Stderr;
 
 impl log::Log for Stderr {

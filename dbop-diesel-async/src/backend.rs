@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use dbop_core::{CurrentTransaction, PragmasToRead, SavedPragmas};
+use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -16,7 +16,7 @@ use diesel_async::AsyncConnection;
 pub trait SupportedBackend: dbop_diesel::SupportedBackend {
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
-    fn session_before<C>(
+    fn read_pragmas<C>(
         _conn: &mut C,
         _needs: PragmasToRead,
     ) -> impl Future<Output = QueryResult<SavedPragmas>> + Send
@@ -80,7 +80,7 @@ impl SupportedBackend for diesel::mysql::Mysql {}
 
 #[cfg(feature = "sqlite")]
 impl SupportedBackend for diesel::sqlite::Sqlite {
-    async fn session_before<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
+    async fn read_pragmas<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
     where
         C: AsyncConnection<Backend = Self>,
     {
@@ -88,15 +88,15 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
         use diesel::sql_query;
         use diesel_async::RunQueryDsl as _;
 
-        let mut before = SavedPragmas::default();
+        let mut pragmas = SavedPragmas::default();
         if needs.busy_timeout {
             let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn).await?;
-            before.busy_timeout = row.timeout;
+            pragmas.busy_timeout = row.timeout;
         }
         if needs.query_only {
             let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn).await?;
-            before.query_only = row.query_only != 0;
+            pragmas.query_only = row.query_only != 0;
         }
-        Ok(before)
+        Ok(pragmas)
     }
 }

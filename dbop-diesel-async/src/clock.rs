@@ -1,4 +1,4 @@
-//! Time, so that tests can bring their own.
+//! Time, which tests can replace.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ pub trait Clock: Send + Sync {
     /// The current time.
     fn now(&self) -> Instant;
 
-    /// Waits.
+    /// Waits for this long.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 

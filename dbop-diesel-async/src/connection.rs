@@ -1,21 +1,21 @@
 //! The one primitive that opens and closes transactions and savepoints.
 
-use dbop_core::Batch;
+use dbop_core::machine::Batch;
 use diesel::QueryResult;
 use diesel::connection::{CacheSize, TransactionManagerStatus};
 use diesel_async::{AsyncConnection, TransactionManager};
 
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{instrumentation_event, settle};
+use dbop_diesel::adapter::status::{instrumentation_event, settle};
 
-use crate::SupportedBackend;
+use crate::backend::SupportedBackend;
 
 /// A connection that operations can run on: `AsyncPgConnection`, `AsyncMysqlConnection`,
 /// `SyncConnectionWrapper<SqliteConnection>`, and what the pools of diesel-async hand out.
 /// Implemented for everything that fits; use it as a bound in generic code.
-pub trait Connection: AsyncConnection<Backend: SupportedBackend> {}
+pub trait SupportedConnection: AsyncConnection<Backend: SupportedBackend> {}
 
-impl<C> Connection for C where C: AsyncConnection<Backend: SupportedBackend> {}
+impl<C> SupportedConnection for C where C: AsyncConnection<Backend: SupportedBackend> {}
 
 /// The transaction manager's status of a connection, the raw one inside a pooled one.
 pub(crate) fn status<C: AsyncConnection>(conn: &mut C) -> &mut TransactionManagerStatus {
@@ -23,7 +23,7 @@ pub(crate) fn status<C: AsyncConnection>(conn: &mut C) -> &mut TransactionManage
 }
 
 /// Sends a batch of an operation that began at `base` open transactions and savepoints.
-pub(crate) async fn execute<C: Connection>(
+pub(crate) async fn execute<C: SupportedConnection>(
     conn: &mut C,
     batch: Batch<'_>,
     base: u32,

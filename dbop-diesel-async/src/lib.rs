@@ -1,17 +1,19 @@
 //! Run [diesel-async](https://docs.rs/diesel-async) operations safely: retries with backoff,
 //! savepoints, per-operation timeouts, in Tokio services.
 //!
-//! This is [`dbop-diesel`](https://docs.rs/dbop-diesel) with `.await`: the same machine, policy,
-//! settings and errors, and the same promises, which that crate's documentation lists. See
-//! [`Runner`] for an example.
+//! This is [`dbop-diesel`](dbop_diesel) with `.await`: the same machine, policy, settings and
+//! errors, and the same promises, which that crate's documentation lists. Its guides are for both:
+//! [settings](dbop_diesel::guide::settings),
+//! [unknown outcomes](dbop_diesel::guide::unknown_outcome), [limits](dbop_diesel::guide::limits).
+//! See [`Runner`] for an example.
 //!
 //! # Timeouts and cancellation
 //!
 //! A run can be dropped at any of its await points: by `tokio::time::timeout`, by
 //! `tokio::select!`, with a task that is aborted, with the request of a client that has gone away.
-//! Nothing of it is kept, unless its COMMIT was under way: then it is all or nothing. Its
-//! connection may be in the middle of a transaction, so it refuses every further one with
-//! `BrokenTransactionManager`, and has to be closed.
+//! Nothing of it is kept, unless its COMMIT was in progress: then it is all or nothing. Its
+//! connection may be in the middle of a transaction, so the connection refuses every further one
+//! with `BrokenTransactionManager`, and has to be closed.
 //!
 //! ```
 //! # use diesel::prelude::*;
@@ -46,30 +48,31 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A server that waits for a lock, or is busy with a statement, does not see that the connection is
-//! closed before it has done. So give operations a `lock_timeout` and a `statement_timeout` too:
-//! these end a statement where it runs, the connection stays in use, and the error says why.
+//! While a server waits for a lock or is busy with a statement, it does not notice that the
+//! connection was closed. So give operations a `lock_timeout` and a `statement_timeout` too: these
+//! end the statement on the server, the connection stays in use, and the error says why.
 //!
 //! diesel-async's `SyncConnectionWrapper`, which SQLite needs, can be cancelled on a multi-thread
-//! runtime only. There it blocks until the statement is done; on a current-thread runtime it
-//! panics. `#[tokio::test]` makes one of those, unless it is told `flavor = "multi_thread"`.
+//! runtime only. There, cancelling blocks until the statement is done; on a current-thread runtime
+//! it panics. `#[tokio::test]` makes a current-thread runtime, unless you set
+//! `flavor = "multi_thread"`.
 //!
 //! # Pools
 //!
-//! [`run_on`](Runner::run_on) takes the connections from the pool by itself, closes a broken one at
-//! once, and so does a `run_on` that is cancelled.
+//! [`run_on`](Runner::run_on) takes the connections from the pool itself. It closes a broken
+//! connection at once, even if it is cancelled.
 //!
 //! With `run`, what a pool does with a connection on which a run was cancelled:
 //!
 //! - **bb8** closes it when it is returned.
-//! - **deadpool** closes it when it is its turn to be lent out. Until then it stays open, with its
-//!   transaction and its locks. Take it out of the pool, as above; where the whole future can go
-//!   away, do that in a `Drop`, as `Loan` does in the example `axum`.
+//! - **deadpool** closes it only when it is about to lend it out again. Until then it stays open,
+//!   with its transaction and its locks. Take it out of the pool, as above. Where the whole future can
+//!   be dropped, do that in a `Drop`, as `Loan` does in the example `axum`.
 //! - **mobc** should close it when it is returned, but diesel-async 0.9.2 says the opposite of what
 //!   mobc asks for: it closes every *healthy* connection and keeps the broken one, which
 //!   `RecyclingMethod::Fast` and `Verified` lend out again, in the middle of its transaction. A
-//!   `RecyclingMethod::CustomFunction` that refuses broken ones helps against the latter only. A
-//!   manager of your own helps against both:
+//!   `RecyclingMethod::CustomFunction` that refuses broken connections helps only against the
+//!   latter. Your own manager helps against both:
 //!
 //! ```
 //! # use diesel::prelude::*;
@@ -120,10 +123,10 @@
 //!
 //! # Several statements at once
 //!
-//! An operation on `AsyncPgConnection` can send statements without waiting for the one before.
+//! An operation on `AsyncPgConnection` can send a statement before the previous one was answered.
 //! When one fails, PostgreSQL refuses those after it (25P02). Look at the answers in the order of
-//! the statements, or the operation returns such a refusal instead of its cause, and what could be
-//! tried again is not. tokio's `try_join!` looks in that order if it is told `biased` (1.46):
+//! the statements. Otherwise the operation returns such a refusal instead of its cause, and a fault
+//! that could be retried is not. tokio's `try_join!` looks in that order with `biased` (1.46):
 //!
 //! ```
 //! # use diesel::prelude::*;
@@ -145,36 +148,44 @@
 //!
 //! # Features
 //!
-//! `postgres`, `mysql` and `sqlite` turn on a backend, also in diesel-async; `deadpool`, `bb8` and
-//! `mobc` the pools of diesel-async; `anyhow` implements [`OperationError`] for `anyhow::Error`.
-//! None is on by default.
+//! `postgres`, `mysql` and `sqlite` turn on a backend, in diesel-async as well. `deadpool`, `bb8` and
+//! `mobc` turn on the pools of diesel-async. `anyhow` implements [`OperationError`] for
+//! `anyhow::Error`. No feature is on by default.
 //!
 //! # Limits
 //!
-//! Those of `dbop-diesel`: faults are recognised by texts in English and German; on MySQL and MariaDB
-//! DDL commits what went before, which is not noticed if a deadlock follows, a lock timeout with
-//! `innodb_rollback_on_timeout` or the loss of the connection; and in a transaction of the *caller*
-//! what the operation writes after a deadlock that it has swallowed is kept.
+//! Those of `dbop-diesel`, which [its guide](dbop_diesel::guide::limits) lists. The most important
+//! ones:
+//!
+//! - Faults are recognized by texts in English and German.
+//! - On MySQL and MariaDB DDL commits everything before it. That is not noticed if a deadlock
+//!   follows, a lock timeout with `innodb_rollback_on_timeout`, or the loss of the connection.
+//! - In the *caller's* transaction on MySQL and MariaDB, what an operation writes after a deadlock
+//!   that it has swallowed is kept.
 
 pub use backend::SupportedBackend;
 pub use body::Body;
 pub use clock::{Clock, TokioClock};
-pub use connection::Connection;
+pub use connection::SupportedConnection;
 pub use dbop_diesel::{
-    Advice, Backoff, BeginMode, Code, ConnectError, Defaults, Dialect, Error, FailedAttempt, Fault,
-    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, OperationError, Outcome, Phase, Report,
-    RetryPolicy, Setting, SqlState, StopReason, diesel_error_in, fault_of,
+    Advice, Backoff, BeginMode, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
+    FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter, Ledger,
+    LogLevels, NoFallback, OperationError, Outcome, Report, RetryPolicy, Scope, SqlState,
+    StopReason, Verdict, diesel_error_in, fault_of, verdict,
 };
-pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
+pub use operation::Operation;
 pub use runner::Runner;
 pub use source::Source;
+pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
 mod body;
+mod caught;
 mod clock;
 mod connection;
 mod driver;
-mod hold;
 mod operation;
 mod runner;
+mod slot;
 mod source;
+mod verify;

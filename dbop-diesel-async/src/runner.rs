@@ -5,16 +5,17 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::{Config, Name, Resolution, Settings};
-use dbop_diesel::adapter::Call;
+use dbop_core::machine::{Name, RunnerConfig};
+use dbop_diesel::{OperationError, Report};
 
-use crate::driver::{drive, report};
-use crate::hold::{Fresh, Given};
-use crate::operation::Unverified;
-use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, TokioClock};
+use crate::body::Body;
+use crate::clock::{Clock, TokioClock};
+use crate::connection::SupportedConnection;
+use crate::operation::Operation;
+use crate::source::Source;
 
-/// Runs database operations safely: in a transaction or savepoint of their own, with retries where
-/// a retry can succeed, and with settings that are gone afterwards.
+/// Runs database operations safely: each in its own transaction or savepoint, with retries where a
+/// retry can succeed, and with settings that are gone afterwards.
 ///
 /// A runner is cheap to keep and is meant to be shared, for example in a `static` or an
 /// application's state. It holds no connection. Between attempts it sleeps on tokio's timer.
@@ -53,20 +54,20 @@ use crate::{Body, Clock, Connection, Operation, OperationError, Report, Source, 
 /// # Cancellation
 ///
 /// When the future of a run is dropped before it is done, the connection refuses every further
-/// transaction, and has to be closed: [what to do](crate#timeouts-and-cancellation), and [what each
+/// transaction, and must be closed: [what to do](crate#timeouts-and-cancellation), and [what each
 /// pool does](crate#pools). Dropped before the COMMIT was sent, nothing of the operation is kept;
-/// dropped while it was under way, all or nothing.
+/// dropped while the COMMIT was under way, all or nothing.
 ///
 /// diesel-async's wrapper of sync connections, which SQLite needs, can be cancelled on a
 /// multi-thread runtime only: on a current-thread one diesel-async itself panics.
 #[derive(Clone)]
 pub struct Runner {
-    pub(crate) config: Config,
+    pub(crate) config: RunnerConfig,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Runner {
-    dbop_core::__runner_methods!();
+    dbop_core::__runner_methods!("dbop_diesel_async");
 
     /// Takes the time from, and waits with, this clock. Defaults to [`TokioClock`].
     #[must_use]
@@ -77,69 +78,61 @@ impl Runner {
 
     /// Runs an operation.
     ///
-    /// Without an open transaction the operation gets one of its own, committed here. Inside an
-    /// open one, the caller's or an enclosing operation's, it gets a savepoint, and whoever opened
-    /// the transaction decides about it. The operation is cloned for each attempt, so every
-    /// attempt starts from the same state.
+    /// Without an open transaction the operation gets its own, committed here. Inside an open one,
+    /// the caller's or an enclosing operation's, it gets a savepoint, and the transaction's owner
+    /// decides about it. The operation is cloned for each attempt, so every attempt starts from the
+    /// same state.
     ///
     /// # Errors
     ///
     /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
-    /// into `E`; or an error of dbop's own, which [`OperationError::dbop_error`] finds again.
+    /// into `E`; or one of dbop's errors, which [`OperationError::dbop_error`] finds again.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run<'a, C, T, E, F>(
+    pub fn run<'a, C, T, E, B>(
         &'a self,
         conn: &'a mut C,
-        operation: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, C, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, C, T, E, B>
     where
-        C: Connection,
+        C: SupportedConnection,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut C, Result<T, E>>,
+        B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Given(conn);
-        async move {
-            drive(call, &*self.clock, hold, operation, Unverified, None, None)
-                .await
-                .0
-        }
+        self.unnamed(Location::caller()).run(conn, body)
     }
 
-    /// Runs an operation like [`run`](Self::run) and tells the whole story.
+    /// Runs an operation like [`run`](Self::run) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_report<'a, C, T, E, F>(
+    pub fn run_report<'a, C, T, E, B>(
         &'a self,
         conn: &'a mut C,
-        operation: F,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, C, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, C, T, E, B>
     where
-        C: Connection,
+        C: SupportedConnection,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut C, Result<T, E>>,
+        B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Given(conn);
-        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
+        self.unnamed(Location::caller()).run_report(conn, body)
     }
 
     /// Runs an operation on a connection from a pool, or on one that is made for it.
     ///
-    /// This is [`run`](Self::run) for what a connection of the caller's cannot survive: a fault
-    /// that needs a new connection gets one, and getting it is a part of the attempt, retried like
-    /// the rest. A broken connection leaves the pool at once, and so does one to a server that
-    /// takes no writes after a failover. Before a delay of 10 ms and more, a pool's connection is
-    /// given back, so that others can use it meanwhile.
+    /// This is [`run`](Self::run) for faults that a single connection cannot survive: a fault that
+    /// needs a new connection gets one, and getting it is a part of the attempt, retried like the
+    /// rest. A broken connection leaves the pool at once, and so does one to a server that accepts
+    /// no writes after a failover. Before a delay of 10 ms or more, a pool's connection is given
+    /// back, so that others can use it meanwhile.
     ///
     /// # Errors
     ///
@@ -148,70 +141,52 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_on<'a, S, T, E, F>(
+    pub fn run_on<'a, S, T, E, B>(
         &'a self,
         source: &'a S,
-        operation: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, S, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, S, T, E, B>
     where
         S: Source,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        async move {
-            drive(call, &*self.clock, hold, operation, Unverified, None, None)
-                .await
-                .0
-        }
+        self.unnamed(Location::caller()).run_on(source, body)
     }
 
-    /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
+    /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_on_report<'a, S, T, E, F>(
+    pub fn run_on_report<'a, S, T, E, B>(
         &'a self,
         source: &'a S,
-        operation: F,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, S, T, E, F>
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, S, T, E, B>
     where
         S: Source,
         T: Send,
         E: OperationError + Send,
-        F: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
+        B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        async move { report(call, &*self.clock, hold, operation, Unverified, None).await }
+        self.unnamed(Location::caller()).run_on_report(source, body)
     }
 
-    fn call(&self, location: &'static Location<'static>) -> Call<'_> {
-        Call {
-            config: &self.config,
-            name: Name::Call(location),
-            settings: Settings::default(),
-            policy: *self.config.policy(),
-            idempotent: false,
-            resolution: Resolution::Nothing,
-            ledger: None,
-            deadline: None,
-            lock_timeouts: &[],
-            mode: "async",
-        }
+    /// An operation that the log calls by its file and line.
+    const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
+        Operation::new(self, Name::Call(location))
     }
 }
 
 impl Default for Runner {
     fn default() -> Self {
         Self {
-            config: Config::default(),
+            config: RunnerConfig::default(),
             clock: Arc::new(TokioClock),
         }
     }

@@ -8,19 +8,20 @@ use diesel_async::pooled_connection::PoolError;
 #[cfg(feature = "bb8")]
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConnection};
 
-use crate::connection::status;
-use crate::{ConnectError, Connection};
+use dbop_diesel::ConnectError;
+
+use crate::connection::{SupportedConnection, status};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
-/// that says how to connect.
+/// that opens a connection.
 ///
 /// Implemented for closures and, with the features `deadpool`, `bb8` and `mobc`, for the pools of
 /// diesel-async. A closure's connection is used for one run, kept between its attempts as long as
-/// it is healthy, and closed at its end.
+/// it is healthy, and closed at the end of the run.
 ///
-/// bb8 goes on trying to connect by itself for as long as its `connection_timeout`, 30 s by default,
-/// also with a wrong password, and does not tell why there is no connection in the end. So that is
-/// not tried again. Give it an `error_sink`, which is told.
+/// bb8 keeps retrying on its own for `connection_timeout` (30 s by default), even after a wrong
+/// password, and every attempt waits for it. In the end it does not report the cause, so dbop does
+/// not retry. Shorten the timeout, and give bb8 an `error_sink`, to which it reports the cause.
 ///
 /// ```
 /// use dbop_diesel_async::Runner;
@@ -44,22 +45,22 @@ use crate::{ConnectError, Connection};
             with the feature of its name; use `run` on a connection that you already have"
 )]
 pub trait Source: Sync {
-    /// What operations get.
-    type Conn: Connection;
+    /// The connection that operations run on.
+    type Conn: SupportedConnection;
 
-    /// Whether giving a connection back and getting it again costs little, so that it is worth it
-    /// during the delay between two attempts. Defaults to `true`.
+    /// Whether it is cheap to return a connection and to get it again. If so, the connection is
+    /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
 
     /// Gets a connection.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no connection is available.
     fn connect(&self) -> impl Future<Output = Result<Self::Conn, ConnectError>> + Send;
 
-    /// Takes back a connection that must not be used again. By default it is dropped, after which
-    /// its transaction manager says that it is broken.
+    /// Takes back a connection that must not be used again. By default the connection is marked as
+    /// broken in its transaction manager, and dropped.
     fn discard(&self, mut conn: Self::Conn) {
         status(&mut conn).set_in_error();
     }
@@ -69,7 +70,7 @@ impl<F, Fut, C, E> Source for F
 where
     F: Fn() -> Fut + Sync,
     Fut: Future<Output = Result<C, E>> + Send,
-    C: Connection,
+    C: SupportedConnection,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
@@ -81,12 +82,12 @@ where
     }
 }
 
-/// deadpool keeps a broken connection until its next checkout, so it is taken out.
+/// deadpool keeps a broken connection until its next checkout, so dbop takes it out.
 #[cfg(feature = "deadpool")]
 impl<M> Source for deadpool::managed::Pool<M>
 where
     M: deadpool::managed::Manager<Error = PoolError>,
-    deadpool::managed::Object<M>: Connection,
+    deadpool::managed::Object<M>: SupportedConnection,
 {
     type Conn = deadpool::managed::Object<M>;
 
@@ -96,7 +97,7 @@ where
         self.get().await.map_err(|error| match error {
             PoolError::Backend(error) => cause(error),
             PoolError::Timeout(TimeoutType::Wait) => ConnectError::pool_timeout(error),
-            // There was room, but no answer of the server.
+            // The pool had room, but the server did not answer.
             PoolError::Timeout(_) => ConnectError::server_timeout(error),
             _ => ConnectError::new(error),
         })
@@ -107,11 +108,11 @@ where
     }
 }
 
-/// bb8 looks at a connection when it comes back.
+/// bb8 checks a connection when it is returned.
 #[cfg(feature = "bb8")]
 impl<C> Source for bb8::Pool<AsyncDieselConnectionManager<C>>
 where
-    C: Connection + PoolableConnection + 'static,
+    C: SupportedConnection + PoolableConnection + 'static,
     AsyncDieselConnectionManager<C>: bb8::ManageConnection<Connection = C, Error = PoolError>,
 {
     type Conn = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
@@ -124,12 +125,12 @@ where
     }
 }
 
-/// diesel-async 0.9 tells mobc the opposite of whether a connection is broken, so it is taken out.
+/// diesel-async 0.9 tells mobc the opposite of whether a connection is broken, so dbop takes it out.
 #[cfg(feature = "mobc")]
 impl<M> Source for mobc::Pool<M>
 where
     M: mobc::Manager<Error = PoolError>,
-    mobc::Connection<M>: Connection,
+    mobc::Connection<M>: SupportedConnection,
 {
     type Conn = mobc::Connection<M>;
 
@@ -146,7 +147,7 @@ where
     }
 }
 
-/// What the pools of diesel-async say is not in their errors' sources.
+/// The pools of diesel-async do not report the cause as a source of their errors.
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
 fn cause(error: PoolError) -> ConnectError {
     match error {

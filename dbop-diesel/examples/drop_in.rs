@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p dbop-diesel --features sqlite --example drop_in` runs the same tests on both.
 
-#![allow(clippy::print_stdout, reason = "an example that tells what it does")]
+#![allow(clippy::print_stdout, reason = "an example that prints what it does")]
 #![allow(missing_docs, reason = "`table!` makes items without documentation")]
 
 use std::time::Duration;
@@ -18,8 +18,8 @@ diesel::table! {
     }
 }
 
-/// What many applications have: it matches the text of errors, waits a fixed time, and has to be
-/// kept away from every transaction that is open already.
+/// What many applications have. It matches error texts and waits a fixed time, and must not be called
+/// inside an open transaction.
 fn transfer_by_hand(conn: &mut SqliteConnection, transfer: Transfer) -> QueryResult<()> {
     let mut retries = 0;
     loop {

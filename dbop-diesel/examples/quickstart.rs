@@ -1,9 +1,9 @@
 //! The first run: `cargo run -q -p dbop-diesel --features sqlite --example quickstart`.
 //!
-//! Everything in here is real: a database file, two threads that fight over it, retries, a batch
-//! with savepoints, an abort. It says what happens and checks that it did.
+//! Everything in here is real: a database file, two threads that compete for it, retries, a batch
+//! with savepoints, an abort. The example prints what happens and checks that it did.
 
-#![allow(clippy::print_stdout, reason = "an example that tells what it does")]
+#![allow(clippy::print_stdout, reason = "an example that prints what it does")]
 #![allow(missing_docs, reason = "`table!` makes items without documentation")]
 
 use std::error::Error;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     println!("A new database file, with three accounts of 100 each.\n");
 
-    // A runner is made once and shared. This one's log lines are printed, and counted.
+    // Make a runner once and share it. The narrator prints its log records and counts the retries.
     let narrator = Arc::new(Narrator::default());
     let runner = Runner::new(RetryPolicy::new().with_max_retries(10)).with_logger(narrator.clone());
 
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// SQLite lets one connection write at a time; the other one is told "database is locked".
+/// SQLite lets one connection write at a time; the other one gets "database is locked".
 fn two_threads_contend(
     url: &str,
     runner: &Runner,
@@ -76,7 +76,7 @@ fn two_threads_contend(
                 .operation("slow-transfer")
                 .run(&mut conn, |conn| {
                     transfer(conn, 1, 2, 10)?;
-                    // The write lock is ours. Keep it until the other thread has run into it.
+                    // This thread has the write lock. It keeps it until the other one was refused.
                     _ = writing.send(());
                     narrator.wait_for_a_retry();
                     Ok(())
@@ -100,14 +100,15 @@ fn two_threads_contend(
     if retries == 0 {
         return Err("the threads did not meet".into());
     }
-    println!("   Both are done. The eager one needed {retries} more attempts.\n");
+    let noun = if retries == 1 { "retry" } else { "retries" };
+    println!("   Both are done. The eager one needed {retries} {noun}.\n");
     Ok(())
 }
 
-/// Inside the caller's transaction every operation is a savepoint: a step that fails is undone
+/// Inside the caller's transaction every operation is a savepoint: a step that fails is rolled back
 /// alone, and the caller decides about the whole.
 fn a_batch_of_steps(conn: &mut SqliteConnection, runner: &Runner) -> QueryResult<()> {
-    println!("2. A batch of three steps in one transaction of ours.");
+    println!("2. A batch of three steps in one transaction.");
     conn.immediate_transaction(|conn| {
         runner
             .operation("step-a")
@@ -116,20 +117,20 @@ fn a_batch_of_steps(conn: &mut SqliteConnection, runner: &Runner) -> QueryResult
             .operation("step-b")
             .run(conn, |conn| transfer(conn, 2, 3, 1_000_000));
         println!(
-            "   Step b cannot be: {}",
-            impossible.expect_err("not that rich")
+            "   Step b fails: {}",
+            impossible.expect_err("more than the account has")
         );
         runner
             .operation("step-c")
             .run(conn, |conn| transfer(conn, 2, 1, 0))
     })?;
-    println!("   Step b was undone alone; steps a and c are committed together.\n");
+    println!("   Step b was rolled back alone; steps a and c are committed together.\n");
     Ok(())
 }
 
-/// An error that leaves the transaction undoes all of it.
+/// An error that the transaction returns rolls back all of it.
 fn a_conditional_abort(conn: &mut SqliteConnection, runner: &Runner) -> QueryResult<()> {
-    println!("3. A batch that we abort half-way.");
+    println!("3. A batch that is aborted half-way.");
     let aborted: QueryResult<()> = conn.immediate_transaction(|conn| {
         runner
             .operation("step-a")
@@ -141,7 +142,7 @@ fn a_conditional_abort(conn: &mut SqliteConnection, runner: &Runner) -> QueryRes
     Ok(())
 }
 
-/// An operation is a function that takes the connection. It may run more than once.
+/// An operation is a function of the connection. It may run more than once.
 fn transfer(conn: &mut SqliteConnection, from: i32, to: i32, amount: i64) -> QueryResult<()> {
     for (id, change) in [(from, -amount), (to, amount)] {
         diesel::update(accounts::table.find(id))

@@ -1,6 +1,7 @@
 //! The databases that dbop knows.
 
-use dbop_core::{CurrentTransaction, Dialect, PragmasToRead, SavedPragmas};
+use dbop_core::Dialect;
+use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -19,7 +20,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
-    fn session_before<C>(_conn: &mut C, _needs: PragmasToRead) -> QueryResult<SavedPragmas>
+    fn read_pragmas<C>(_conn: &mut C, _needs: PragmasToRead) -> QueryResult<SavedPragmas>
     where
         C: LoadConnection<Backend = Self>,
     {
@@ -101,7 +102,7 @@ mod mysql {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use dbop_core::{PragmasToRead, SavedPragmas};
+    use dbop_core::machine::{PragmasToRead, SavedPragmas};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
@@ -115,20 +116,20 @@ mod sqlite {
     impl SupportedBackend for Sqlite {
         const DIALECT: Dialect = Dialect::Sqlite;
 
-        fn session_before<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
+        fn read_pragmas<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let mut before = SavedPragmas::default();
+            let mut pragmas = SavedPragmas::default();
             if needs.busy_timeout {
                 let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn)?;
-                before.busy_timeout = row.timeout;
+                pragmas.busy_timeout = row.timeout;
             }
             if needs.query_only {
                 let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn)?;
-                before.query_only = row.query_only != 0;
+                pragmas.query_only = row.query_only != 0;
             }
-            Ok(before)
+            Ok(pragmas)
         }
     }
 }

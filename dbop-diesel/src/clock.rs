@@ -1,4 +1,4 @@
-//! Time, so that tests can bring their own.
+//! Time, which tests can replace.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ pub trait Clock: Send + Sync {
     /// The current time.
     fn now(&self) -> Instant;
 
-    /// Waits.
+    /// Waits for this long.
     fn sleep(&self, duration: Duration);
 }
 
-/// The real time. The default.
+/// The system's time. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -1,14 +1,14 @@
 //! The one primitive that opens and closes transactions and savepoints.
 
-use dbop_core::Batch;
+use dbop_core::machine::Batch;
 use diesel::QueryResult;
 use diesel::connection::{
     CacheSize, Connection as DieselConnection, LoadConnection, TransactionManager,
     TransactionManagerStatus,
 };
 
-use crate::SupportedBackend;
-use crate::adapter::{instrumentation_event, settle};
+use crate::adapter::status::{instrumentation_event, settle};
+use crate::backend::SupportedBackend;
 
 /// A connection that operations can run on: `PgConnection`, `MysqlConnection`, `SqliteConnection`
 /// and r2d2's `PooledConnection` of each. Implemented for everything that fits; use it as a bound
@@ -16,15 +16,21 @@ use crate::adapter::{instrumentation_event, settle};
 ///
 /// ```
 /// use diesel::prelude::*;
-/// use dbop_diesel::{Connection, Runner};
+/// use dbop_diesel::{Runner, SupportedConnection};
 ///
-/// fn nothing<C: Connection>(runner: &Runner, conn: &mut C) -> QueryResult<()> {
+/// fn nothing<C: SupportedConnection>(runner: &Runner, conn: &mut C) -> QueryResult<()> {
 ///     runner.run(conn, |_conn| Ok(()))
 /// }
 /// ```
-pub trait Connection: DieselConnection<Backend: SupportedBackend> + LoadConnection {}
+pub trait SupportedConnection:
+    DieselConnection<Backend: SupportedBackend> + LoadConnection
+{
+}
 
-impl<C> Connection for C where C: DieselConnection<Backend: SupportedBackend> + LoadConnection {}
+impl<C> SupportedConnection for C where
+    C: DieselConnection<Backend: SupportedBackend> + LoadConnection
+{
+}
 
 /// The transaction manager's status of a connection, the raw one inside a pooled one.
 pub(crate) fn status<C: DieselConnection>(conn: &mut C) -> &mut TransactionManagerStatus {
@@ -32,7 +38,11 @@ pub(crate) fn status<C: DieselConnection>(conn: &mut C) -> &mut TransactionManag
 }
 
 /// Sends a batch of an operation that began at `base` open transactions and savepoints.
-pub(crate) fn execute<C: Connection>(conn: &mut C, batch: Batch<'_>, base: u32) -> QueryResult<()> {
+pub(crate) fn execute<C: SupportedConnection>(
+    conn: &mut C,
+    batch: Batch<'_>,
+    base: u32,
+) -> QueryResult<()> {
     if let Some(event) = instrumentation_event(batch.purpose, base) {
         conn.instrumentation().on_connection_event(event);
     }

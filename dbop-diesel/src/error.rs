@@ -8,7 +8,7 @@ use diesel::result::Error as DieselError;
 /// An error that an operation can return.
 ///
 /// It is implemented for `diesel::result::Error`, `Box<dyn Error + Send + Sync>` and, with the
-/// feature `anyhow`, `anyhow::Error`. For an error type of your own it takes a method of one line:
+/// feature `anyhow`, `anyhow::Error`. For your own error type, implement one method of one line:
 ///
 /// ```
 /// use dbop_diesel::{OperationError, diesel_error_in};
@@ -31,8 +31,8 @@ use diesel::result::Error as DieselError;
 /// # assert!(TransferError::NotEnough.diesel_error().is_none());
 /// ```
 ///
-/// [`diesel_error_in`] follows `source()`, which `#[error(transparent)]` makes skip the Diesel
-/// error itself. There, match on the variant instead:
+/// [`diesel_error_in`] follows `source()`, and `#[error(transparent)]` makes `source()` skip the
+/// Diesel error itself. There, match on the variant instead:
 ///
 /// ```
 /// # use dbop_diesel::OperationError;
@@ -52,18 +52,18 @@ use diesel::result::Error as DieselError;
 /// # assert!(TransferError::from(diesel::result::Error::NotFound).diesel_error().is_some());
 /// ```
 pub trait OperationError: From<DieselError> {
-    /// The Diesel error inside, if there is one. It decides whether the operation is tried again.
+    /// The Diesel error inside, if there is one. It decides whether the operation is retried.
     fn diesel_error(&self) -> Option<&DieselError>;
 
-    /// Turns an error of dbop's own into one of this type. By default it becomes a
-    /// `diesel::result::Error::QueryBuilderError`, Diesel's variant for errors of other crates;
-    /// an enum can have a variant of its own instead (then implement
-    /// [`dbop_error`](Self::dbop_error) too).
+    /// Turns one of dbop's errors into this type. By default it becomes a
+    /// `diesel::result::Error::QueryBuilderError`, Diesel's variant for errors of other crates. An
+    /// enum can have a separate variant instead; then implement [`dbop_error`](Self::dbop_error)
+    /// too.
     fn from_dbop(error: Error) -> Self {
         DieselError::QueryBuilderError(Box::new(error)).into()
     }
 
-    /// dbop's own error inside, if that is what this is.
+    /// dbop's error inside, if there is one.
     fn dbop_error(&self) -> Option<&Error> {
         match self.diesel_error()? {
             DieselError::QueryBuilderError(error) => error.downcast_ref(),
@@ -71,7 +71,7 @@ pub trait OperationError: From<DieselError> {
         }
     }
 
-    /// Whether to try again although the database did not fail, or never to. By default the
+    /// Whether to retry even though the database did not fail, or never to retry. By default the
     /// database's error decides.
     fn advice(&self) -> Advice {
         Advice::Judge
@@ -112,20 +112,21 @@ impl OperationError for anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use dbop_core::Dialect;
+    use dbop_core::machine::{Machine, Name, RunnerConfig, Spec};
+
     use super::*;
 
     fn own() -> Error {
-        dbop_core::Batches::new(
-            dbop_core::Dialect::Sqlite,
-            dbop_core::Level::Transaction,
-            &dbop_core::Settings {
-                lock_timeout: Some(std::time::Duration::ZERO),
-                ..Default::default()
-            },
-            &dbop_core::Defaults::NONE,
-            dbop_core::SavedPragmas::default(),
-        )
-        .expect_err("a timeout of zero")
+        let spec = Spec {
+            lock_timeouts: &[Duration::ZERO],
+            ..Spec::new(Name::Given("own"))
+        };
+        let config = RunnerConfig::default();
+        Machine::new(Dialect::Sqlite, &config, &spec, false, Instant::now)
+            .expect_err("a timeout of zero")
     }
 
     fn finds_own<E: OperationError>() {

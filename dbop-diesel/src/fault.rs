@@ -3,8 +3,8 @@
 use dbop_core::{Dialect, ErrorKind, Fault, FaultClass};
 use diesel::result::{DatabaseErrorKind, Error};
 
-/// The fault in a Diesel error. `None` for what is a normal answer: `NotFound`,
-/// `RollbackTransaction` and an error of dbop's own that was handed through.
+/// The fault in a Diesel error. `None` for normal answers: `NotFound`, `RollbackTransaction`, and one
+/// of dbop's errors that an operation passed on.
 #[must_use]
 pub fn fault_of(dialect: Dialect, error: &Error) -> Option<Fault> {
     match error {

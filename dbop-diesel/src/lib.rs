@@ -22,83 +22,101 @@
 //!
 //! # What a run promises
 //!
-//! - Without an open transaction the operation is a transaction, committed when it returns `Ok`.
-//!   Inside one it is a savepoint; the runner never commits or rolls back what it did not open.
-//! - A fault is retried where another attempt can succeed: see [`verdict`](dbop_core::verdict) for
-//!   the table. What cannot succeed in a savepoint goes up to the outermost operation, which
-//!   starts again as a whole. Attempts of nested operations do not multiply.
+//! - Without an open transaction the operation runs in a transaction, committed when it returns
+//!   `Ok`. Inside one it runs in a savepoint. The runner never commits or rolls back what it did not
+//!   open.
+//! - A fault is retried where another attempt can succeed: see [`verdict`] for
+//!   the table. What cannot succeed in a savepoint is escalated: the outermost operation is retried
+//!   as a whole. Attempts of nested operations do not multiply.
 //! - A failed attempt is rolled back before any wait. Its first error is the one that is reported,
 //!   whatever goes wrong afterwards.
 //! - `Ok` means committed (or, in a savepoint, part of the enclosing transaction). A transaction
-//!   that the server has rolled back or dropped behind the operation's back is an error.
-//! - A commit whose outcome is unknown is an error of its own, and never retried blindly.
+//!   that the server has rolled back or dropped unnoticed is an error.
+//! - A commit of unknown outcome is a separate error, and never retried blindly.
 //! - Settings belong to the operation and cost no round trip.
-//! - A panic is rolled back and goes on.
+//! - After a panic everything is rolled back, and the panic is resumed.
+//!
+//! # Guides
+//!
+//! - [Settings](guide::settings): units, defaults, deadlines, poolers.
+//! - [Unknown outcomes](guide::unknown_outcome): what to do about a COMMIT whose answer was lost.
+//! - [Limits](guide::limits): what dbop notices, and what it does not.
+//! - [Sync connections in async code](guide::sync_in_async).
+//! - [Round trips](guide::round_trips), measured.
+//! - [Architecture](guide::architecture): where each decision is made.
 //!
 //! # Lost connections
 //!
-//! A connection that is lost takes the operation along: [`run`](Runner::run) has no other.
-//! [`run_on`](Runner::run_on) takes its connections from a [`Source`], a pool or a closure, and goes
-//! on with another one, unless the connection was lost while COMMIT was under way. What became of
-//! the work then can be found out, if the operation says how: see [`ledger`](Operation::ledger),
+//! If its connection is lost, [`run`](Runner::run) fails: it has no other.
+//! [`run_on`](Runner::run_on) takes its connections from a [`Source`], a pool or a closure, and
+//! retries on another one, unless the connection was lost while COMMIT was in progress. dbop can find
+//! out what became of that COMMIT if the operation says how: see [`ledger`](Operation::ledger),
 //! [`transaction_status`](Operation::transaction_status), [`verify`](Operation::verify) and
-//! [`idempotent`](Operation::idempotent). Which of them to choose, and which options of a connection
-//! make it notice a dead server, is in `docs/unknown-outcome.md` of the repository.
+//! [`idempotent`](Operation::idempotent). [The guide](guide::unknown_outcome) helps to choose, and
+//! lists the connection options that make a client notice a dead server.
 //!
 //! # What must not be in an operation
 //!
 //! An operation can run several times. What the database cannot undo (an HTTP call, a mail, a
-//! message to a queue) would happen several times too. Return what is needed for it, and do it
-//! after the run.
+//! message to a queue) would happen several times too. Return what you need for it, and do it after
+//! the run.
 //!
 //! # Features
 //!
-//! `postgres`, `mysql` and `sqlite` turn on a backend; the first two without the C client library,
-//! which comes with the feature of the same name of diesel itself. `anyhow` implements
+//! `postgres`, `mysql` and `sqlite` turn on a backend. `postgres` and `mysql` do so without the C
+//! client library, which comes with diesel's own feature of the same name. `anyhow` implements
 //! [`OperationError`] for `anyhow::Error`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
-//! connections need no feature. None is on by default.
+//! connections need no feature. No feature is on by default.
 //!
 //! # Limits
 //!
-//! Diesel 2.3 does not show error codes, so a fault that has no `DatabaseErrorKind` of its own is
-//! recognised by its text: in English and, for PostgreSQL and the most important errors of MySQL
+//! [The guide](guide::limits) lists all of them. The most important ones:
+//!
+//! Diesel 2.3 does not expose error codes, so a fault without its own `DatabaseErrorKind` is
+//! recognized by its text: in English and, for PostgreSQL and the most important errors of MySQL
 //! and MariaDB, in German. In another language such an error counts as unknown and is not retried.
 //!
-//! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. An
-//! operation that does so is reported as one of unknown outcome, except when a deadlock follows, or
-//! a lock timeout on a server with `innodb_rollback_on_timeout`, which look the same, or the loss of
-//! the connection. Keep them out of operations. `statement_timeout` takes MySQL 8.0 or MariaDB 10.1:
-//! older ones ignore it.
+//! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. dbop
+//! reports such an operation as one of unknown outcome, unless one of these follows, which hide the
+//! DDL: a deadlock, a lock timeout on a server with `innodb_rollback_on_timeout`, or the loss of the
+//! connection. Keep these statements out of operations. `statement_timeout` requires MySQL 8.0 or
+//! MariaDB 10.1: older versions ignore it.
 //!
-//! In a transaction of the *caller* on MySQL or MariaDB, what the operation writes after a deadlock
-//! that it has swallowed cannot be taken back, although the operation is then an error of unknown
-//! outcome; let errors out of operations.
+//! In the *caller's* transaction on MySQL or MariaDB, dbop cannot take back what the operation writes
+//! after a deadlock that it has swallowed. The operation then returns an error of unknown outcome.
+//! So let operations return their errors.
 
 #[doc(hidden)]
 pub mod adapter;
 
 pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
-pub use connection::Connection;
+pub use connection::SupportedConnection;
 pub use dbop_core::{
-    Advice, Backoff, BeginMode, Code, Defaults, Dialect, Error, Fault, FaultClass, IsolationLevel,
-    Jitter, Ledger, LogLevels, Outcome, Phase, RetryPolicy, Setting, SqlState, StopReason,
+    Advice, Backoff, BeginMode, Code, Delays, Dialect, Error, ErrorKind, Fault, FaultClass,
+    IsolationLevel, Jitter, Ledger, LogLevels, Outcome, RetryPolicy, Scope, SqlState, StopReason,
+    Verdict, verdict,
 };
 pub use error::{OperationError, diesel_error_in};
+pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
-pub use operation::{FallbackOperation, Operation, ResolvingOperation, Unverified, Verify};
+pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
 pub use source::{ConnectError, Source};
+pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
 mod clock;
 mod connection;
 mod driver;
 mod error;
+mod fallback;
 mod fault;
-mod hold;
+pub mod guide;
 mod operation;
 mod report;
 mod runner;
+mod slot;
 mod source;
+mod verify;

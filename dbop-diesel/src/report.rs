@@ -1,4 +1,4 @@
-//! The whole story of an operation.
+//! What happened in a run, attempt by attempt.
 
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ pub struct Report<T, E> {
     /// What `run` would have returned.
     pub result: Result<T, E>,
     /// The failed attempts, in order, with their errors. The error of the last attempt is in
-    /// `result`, unless a fallback value replaced it. What a successful attempt survived is here
-    /// too: a lost answer to a COMMIT that was found to have happened, and on SQLite a busy one.
+    /// `result`, unless a fallback value replaced it. This list also has what a successful attempt
+    /// survived: a COMMIT that was confirmed after its answer was lost, and on SQLite a COMMIT that
+    /// was busy at first.
     pub failures: Vec<FailedAttempt<E>>,
-    /// How many attempts were begun. 0 if the operation was refused before it began.
+    /// How many attempts were begun. 0 if the operation was rejected before it began.
     pub attempts: u32,
     /// Why there was no further attempt.
     pub stop: StopReason,
-    /// Whether the work is certainly committed, certainly undone, or neither.
+    /// Whether the work is certainly committed, certainly undone, or unknown.
     pub outcome: Outcome,
     /// How long it took, delays included.
     pub elapsed: Duration,
@@ -28,11 +29,11 @@ pub struct Report<T, E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FailedAttempt<E> {
-    /// Its first error. `None` for the last attempt, whose error is the report's result, and for
-    /// an attempt that failed although nothing reported an error.
+    /// Its first error. `None` for the last attempt, whose error is the report's `result`, and for
+    /// an attempt that failed without any error.
     pub error: Option<E>,
-    /// The database error in it, as a code and a class.
+    /// The database error in that error, as a code and a class.
     pub fault: Option<Fault>,
-    /// The error of the ROLLBACK that followed, if it failed too.
+    /// The error of the ROLLBACK that followed, if the ROLLBACK failed too.
     pub rollback_error: Option<diesel::result::Error>,
 }

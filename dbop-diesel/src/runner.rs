@@ -4,16 +4,17 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::{Config, Name, Resolution, Settings};
+use dbop_core::machine::{Name, RunnerConfig};
 
-use crate::adapter::Call;
-use crate::driver::{drive, report};
-use crate::hold::{Fresh, Given};
-use crate::operation::Unverified;
-use crate::{Clock, Connection, Operation, OperationError, Report, Source, SystemClock};
+use crate::clock::{Clock, SystemClock};
+use crate::connection::SupportedConnection;
+use crate::error::OperationError;
+use crate::operation::Operation;
+use crate::report::Report;
+use crate::source::Source;
 
-/// Runs database operations safely: in a transaction or savepoint of their own, with retries where
-/// a retry can succeed, and with settings that are gone afterwards.
+/// Runs database operations safely: each in its own transaction or savepoint, with retries where a
+/// retry can succeed, and with settings that are gone afterwards.
 ///
 /// A runner is cheap to keep and is meant to be shared, for example in a `static` or an
 /// application's state. It holds no connection.
@@ -47,12 +48,12 @@ use crate::{Clock, Connection, Operation, OperationError, Report, Source, System
 /// statement timeout, the global logger.
 #[derive(Clone)]
 pub struct Runner {
-    pub(crate) config: Config,
+    pub(crate) config: RunnerConfig,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Runner {
-    dbop_core::__runner_methods!();
+    dbop_core::__runner_methods!("dbop_diesel");
 
     /// Takes the time from, and waits with, this clock. Defaults to [`SystemClock`].
     #[must_use]
@@ -63,70 +64,51 @@ impl Runner {
 
     /// Runs an operation.
     ///
-    /// Without an open transaction the operation gets one of its own, committed here. Inside an
-    /// open one, the caller's or an enclosing operation's, it gets a savepoint, and whoever opened
-    /// the transaction decides about it. The operation is cloned for each attempt, so every
-    /// attempt starts from the same state.
+    /// Without an open transaction the operation gets its own, committed here. Inside an open one,
+    /// the caller's or an enclosing operation's, it gets a savepoint, and the transaction's owner
+    /// decides about it. The operation is cloned for each attempt, so every attempt starts from the
+    /// same state.
     ///
     /// # Errors
     ///
     /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
-    /// into `E`; or an error of dbop's own, which [`OperationError::dbop_error`] finds again.
+    /// into `E`; or one of dbop's errors, which [`OperationError::dbop_error`] finds again.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run<C, T, E, F>(&self, conn: &mut C, operation: F) -> Result<T, E>
+    pub fn run<C, T, E, B>(&self, conn: &mut C, body: B) -> Result<T, E>
     where
-        C: Connection,
+        C: SupportedConnection,
         E: OperationError,
-        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+        B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let call = self.call(Location::caller());
-        let hold = Given(conn);
-        drive(
-            &call,
-            &*self.clock,
-            hold,
-            operation,
-            &Unverified,
-            None,
-            None,
-        )
-        .0
+        self.unnamed(Location::caller()).run(conn, body)
     }
 
-    /// Runs an operation like [`run`](Self::run) and tells the whole story.
+    /// Runs an operation like [`run`](Self::run) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_report<C, T, E, F>(&self, conn: &mut C, operation: F) -> Report<T, E>
+    pub fn run_report<C, T, E, B>(&self, conn: &mut C, body: B) -> Report<T, E>
     where
-        C: Connection,
+        C: SupportedConnection,
         E: OperationError,
-        F: FnOnce(&mut C) -> Result<T, E> + Clone,
+        B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let call = self.call(Location::caller());
-        report(
-            &call,
-            &*self.clock,
-            Given(conn),
-            operation,
-            &Unverified,
-            None,
-        )
+        self.unnamed(Location::caller()).run_report(conn, body)
     }
 
     /// Runs an operation on a connection from a pool, or on one that is made for it.
     ///
-    /// This is [`run`](Self::run) for what a connection of the caller's cannot survive: a fault
-    /// that needs a new connection gets one, and getting it is a part of the attempt, retried like
-    /// the rest. A broken connection leaves the pool at once, and so does one to a server that
-    /// takes no writes after a failover. Before a delay of 10 ms and more, a pool's connection is
-    /// given back, so that others can use it meanwhile.
+    /// This is [`run`](Self::run) for faults that a single connection cannot survive: a fault that
+    /// needs a new connection gets one, and getting it is a part of the attempt, retried like the
+    /// rest. A broken connection leaves the pool at once, and so does one to a server that accepts
+    /// no writes after a failover. Before a delay of 10 ms or more, a pool's connection is given
+    /// back, so that others can use it meanwhile.
     ///
     /// # Errors
     ///
@@ -135,65 +117,42 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_on<S, T, E, F>(&self, source: &S, operation: F) -> Result<T, E>
+    pub fn run_on<S, T, E, B>(&self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
         E: OperationError,
-        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+        B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        drive(
-            &call,
-            &*self.clock,
-            hold,
-            operation,
-            &Unverified,
-            None,
-            None,
-        )
-        .0
+        self.unnamed(Location::caller()).run_on(source, body)
     }
 
-    /// Runs an operation like [`run_on`](Self::run_on) and tells the whole story.
+    /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
     ///
     /// # Panics
     ///
-    /// If the operation panics: rolled back first, then the panic goes on.
+    /// If the operation panics. It is rolled back first, then the panic continues.
     #[track_caller]
-    pub fn run_on_report<S, T, E, F>(&self, source: &S, operation: F) -> Report<T, E>
+    pub fn run_on_report<S, T, E, B>(&self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,
         E: OperationError,
-        F: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+        B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        let call = self.call(Location::caller());
-        let hold = Fresh::from(source);
-        report(&call, &*self.clock, hold, operation, &Unverified, None)
+        self.unnamed(Location::caller()).run_on_report(source, body)
     }
 
-    fn call(&self, location: &'static Location<'static>) -> Call<'_> {
-        Call {
-            config: &self.config,
-            name: Name::Call(location),
-            settings: Settings::default(),
-            policy: *self.config.policy(),
-            idempotent: false,
-            resolution: Resolution::Nothing,
-            ledger: None,
-            deadline: None,
-            lock_timeouts: &[],
-            mode: "sync",
-        }
+    /// An operation that the log calls by its file and line.
+    const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
+        Operation::new(self, Name::Call(location))
     }
 }
 
 impl Default for Runner {
     fn default() -> Self {
         Self {
-            config: Config::default(),
+            config: RunnerConfig::default(),
             clock: Arc::new(SystemClock),
         }
     }

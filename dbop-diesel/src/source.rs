@@ -8,18 +8,18 @@ use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
 use diesel::ConnectionError;
 use diesel::connection::TransactionManager;
 
-use crate::{Connection, fault_of};
+use crate::connection::SupportedConnection;
+use crate::fault::fault_of;
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
-/// that says how to connect.
+/// that opens a connection.
 ///
 /// Implemented for closures and, with the feature `r2d2`, for Diesel's `r2d2::Pool`. A closure's
 /// connection is used for one run, kept between its attempts as long as it is healthy, and closed
-/// at its end.
+/// at the end of the run.
 ///
-/// r2d2 goes on trying to connect by itself for as long as its `connection_timeout`, 30 s by
-/// default, also with a wrong password, and each attempt of an operation waits for that: make it
-/// shorter.
+/// r2d2 keeps retrying on its own for `connection_timeout` (30 s by default), even after a wrong
+/// password, and every attempt waits for it. Shorten it.
 ///
 /// ```
 /// use dbop_diesel::Runner;
@@ -40,23 +40,23 @@ use crate::{Connection, fault_of};
             the feature `r2d2` of dbop-diesel; use `run` on a connection that you already have"
 )]
 pub trait Source {
-    /// What operations get.
-    type Conn: Connection;
+    /// The connection that operations run on.
+    type Conn: SupportedConnection;
 
-    /// Whether giving a connection back and getting it again costs little, so that it is worth it
-    /// during the delay between two attempts. Defaults to `true`.
+    /// Whether it is cheap to return a connection and to get it again. If so, the connection is
+    /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
 
-    /// Gets a connection. `within` is what is left until the operation's deadline, if it has one: a
+    /// Gets a connection. `within` is the time left until the operation's deadline, if it has one: a
     /// pool should wait no longer than that.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no connection is available.
     fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError>;
 
-    /// Takes back a connection that must not be used again. By default it is dropped, after which
-    /// its transaction manager says that it is broken.
+    /// Takes back a connection that must not be used again. By default the connection is marked as
+    /// broken in its transaction manager, and dropped.
     fn discard(&self, mut conn: Self::Conn) {
         let status =
             <Self::Conn as diesel::Connection>::TransactionManager::transaction_manager_status_mut(
@@ -69,7 +69,7 @@ pub trait Source {
 impl<F, C, E> Source for F
 where
     F: Fn() -> Result<C, E>,
-    C: Connection,
+    C: SupportedConnection,
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
@@ -85,7 +85,7 @@ where
 impl<C> Source for diesel::r2d2::Pool<diesel::r2d2::ConnectionManager<C>>
 where
     C: diesel::r2d2::R2D2Connection + 'static,
-    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: Connection,
+    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: SupportedConnection,
 {
     type Conn = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
 
@@ -93,7 +93,7 @@ where
         let longest = self.connection_timeout();
         let timeout = within.map_or(longest, |within| within.min(longest));
         self.get_timeout(timeout).map_err(|error| {
-            // r2d2 keeps the text of the last failure, and tells it behind its own.
+            // r2d2 appends the text of the last failure to its own.
             let text = error.to_string();
             match text.split_once(": ") {
                 Some((_, cause)) => ConnectError::with_text(cause, error),
@@ -112,7 +112,7 @@ pub struct ConnectError {
 
 #[derive(Debug)]
 enum Reason {
-    /// It is in the error or its sources.
+    /// The cause is in the error or in its sources.
     InSource,
     Text(String),
     PoolTimeout,
@@ -120,8 +120,8 @@ enum Reason {
 }
 
 impl ConnectError {
-    /// An error of connecting. What it is about is found by a Diesel error in its chain of
-    /// sources; without one, nothing is tried again.
+    /// An error of connecting. dbop looks for a Diesel error in its chain of sources to find out what
+    /// went wrong; without one, it does not retry.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -130,8 +130,8 @@ impl ConnectError {
         }
     }
 
-    /// The pool had no connection for as long as it was told to wait. That is not tried again: the
-    /// pool has done so already.
+    /// The pool had no connection for as long as it was told to wait. dbop does not retry that: the
+    /// pool has already waited.
     #[must_use]
     pub fn pool_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl ConnectError {
         }
     }
 
-    /// The server did not answer in time. That is tried again.
+    /// The server did not answer in time. dbop retries that.
     #[must_use]
     pub fn server_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -149,7 +149,7 @@ impl ConnectError {
         }
     }
 
-    /// An error whose cause is only known as the text of a client library or server.
+    /// An error whose cause is known only as a text of the client library or server.
     #[must_use]
     pub fn with_text(
         text: impl Into<String>,

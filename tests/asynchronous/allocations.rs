@@ -4,12 +4,14 @@
 //! one that ends in 22. So a bare transaction of Diesel's is no measure here; it is one for the sync
 //! adapter. They are counted on the thread that runs the operation.
 
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use allocation_counter::measure;
-use dbop_core::{Batches, Defaults, Level, SavedPragmas, Settings};
+use dbop_core::machine::{
+    BodyEnd, Defaults, Machine, Name, RunnerConfig, SavedPragmas, Spec, Step,
+};
 use dbop_tests::Silent;
 use tokio::runtime::Builder;
 
@@ -36,25 +38,53 @@ fn allocations(bed: &Bed, mut work: impl AsyncFnMut(&mut Conn)) -> u64 {
     counts[counts.len() / 2]
 }
 
-fn batches(level: Level, defaults: &Defaults) -> Batches {
-    let (settings, before) = (Settings::default(), SavedPragmas::default());
-    Batches::new(backend::DIALECT, level, &settings, defaults, before).expect("valid settings")
+/// The texts that open and close an operation at this depth.
+#[derive(Clone)]
+struct Texts {
+    begin: String,
+    commit: String,
+}
+
+impl Texts {
+    fn of(depth: u32, defaults: Defaults) -> Self {
+        let mut config = RunnerConfig::default();
+        config.set_defaults(|own| *own = defaults);
+        let spec = Spec::new(Name::Given("texts"));
+        let mut machine = Machine::new(backend::DIALECT, &config, &spec, false, Instant::now)
+            .expect("valid settings");
+        let text = |machine: &mut Machine<'_>| match machine.step(Instant::now) {
+            Step::Batch(batch) => batch.sql.to_owned(),
+            step => panic!("{step:?}"),
+        };
+        assert!(matches!(machine.step(Instant::now), Step::Connect { .. }));
+        // No connection has this address.
+        let placement = machine.place(1, depth);
+        machine
+            .connected(placement, SavedPragmas::default())
+            .expect("valid settings");
+        let begin = text(&mut machine);
+        _ = machine.batch_done(Ok(()));
+        assert!(matches!(machine.step(Instant::now), Step::Body));
+        machine.body_done(BodyEnd::Ok, Some(depth + 1));
+        let commit = text(&mut machine);
+        Self { begin, commit }
+    }
 }
 
 /// An update, or one in each of so many savepoints. Their texts are made each time, as Diesel makes its
 /// own.
-async fn by_hand(conn: &mut Conn, outer: &Batches, steps: u32) {
-    conn.batch_execute(outer.begin()).await.expect("begun");
+async fn by_hand(conn: &mut Conn, outer: &Texts, step: &Texts, steps: u32) {
+    conn.batch_execute(&outer.begin).await.expect("begun");
     for _ in 0..steps {
-        let step = batches(Level::Savepoint(NonZeroU32::MIN), &Defaults::NONE);
-        conn.batch_execute(step.begin()).await.expect("begun");
+        let step = step.clone();
+        conn.batch_execute(&step.begin).await.expect("begun");
         set(conn, 1, 7).await.expect("done");
-        conn.batch_execute(step.commit()).await.expect("released");
+        conn.batch_execute(&step.commit).await.expect("released");
     }
     if steps == 0 {
         set(conn, 1, 7).await.expect("done");
     }
-    let committed = conn.batch_execute(outer.commit()).await;
+    let committed = conn.batch_execute(&outer.commit).await;
     committed.expect("committed");
 }
 
@@ -66,11 +96,11 @@ fn none_that_the_batches_do_not_make() {
         (runner.clone(), Defaults::default()),
         (runner.with_default_lock_timeout(None), Defaults::NONE),
     ] {
-        let outer = batches(Level::Transaction, &defaults);
-        let expected = allocations(&bed, async |conn| by_hand(conn, &outer, 0).await);
+        let (outer, step) = (Texts::of(0, defaults), Texts::of(1, Defaults::NONE));
+        let expected = allocations(&bed, async |conn| by_hand(conn, &outer, &step, 0).await);
         let actual = allocations(&bed, async |conn| with_dbop(&runner, conn).await);
         assert!(actual <= expected, "{actual}, by hand {expected}");
-        let expected = allocations(&bed, async |conn| by_hand(conn, &outer, 2).await);
+        let expected = allocations(&bed, async |conn| by_hand(conn, &outer, &step, 2).await);
         let actual = allocations(&bed, async |conn| steps_with_dbop(&runner, conn).await);
         assert!(actual <= expected, "steps: {actual}, by hand {expected}");
     }

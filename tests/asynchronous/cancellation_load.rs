@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel_async::{Connection, RetryPolicy, Runner};
+use dbop_diesel_async::{RetryPolicy, Runner, SupportedConnection};
 use dbop_tests::asynchronous::{Moment, Trace, dropped_after};
 use dbop_tests::{Number, accounts};
 use diesel::prelude::QueryDsl as _;
@@ -133,7 +133,7 @@ async fn journal(conn: &mut Conn) -> BTreeSet<i64> {
     kept.iter().map(|row| row.n).collect()
 }
 
-async fn sum<C: Connection<Backend = Db>>(conn: &mut C) -> QueryResult<i64> {
+async fn sum<C: SupportedConnection<Backend = Db>>(conn: &mut C) -> QueryResult<i64> {
     use diesel_async::RunQueryDsl as _;
 
     let runner = Runner::default();
@@ -205,7 +205,7 @@ impl Transfer {
         }
     }
 
-    async fn run<C: Connection<Backend = Db>>(self, conn: &mut C) -> QueryResult<()> {
+    async fn run<C: SupportedConnection<Backend = Db>>(self, conn: &mut C) -> QueryResult<()> {
         let policy = RetryPolicy::new().with_initial_delay(Duration::from_millis(1));
         let runner = Runner::new(policy);
         runner
@@ -226,7 +226,10 @@ impl Transfer {
             .await
     }
 
-    async fn write_down<C: Connection<Backend = Db>>(self, conn: &mut C) -> QueryResult<()> {
+    async fn write_down<C: SupportedConnection<Backend = Db>>(
+        self,
+        conn: &mut C,
+    ) -> QueryResult<()> {
         use diesel_async::RunQueryDsl as _;
 
         let Self { id, amount, .. } = self;

@@ -1,6 +1,6 @@
 //! A pool does not hand out a connection again on which a run was dropped half-way.
 
-use dbop_diesel_async::{Connection, Runner};
+use dbop_diesel_async::{Runner, SupportedConnection};
 use dbop_tests::asynchronous::{Moment, Trace, depth, dropped_after};
 use diesel::QueryResult;
 use diesel_async::AsyncConnection as _;
@@ -64,7 +64,7 @@ async fn the_next_checkout_is_another_session<P: Pool>() {
     }
 }
 
-async fn is_usable<C: Connection<Backend = Db>>(conn: &mut C) -> QueryResult<()> {
+async fn is_usable<C: SupportedConnection<Backend = Db>>(conn: &mut C) -> QueryResult<()> {
     let runner = Runner::default();
     runner
         .run(conn, async |conn: &mut C| balance(conn, 1).await)

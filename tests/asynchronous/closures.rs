@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use dbop_diesel_async::{Connection, RetryPolicy, Runner};
+use dbop_diesel_async::{RetryPolicy, Runner, SupportedConnection};
 use dbop_tests::Again;
 use dbop_tests::asynchronous::http;
 use diesel::QueryResult;
@@ -129,7 +129,7 @@ fn nested_runs_that_borrow_from_all_around_them() {
 }
 
 /// Of an application that does not care which database it has.
-async fn on_any_connection<C: Connection>(
+async fn on_any_connection<C: SupportedConnection>(
     runner: &Runner,
     conn: &mut C,
     statements: &[&str],

@@ -17,7 +17,9 @@ use super::money::{balance, share_out};
 use super::{Bed, Conn, Db, run};
 
 /// A source that can be asked whether it is as it was before.
-pub(super) trait Watched: Source<Conn: dbop_diesel_async::Connection<Backend = Db>> {
+pub(super) trait Watched:
+    Source<Conn: dbop_diesel_async::SupportedConnection<Backend = Db>>
+{
     /// Waits until it has no connection lent, if it is one that lends them.
     fn has_all_back(&self) -> impl Future<Output = ()> + Send;
 }

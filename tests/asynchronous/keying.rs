@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel_async::{Connection, RetryPolicy, Runner};
+use dbop_diesel_async::{RetryPolicy, Runner, SupportedConnection};
 use dbop_tests::Again;
 use dbop_tests::asynchronous::depth;
 use diesel::QueryResult;
@@ -20,7 +20,7 @@ use super::{Bed, Conn, Db, run};
 const NO_DELAY: RetryPolicy = RetryPolicy::new().with_initial_delay(Duration::ZERO);
 
 /// A run that allows itself two retries and always uses them up: how often does it begin?
-async fn bodies_of_a_stubborn_run<C: Connection<Backend = Db>>(conn: &mut C) -> u32 {
+async fn bodies_of_a_stubborn_run<C: SupportedConnection<Backend = Db>>(conn: &mut C) -> u32 {
     let bodies = AtomicU32::new(0);
     let runner = Runner::new(NO_DELAY.with_max_retries(2));
     let result: Result<(), Again> = runner
@@ -55,7 +55,7 @@ fn on_a_pooled_connection_too() {
     });
 }
 
-async fn nested_on<C: Connection<Backend = Db>>(conn: &mut C) {
+async fn nested_on<C: SupportedConnection<Backend = Db>>(conn: &mut C) {
     assert_eq!(bodies_of_a_stubborn_run(conn).await, 3, "alone");
     let bodies: QueryResult<u32> = once()
         .run(conn, async |conn: &mut C| {

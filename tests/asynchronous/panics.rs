@@ -4,7 +4,7 @@
 use std::panic::panic_any;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dbop_diesel_async::{Connection, Runner};
+use dbop_diesel_async::{Runner, SupportedConnection};
 use dbop_tests::asynchronous::{Moment, caught, depth, dropped_when, refuses};
 use diesel::QueryResult;
 use diesel_async::pooled_connection::{bb8, deadpool};
@@ -18,7 +18,7 @@ use super::{Bed, Conn, Db, run};
 struct Payload(u32);
 
 /// Two levels deep, after some statements on each.
-async fn panics<C: Connection<Backend = Db>>(conn: &mut C) -> QueryResult<()> {
+async fn panics<C: SupportedConnection<Backend = Db>>(conn: &mut C) -> QueryResult<()> {
     let runner = Runner::default();
     runner
         .run(conn, async |conn: &mut C| {

@@ -2,7 +2,7 @@
 
 use std::future::{self, Future};
 
-use dbop_diesel_async::Connection;
+use dbop_diesel_async::SupportedConnection;
 use dbop_tests::asynchronous::is_broken;
 use diesel::result::Error;
 use diesel_async::pooled_connection::{RecyclingMethod, bb8, deadpool, mobc};
@@ -12,7 +12,7 @@ use super::{Bed, Conn, Db};
 /// A pool of connections to a test bed.
 pub(super) trait Pool: Clone + Send + Sync + Sized + 'static {
     /// What it hands out.
-    type Checkout: Connection<Backend = Db> + Send + 'static;
+    type Checkout: SupportedConnection<Backend = Db> + Send + 'static;
 
     /// A pool of at most this many.
     fn of(bed: &Bed, size: u32) -> impl Future<Output = Self> + Send;

@@ -23,6 +23,7 @@ mod asynchronous {
     #[expect(dead_code, reason = "some of it is for sessions on a server")]
     mod classes;
     mod closures;
+    mod frame;
     mod fresh_cancellation;
     mod keying;
     mod leaked;

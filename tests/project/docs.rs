@@ -1,5 +1,6 @@
 //! What the documentation quotes is what there is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use dbop_diesel::{Dialect, Ledger};
@@ -9,13 +10,119 @@ fn words(text: &str) -> String {
     words.join(" ").replace("( ", "(")
 }
 
+/// A file, by its path from the root of the repository.
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of the pages in `docs/`, without `.md`.
+fn pages() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        let name = name.to_str().expect("UTF-8");
+        name.strip_suffix(".md").expect("a page").to_owned()
+    };
+    entries.map(name).collect()
+}
+
+/// The targets of all links in a page, but those to the web.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let inline = page.split("](").skip(1);
+    let inline = inline.filter_map(|rest| rest.split_once(')'));
+    let definitions = page.lines().filter_map(|line| {
+        let (_, target) = line.strip_prefix('[')?.split_once("]: ")?;
+        Some(target)
+    });
+    inline
+        .map(|(target, _)| target)
+        .chain(definitions)
+        .filter(|target| !target.starts_with("http"))
+}
+
+/// What a forge makes of a heading, to link to it.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let text = text.replace(' ', "-");
+        text.chars()
+            .filter(|c| c.is_alphanumeric() || "-_".contains(*c))
+            .collect()
+    };
+    headings.map(anchor).collect()
+}
+
 #[test]
 fn the_page_about_unknown_outcomes_has_the_tables_for_migrations() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/unknown-outcome.md");
-    let page = words(&std::fs::read_to_string(page).expect("the page is there"));
+    let page = words(&read("docs/unknown-outcome.md"));
     for dialect in [Dialect::Postgres, Dialect::Mysql] {
         let sql = Ledger::create_table(dialect);
         assert!(!sql.is_empty());
         assert!(page.contains(&words(sql)), "{sql}");
     }
+}
+
+#[test]
+fn the_page_about_settings_has_the_table_of_the_readme() {
+    let readme = read("README.md");
+    let page = read("docs/settings.md");
+    let is_of_the_table = |line: &&str| line.starts_with("| ") && line.matches('|').count() == 6;
+    let rows: Vec<_> = readme.lines().filter(is_of_the_table).collect();
+    assert_eq!(rows.len(), 9, "{rows:#?}");
+    for row in rows {
+        assert!(page.lines().any(|line| line == row), "{row}");
+    }
+}
+
+#[test]
+fn the_page_about_limits_names_the_tested_servers() {
+    let page = words(&read("docs/limits.md"));
+    let versions = read("tests/servers/versions");
+    let servers = versions.lines().filter(|line| !line.starts_with('#'));
+    let mut found = 0;
+    for server in servers.filter(|line| !line.is_empty()) {
+        let version = server.split_whitespace().nth(1).expect("a version");
+        let tested = page.split("dbop is tested on").nth(1).expect("a sentence");
+        let sentence = tested.split("Error codes").next().expect("its end");
+        assert!(sentence.contains(version), "{server}: {sentence}");
+        found += 1;
+    }
+    assert!(found > 2, "{versions}");
+}
+
+/// On docs.rs as well as here: each page is a module of dbop-diesel, and its examples are compiled
+/// and run.
+#[test]
+fn every_page_is_a_guide_and_a_doctest() {
+    let guide = read("dbop-diesel/src/guide.rs");
+    let doctests = read("tests/support/lib.rs");
+    for page in pages() {
+        assert!(guide.contains(&format!("\"../docs/{page}.md\"")), "{page}");
+        let include = format!("\"../../docs/{page}.md\"");
+        assert!(doctests.contains(&include), "{page}");
+    }
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let names = pages().into_iter().map(|page| format!("docs/{page}.md"));
+    let mut found = 0;
+    for name in names.chain([String::from("README.md")]) {
+        let page = read(&name);
+        let folder = Path::new(&name).parent().expect("a folder");
+        for link in links(&page) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => page.clone(),
+                _ => read(folder.join(path).to_str().expect("UTF-8")),
+            };
+            let is_there = anchor.is_empty() || anchors(&target).contains(anchor);
+            assert!(is_there, "{name}: {link}");
+            found += 1;
+        }
+    }
+    assert!(found > 15, "only {found} links recognised");
 }

@@ -1,8 +1,10 @@
 //! `run_on` with a closure that connects: one connection for a run while it is healthy, as many as
 //! it takes otherwise, and no loop without an end.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use dbop_diesel::{
     BeginMode, FaultClass, IsolationLevel, OperationError as _, Outcome, Report, StopReason,
@@ -239,4 +241,74 @@ async fn on_a_connection_with_an_open_transaction_it_is_a_savepoint() {
         .await;
     assert_eq!((report.result, report.attempts), (Ok(1), 1));
     assert_eq!(bed.balances(), UNTOUCHED);
+}
+
+/// The value that an attempt leaves behind may hold what others wait for.
+#[scenario]
+async fn the_value_of_a_failed_attempt_is_dropped_before_the_sleep() {
+    let bed = Bed::new();
+    let value = Arc::new(());
+    let clock = HolderClock::of(&value);
+    let bodies = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(clock.clone())
+        .run_on_report(
+            &async || Conn::establish(bed.url()).await,
+            async |conn: &mut Conn| {
+                if bodies.fetch_add(1, Ordering::Relaxed) == 0 {
+                    // The connection breaks, and the body has not noticed.
+                    Manager::transaction_manager_status_mut(conn).set_in_error();
+                }
+                Ok::<_, Error>(value.clone())
+            },
+        )
+        .await;
+    assert_eq!(report.attempts, 2);
+    assert_eq!(
+        *clock.holders.lock().expect("no panic"),
+        [1],
+        "the test alone"
+    );
+    assert!(Arc::ptr_eq(
+        &report.result.expect("the second value"),
+        &value
+    ));
+    assert_eq!(report.failures.len(), 1);
+}
+
+/// A clock that does not wait, but writes down how many hold something while others would wait.
+struct HolderClock {
+    held: Weak<()>,
+    holders: Mutex<Vec<usize>>,
+}
+
+impl HolderClock {
+    fn of(held: &Arc<()>) -> Arc<Self> {
+        Arc::new(Self {
+            held: Arc::downgrade(held),
+            holders: Mutex::default(),
+        })
+    }
+}
+
+impl dbop_diesel::Clock for HolderClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, _duration: Duration) {
+        let mut holders = self.holders.lock().expect("no panic");
+        holders.push(self.held.strong_count());
+    }
+}
+
+impl dbop_diesel_async::Clock for HolderClock {
+    fn now(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        dbop_diesel::Clock::sleep(self, duration);
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -57,16 +57,16 @@ pub(super) enum Asked {
 
 impl Asked {
     const ALL: [(Self, &str); 10] = [
-        (Self::Nothing, "no settings at all"),
-        (Self::Default, "the runner's default"),
+        (Self::Nothing, "no settings"),
+        (Self::Default, "the runner's default lock timeout"),
         (Self::LockTimeout, "lock timeout"),
-        (Self::Timeouts, "both timeouts"),
+        (Self::Timeouts, "lock timeout and statement timeout"),
         (Self::ReadOnly, "read-only"),
         (Self::Isolation, "isolation level"),
         (Self::Deadline, "deadline"),
-        (Self::Ladder, "lock timeouts by attempt"),
-        (Self::All, "all of these that can be had"),
-        (Self::AllByDefault, "all as the runner's defaults"),
+        (Self::Ladder, "lock timeout per attempt"),
+        (Self::All, "all supported settings"),
+        (Self::AllByDefault, "all supported settings as defaults"),
     ];
 
     const fn is_read_only(self) -> bool {
@@ -179,7 +179,7 @@ async fn until_done(conn: &mut Conn, course: Course, bodies: &AtomicU32) -> Resu
     }
 }
 
-/// What it takes without dbop, with a loop around Diesel's transaction.
+/// What it takes without dbop: a loop around Diesel's transaction.
 #[helper]
 pub(super) async fn bare(conn: &mut Conn, place: Place, course: Course) {
     let bodies = AtomicU32::new(0);
@@ -235,8 +235,8 @@ async fn with_dbop(conn: &mut Conn, place: Place, course: Course, asked: Asked) 
     }
 }
 
-/// The rows of all settings. `taken` tells how much was sent since it was last asked. Whoever is
-/// to refuse the lock holds account 2.
+/// The rows of all settings. `taken` returns how much was sent since its last call. To refuse the
+/// lock, another session holds account 2.
 #[helper]
 pub(super) async fn rows(
     conn: &mut Conn,
@@ -291,7 +291,7 @@ pub(super) fn assert_documented(rows: &str, is_complete: bool) {
     let table = format!("{HEAD}{rows}\n");
     #[expect(
         clippy::print_stdout,
-        reason = "the table is for whoever runs the test"
+        reason = "the table is for the person who runs the test"
     )]
     {
         println!("{}, {MODE}{table}", backend::BACKEND);

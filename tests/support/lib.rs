@@ -43,17 +43,25 @@ pub mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-/// The examples in the README are compiled and run.
+/// The examples in the README and in the guides are compiled and run.
 #[cfg(all(doctest, feature = "sqlite"))]
-#[doc = include_str!("../../README.md")]
-#[derive(Debug)]
-pub struct Readme;
+mod examples {
+    macro_rules! page {
+        ($name:ident, $file:literal) => {
+            #[doc = include_str!($file)]
+            #[derive(Debug)]
+            pub struct $name;
+        };
+    }
 
-/// And those of the page about unknown outcomes.
-#[cfg(all(doctest, feature = "sqlite"))]
-#[doc = include_str!("../../docs/unknown-outcome.md")]
-#[derive(Debug)]
-pub struct UnknownOutcome;
+    page!(Readme, "../../README.md");
+    page!(Architecture, "../../docs/architecture.md");
+    page!(Limits, "../../docs/limits.md");
+    page!(RoundTrips, "../../docs/round-trips.md");
+    page!(Settings, "../../docs/settings.md");
+    page!(SyncInAsync, "../../docs/sync-in-async.md");
+    page!(UnknownOutcome, "../../docs/unknown-outcome.md");
+}
 
 diesel::table! {
     /// The table of every test bed: three accounts with a balance of 100 each.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use dbop_diesel::{Connection, Source};
+use dbop_diesel::{Source, SupportedConnection};
 use diesel::ConnectionResult;
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection, R2D2Connection};
 
@@ -50,7 +50,7 @@ impl<C: R2D2Connection + Send + 'static> TestPool for Pool<ConnectionManager<C>>
 }
 
 /// The closure that connects to this URL.
-pub fn closure<C: Connection>(url: &str) -> impl Source<Conn = C> + use<C> {
+pub fn closure<C: SupportedConnection>(url: &str) -> impl Source<Conn = C> + use<C> {
     let url = url.to_owned();
     move || -> ConnectionResult<C> { C::establish(&url) }
 }

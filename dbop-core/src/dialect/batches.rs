@@ -18,7 +18,7 @@ use crate::settings::{BeginMode, Defaults, Settings};
 /// The savepoints have names of dbop's own. Diesel leaves its savepoints on the server after a nested
 /// rollback, so one of Diesel's names could mean an old one where a new one failed to be opened.
 #[derive(Clone, Debug)]
-pub struct Batches {
+pub(crate) struct Batches {
     plan: Plan,
     /// By [`Text`].
     texts: [OnceLock<Cow<'static, str>>; Text::COUNT],
@@ -31,7 +31,7 @@ impl Batches {
     ///
     /// If a timeout is zero or longer than `i32::MAX` milliseconds, and if a setting is not supported
     /// by this dialect or at this level, unless [`Settings::best_effort`] is set.
-    pub fn new(
+    pub(crate) fn new(
         dialect: Dialect,
         level: Level,
         settings: &Settings,
@@ -67,38 +67,31 @@ impl Batches {
     /// With the token of an operation, written first and completed last in the transaction, in the
     /// same batches. What writes nothing has none, nor has a savepoint: the transaction around it
     /// decides whether its work counts.
-    #[must_use]
-    pub fn with_token(self, entry: &Entry<'_>) -> Self {
+    pub(crate) fn with_token(&self, entry: &Entry<'_>) -> Option<Self> {
         if !self.can_have_proof() {
-            return self;
+            return None;
         }
-        match entry.issue_sql(self.plan.dialect) {
-            Some(token) => self.with_proof(CommitProof::Token(token)),
-            None => self,
-        }
+        let token = entry.issue_sql(self.plan.dialect)?;
+        Some(self.with_proof(CommitProof::Token(token)))
     }
 
     /// With a mark that ends with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
     /// only; what writes nothing has none.
     ///
-    /// [`CurrentTransaction::is_ours`]: crate::CurrentTransaction::is_ours
-    #[must_use]
-    pub fn with_mark(self) -> Self {
-        if self.can_have_proof() && self.plan.dialect == Dialect::Postgres {
-            self.with_proof(CommitProof::Mark)
-        } else {
-            self
-        }
+    /// [`CurrentTransaction::is_ours`]: super::CurrentTransaction::is_ours
+    pub(crate) fn with_mark(&self) -> Option<Self> {
+        let has_marks = self.can_have_proof() && self.plan.dialect == Dialect::Postgres;
+        has_marks.then(|| self.with_proof(CommitProof::Mark))
     }
 
     fn can_have_proof(&self) -> bool {
         self.plan.level == Level::Transaction && !self.is_read_only()
     }
 
-    fn with_proof(self, proof: CommitProof) -> Self {
+    fn with_proof(&self, proof: CommitProof) -> Self {
         Self::of(Plan {
             proof: Some(proof),
-            ..self.plan
+            ..self.plan.clone()
         })
     }
 
@@ -107,15 +100,9 @@ impl Batches {
         self.plan.applied.read_only
     }
 
-    /// The dialect.
-    #[must_use]
-    pub const fn dialect(&self) -> Dialect {
-        self.plan.dialect
-    }
-
     /// Where the attempts run.
     #[must_use]
-    pub const fn level(&self) -> Level {
+    pub(crate) const fn level(&self) -> Level {
         self.plan.level
     }
 
@@ -131,7 +118,7 @@ impl Batches {
 
     /// Whether an attempt that begins like this holds SQLite's write lock from the start.
     #[must_use]
-    pub const fn begins_immediate(&self) -> bool {
+    pub(crate) const fn begins_immediate(&self) -> bool {
         matches!(self.plan.dialect, Dialect::Sqlite)
             && matches!(self.plan.level, Level::Transaction)
             && !matches!(sqlite::begin_mode(&self.plan), BeginMode::Deferred)
@@ -159,14 +146,14 @@ impl Batches {
 
     /// Opens the transaction or savepoint, with its settings.
     #[must_use]
-    pub fn begin(&self) -> &str {
+    pub(crate) fn begin(&self) -> &str {
         self.text(Text::Begin)
     }
 
     /// Closes it for good, with the settings restored. In a transaction that the server has
     /// aborted or dropped it fails, where a bare COMMIT would succeed.
     #[must_use]
-    pub fn commit(&self) -> &str {
+    pub(crate) fn commit(&self) -> &str {
         self.text(Text::Commit)
     }
 
@@ -268,4 +255,50 @@ pub(crate) enum Undo {
     BlindRollback,
     /// Only restores the settings, after a BEGIN that failed where nothing can have been opened.
     FailedBegin,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_made_once_and_only_if_it_is_needed() {
+        let batches = Batches::new(
+            Dialect::Mysql,
+            Level::Transaction,
+            &Settings::default(),
+            &Defaults::default(),
+            SavedPragmas::default(),
+        )
+        .expect("valid");
+        let made = || {
+            let texts = batches.texts.iter();
+            texts.filter(|text| text.get().is_some()).count()
+        };
+        assert_eq!(made(), 0);
+        let first = batches.begin();
+        assert_eq!(made(), 1);
+        assert!(std::ptr::eq(first, batches.begin()));
+        _ = (batches.commit(), batches.undo(Undo::Rollback));
+        assert_eq!(made(), 3);
+    }
+
+    /// An attempt with other settings begins with no text of the attempt before.
+    #[test]
+    fn other_settings_are_other_texts() {
+        let settings = Settings {
+            lock_timeout: Some(Duration::from_secs(3)),
+            ..Settings::default()
+        };
+        let (none, before) = (Defaults::NONE, SavedPragmas::default());
+        let top = Level::Transaction;
+        let batches = Batches::new(Dialect::Postgres, top, &settings, &none, before);
+        let batches = batches.expect("valid");
+        assert_eq!(batches.begin(), "BEGIN; SET LOCAL lock_timeout = 3000");
+        let same = batches.for_attempt(Some(Duration::from_secs(3)), None);
+        assert!(same.is_none());
+        let other = batches.for_attempt(Some(Duration::from_secs(4)), None);
+        let other = other.expect("another lock timeout");
+        assert_eq!(other.begin(), "BEGIN; SET LOCAL lock_timeout = 4000");
+    }
 }

@@ -116,6 +116,11 @@ pub(super) fn blind_rollback(plan: &Plan) -> Cow<'static, str> {
     sql.finish()
 }
 
+/// See [`Dialect::undone_check`](super::Dialect::undone_check). Fails if a lock timeout does not end
+/// the whole transaction: a subquery of two rows is an error, 1242, if it is evaluated.
+pub(super) const UNDONE_CHECK: &str =
+    "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
+
 /// The settings as they were before.
 pub(super) fn restoration(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);

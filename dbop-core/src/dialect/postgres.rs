@@ -1,14 +1,14 @@
 //! PostgreSQL.
 //!
-//! `SET LOCAL` ends with the transaction and with `ROLLBACK TO`, but outlives `RELEASE`
-//! (measured); so a savepoint keeps the old value in a variable of ours and puts it back.
-//! Read-only is undone by `RELEASE` itself.
+//! `SET LOCAL` ends with the transaction and with `ROLLBACK TO`, but outlives `RELEASE` (measured).
+//! So a savepoint keeps the old value in a setting of dbop's and restores it. Read-only is undone by
+//! `RELEASE` itself.
 //!
-//! A default has to look at the session's own value, which takes a query. In the operation's
-//! transaction that would be the first one: it would fix the snapshot of REPEATABLE READ before
-//! the operation can lock a table, and `SET TRANSACTION` would be refused (measured). So a default
-//! is set for the session, in a transaction of its own in front of the operation's, in the same
-//! batch, and is put back when the operation is closed.
+//! A default depends on the session's own value, which takes a query. As the first query of the
+//! operation's transaction it would fix the snapshot of REPEATABLE READ before the operation can lock
+//! a table, and `SET TRANSACTION` would be refused (measured). So a default is set for the session, in
+//! a separate transaction before the operation's but in the same batch, and is restored when the
+//! operation is closed.
 
 use std::borrow::Cow;
 use std::fmt;

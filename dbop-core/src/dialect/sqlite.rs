@@ -16,6 +16,13 @@ use crate::settings::BeginMode;
 /// have opened.
 const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive";
 
+/// See [`Dialect::undone_check`](super::Dialect::undone_check). Fails if the last statement that could
+/// write has written; a statement that failed and ended the transaction has not. It does not see
+/// earlier writes, or DDL. If a read failed and ended the transaction, it sees the write before that.
+/// (2^63 is an integer overflow.)
+pub(super) const UNDONE_CHECK: &str =
+    "SELECT CASE WHEN changes() > 0 THEN abs(-9223372036854775807 - 1) END";
+
 /// If the batch fails, nothing is open: what can fail comes before and in the BEGIN. Under
 /// `query_only` no write lock is given, so where one is asked for, that pragma has to follow.
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {

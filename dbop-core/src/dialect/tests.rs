@@ -1,5 +1,7 @@
 use super::*;
-use crate::{BeginMode, IsolationLevel, Ledger};
+
+mod isolation;
+mod proof;
 
 const TOP: Level = Level::Transaction;
 const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
@@ -255,6 +257,38 @@ fn a_default_never_makes_a_stricter_value_looser() {
 }
 
 #[test]
+fn mysql_a_statement_timeout_alone() {
+    let settings = Settings {
+        lock_timeout: None,
+        ..timeouts()
+    };
+    let top = batches(Dialect::Mysql, TOP, settings);
+    assert_eq!(
+        top.begin(),
+        "SET @dbop_autocommit=@@autocommit, autocommit=0, \
+         /*M!100100 @dbop_statement=@@SESSION.max_statement_time, \
+         SESSION max_statement_time=0.001 */\
+         /*!80000 @dbop_statement=@@SESSION.max_execution_time, \
+         SESSION max_execution_time=1 */; START TRANSACTION; SAVEPOINT dbop_alive"
+    );
+    let restoration = "SET /*M!100100 SESSION max_statement_time=@dbop_statement_1 */\
+                       /*!80000 SESSION max_execution_time=@dbop_statement_1 */; ";
+    let nested = batches(Dialect::Mysql, NESTED, settings);
+    assert_eq!(
+        nested.begin(),
+        "SET /*M!100100 @dbop_statement_1=@@SESSION.max_statement_time, \
+         SESSION max_statement_time=0.001 */\
+         /*!80000 @dbop_statement_1=@@SESSION.max_execution_time, \
+         SESSION max_execution_time=1 */; SAVEPOINT dbop_savepoint_1"
+    );
+    assert_eq!(nested.restoration(), restoration);
+    assert_eq!(
+        nested.commit(),
+        format!("{restoration}RELEASE SAVEPOINT dbop_savepoint_1")
+    );
+}
+
+#[test]
 fn sub_units_are_rounded_up_never_to_no_limit() {
     assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
     assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
@@ -263,185 +297,10 @@ fn sub_units_are_rounded_up_never_to_no_limit() {
 }
 
 #[test]
-fn isolation_levels_are_a_part_of_the_opening_batch() {
-    let ask = |dialect, settings| {
-        let before = SavedPragmas::default();
-        Batches::new(
-            dialect,
-            Level::Transaction,
-            &settings,
-            &Defaults::NONE,
-            before,
-        )
-    };
-    let serializable = Settings {
-        isolation: Some(IsolationLevel::Serializable),
-        ..Settings::default()
-    };
-    let begin = |dialect| {
-        ask(dialect, serializable)
-            .expect("supported")
-            .begin()
-            .to_owned()
-    };
-    assert_eq!(
-        begin(Dialect::Postgres),
-        "BEGIN ISOLATION LEVEL SERIALIZABLE"
-    );
-    assert_eq!(
-        begin(Dialect::Mysql),
-        "SET @dbop_autocommit=@@autocommit, autocommit=0; \
-         SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION; SAVEPOINT dbop_alive"
-    );
-    assert_eq!(
-        begin(Dialect::Sqlite),
-        "BEGIN IMMEDIATE; SAVEPOINT dbop_alive"
-    );
-    let deferrable = Settings {
-        read_only: true,
-        deferrable: true,
-        ..serializable
-    };
-    assert_eq!(
-        ask(Dialect::Postgres, deferrable)
-            .expect("supported")
-            .begin(),
-        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE"
-    );
-    let alone = Settings {
-        read_only: false,
-        ..deferrable
-    };
-    let error = ask(Dialect::Postgres, alone).expect_err("it means nothing alone");
-    assert!(error.is_invalid_setting(), "{error}");
-    for dialect in [Dialect::Mysql, Dialect::Sqlite] {
-        let error = ask(dialect, deferrable).expect_err("PostgreSQL only");
-        assert!(error.is_unsupported_setting(), "{error}");
-    }
-    let weaker = Settings {
-        isolation: Some(IsolationLevel::ReadCommitted),
-        ..Settings::default()
-    };
-    let error = ask(Dialect::Sqlite, weaker).expect_err("SQLite has one level");
-    assert!(error.is_unsupported_setting(), "{error}");
-}
-
-#[test]
-fn begin_modes_are_sqlite_s() {
-    for (mode, sql, immediate) in [
-        (BeginMode::Deferred, "BEGIN", false),
-        (BeginMode::Immediate, "BEGIN IMMEDIATE", true),
-        (BeginMode::Exclusive, "BEGIN EXCLUSIVE", true),
-    ] {
-        let settings = Settings {
-            begin_mode: Some(mode),
-            ..Settings::default()
-        };
-        let ask = |dialect, level| {
-            let before = SavedPragmas::default();
-            Batches::new(dialect, level, &settings, &Defaults::NONE, before)
-        };
-        let batches = ask(Dialect::Sqlite, Level::Transaction).expect("supported");
-        assert_eq!(batches.begin(), format!("{sql}; SAVEPOINT dbop_alive"));
-        assert_eq!(batches.begins_immediate(), immediate);
-        for (dialect, level) in [
-            (Dialect::Sqlite, Level::at_depth(1)),
-            (Dialect::Postgres, Level::Transaction),
-            (Dialect::Mysql, Level::Transaction),
-        ] {
-            let error = ask(dialect, level).expect_err("not there");
-            assert!(error.is_unsupported_setting(), "{error}");
-        }
-    }
-}
-
-/// The token is the first thing in the transaction and the last one, but for what must come before
-/// COMMIT; the check in front of it comes first.
-#[test]
-fn a_note_is_opened_first_and_closed_behind_the_check() {
-    let marked = batches(Dialect::Postgres, TOP, timeouts()).with_mark();
-    assert!(
-        marked
-            .begin()
-            .ends_with("; SET LOCAL dbop.transaction = 'ours'; SAVEPOINT dbop_alive")
-    );
-    assert_eq!(
-        marked.commit(),
-        "RELEASE SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
-    );
-    assert_eq!(
-        marked.undo(Undo::CheckedRollback),
-        "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK"
-    );
-
-    let ledger = Ledger::new();
-    let entry = ledger.open();
-    let noted = |dialect| defaults(dialect, TOP).with_token(&entry);
-    let parts = |sql: &str| {
-        let parts: Vec<_> = sql.split("; ").map(|part| part.to_owned()).collect();
-        parts
-    };
-    let starts = |sql: &str, expected: &[&str]| {
-        let parts = parts(sql);
-        assert_eq!(parts.len(), expected.len(), "{parts:#?}");
-        for (part, expected) in parts.iter().zip(expected) {
-            assert!(part.starts_with(expected), "{part}: {expected}");
-        }
-    };
-    let postgres = noted(Dialect::Postgres);
-    starts(
-        postgres.begin(),
-        &[
-            "BEGIN NOT DEFERRABLE",
-            "SELECT set_config(",
-            "COMMIT",
-            "BEGIN",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
-            "SAVEPOINT dbop_alive",
-        ],
-    );
-    starts(
-        postgres.commit(),
-        &[
-            "RELEASE SAVEPOINT dbop_alive",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
-            "SET CONSTRAINTS ALL IMMEDIATE",
-            "SELECT set_config(",
-            "COMMIT",
-        ],
-    );
-    let mysql = noted(Dialect::Mysql);
-    starts(
-        mysql.begin(),
-        &[
-            "SET @dbop_autocommit=@@autocommit",
-            "START TRANSACTION",
-            "SAVEPOINT dbop_alive",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
-        ],
-    );
-    starts(
-        mysql.commit(),
-        &[
-            "RELEASE SAVEPOINT dbop_alive",
-            "UPDATE dbop_ledger SET completed = TRUE",
-            "SET SESSION",
-            "COMMIT AND NO CHAIN NO RELEASE",
-            "SET autocommit=@dbop_autocommit",
-        ],
-    );
-    // A savepoint and what writes nothing have none.
-    for (level, settings) in [(NESTED, timeouts()), (TOP, all())] {
-        for dialect in [Dialect::Postgres, Dialect::Mysql] {
-            let settings = Settings {
-                best_effort: true,
-                ..settings
-            };
-            let plain = batches(dialect, level, settings);
-            let (begin, commit) = (plain.begin().to_owned(), plain.commit().to_owned());
-            let noted = plain.with_token(&entry);
-            assert_eq!((noted.begin(), noted.commit()), (&*begin, &*commit));
-        }
+fn an_attempt_is_one_level_deeper_than_what_is_around_it() {
+    for depth in [0, 1, 17] {
+        let level = Level::at_depth(depth);
+        assert_eq!((level.outside(), level.inside()), (depth, depth + 1));
     }
 }
 
@@ -449,7 +308,7 @@ fn a_note_is_opened_first_and_closed_behind_the_check() {
 fn under_query_only_sqlite_gives_no_write_lock() {
     let settings = Settings {
         read_only: true,
-        begin_mode: Some(BeginMode::Immediate),
+        begin_mode: Some(crate::BeginMode::Immediate),
         ..Settings::default()
     };
     assert_eq!(
@@ -483,7 +342,7 @@ fn defaults_count_where_they_can() {
     );
     assert_eq!(begin(Dialect::Mysql, NESTED, read_only), savepoint);
     let exclusive = Defaults {
-        begin_mode: Some(BeginMode::Exclusive),
+        begin_mode: Some(crate::BeginMode::Exclusive),
         ..Defaults::NONE
     };
     assert_eq!(
@@ -491,26 +350,4 @@ fn defaults_count_where_they_can() {
         "BEGIN EXCLUSIVE; SAVEPOINT dbop_alive"
     );
     assert_eq!(begin(Dialect::Sqlite, NESTED, exclusive), savepoint);
-}
-
-#[test]
-fn a_default_isolation_level_is_set_for_the_session_and_put_back() {
-    let defaults = Defaults {
-        isolation: Some(IsolationLevel::RepeatableRead),
-        ..Defaults::NONE
-    };
-    let batches = |dialect| {
-        let (settings, before) = (Settings::default(), SavedPragmas::default());
-        Batches::new(dialect, TOP, &settings, &defaults, before).expect("valid")
-    };
-    let postgres = batches(Dialect::Postgres);
-    let setting = "set_config('default_transaction_isolation', ";
-    let stricter = "IN ('serializable', '') THEN";
-    assert!(postgres.begin().contains(setting) && postgres.begin().contains(stricter));
-    assert!(postgres.commit().contains(setting), "{}", postgres.commit());
-    let mysql = batches(Dialect::Mysql);
-    let stricter = "FIND_IN_SET(@@SESSION.transaction_isolation, 'SERIALIZABLE')";
-    assert!(mysql.begin().contains(stricter), "{}", mysql.begin());
-    let restored = "/*!80000 SESSION transaction_isolation */=@dbop_isolation; COMMIT";
-    assert!(mysql.commit().contains(restored), "{}", mysql.commit());
 }

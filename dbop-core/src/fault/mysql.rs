@@ -30,7 +30,7 @@ pub(super) fn class(errno: u16) -> FaultClass {
         1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 => ConnectionLost,
         2006 | 2013 | 2014 | 2026 | 2027 | 2045 | 2048 | 2055 => ConnectionLost,
         // TiDB lost its storage nodes or waited too long for them: before the COMMIT another try
-        // can do it, during the COMMIT nobody knows, which is the same as losing the connection.
+        // can do it, during the COMMIT the outcome is unknown, as after losing the connection.
         9001..=9005 | 9008 | 9010..=9013 => ConnectionLost,
         2002 | 2003 | 2005 => NotConnected,
         // Too many connections; a Galera node without its cluster; offline mode; TiDB's schema is
@@ -94,7 +94,7 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
 ///
 /// A GET_LOCK deadlock (3058; on MariaDB it is a 1213 like any other) and MySQL's NOWAIT (3572) do
 /// not; 1205 does with `innodb_rollback_on_timeout`, on MariaDB for NOWAIT as well (all measured).
-/// 1047 leaves the transaction open, and after 1180 nobody knows.
+/// 1047 leaves the transaction open, and after 1180 the outcome is unknown.
 pub(super) fn may_end_transaction(code: Option<Code>, class: FaultClass) -> bool {
     match code {
         Some(Code::Errno(3058 | 3572)) => false,
@@ -118,7 +118,7 @@ const TEXTS: &[Row] = &[
     ("Deadlock found when trying to get user-level lock; *", Some(3058), Deadlock),
     ("XA_RBDEADLOCK: *", Some(1614), Deadlock),
     ("Got error 149 *from storage engine*", Some(1030), Deadlock),
-    // MariaDB goes on with "; try restarting transaction".
+    // MariaDB continues with "; try restarting transaction".
     ("Record has changed since last read in table '*'*", Some(1020), SerializationFailure),
     ("Plugin instructed the server to rollback the current *", Some(3101), SerializationFailure),
     ("Lock wait timeout exceeded; try restarting transaction", Some(1205), LockTimeout),

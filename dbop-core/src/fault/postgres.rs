@@ -35,7 +35,7 @@ pub(super) fn class(state: SqlState) -> FaultClass {
         | S::CRASH_SHUTDOWN
         | S::DATABASE_DROPPED => ConnectionLost,
         // A CockroachDB node lost its peers: before the COMMIT another node can do it, during the
-        // COMMIT nobody knows, which is the same as losing the connection.
+        // COMMIT the outcome is unknown, as after losing the connection.
         S::RANGE_UNAVAILABLE | S::INTERNAL_CONNECTION_FAILURE => ConnectionLost,
         S::UNABLE_TO_ESTABLISH_CONNECTION | S::REJECTED_CONNECTION => NotConnected,
         S::CANNOT_CONNECT_NOW | S::TOO_MANY_CONNECTIONS => ServerUnavailable,
@@ -219,7 +219,7 @@ const TEXTS: &[Row] = &[
     ("could not connect to server: *", "", NotConnected),
     ("could not translate host name \"*", "", NotConnected),
     // In any language: what every translation leaves as it is. That a transaction is gone must be
-    // known, or what the operation has committed by itself would be taken for undone.
+    // known, or what the operation itself has committed would be taken for undone.
     ("*dbop_alive*", "3B001", TransactionLost),
     ("*dbop_savepoint_*", "3B001", TransactionLost),
     ("*diesel_savepoint_*", "3B001", TransactionLost),

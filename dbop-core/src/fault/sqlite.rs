@@ -64,7 +64,7 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
 
 /// Whether SQLite may have rolled back the whole transaction together with this error.
 ///
-/// It does so by itself at FULL, IOERR, NOMEM and the INTERRUPT of a write (measured). At a constraint
+/// It does so on its own at FULL, IOERR, NOMEM and the INTERRUPT of a write (measured). At a constraint
 /// it does when the statement or the table says `ON CONFLICT ROLLBACK`, but then the transaction can
 /// as well have been gone before. BUSY and LOCKED leave it open.
 pub(super) fn may_end_transaction(code: Option<Code>, class: FaultClass) -> bool {

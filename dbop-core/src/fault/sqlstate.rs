@@ -28,7 +28,7 @@ impl SqlState {
     pub const REJECTED_CONNECTION: Self = Self(*b"08004");
     /// 08006: the connection broke.
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
-    /// 08007: the connection broke and nobody knows how the transaction ended.
+    /// 08007: the connection broke, and it is unknown how the transaction ended.
     pub const TRANSACTION_RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// 08P01: the two sides disagree about the protocol; PgBouncer uses it for nearly everything.
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
@@ -79,7 +79,7 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// 55P03: a lock was not had in time, or not at once.
     pub const LOCK_NOT_AVAILABLE: Self = Self(*b"55P03");
-    /// 57014: the statement was cancelled, by a timeout or by somebody.
+    /// 57014: the statement was cancelled, by a timeout or by another session.
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// 57P01: an administrator ended the session.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");

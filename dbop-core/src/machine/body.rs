@@ -47,7 +47,7 @@ impl Machine<'_> {
             BodyEnd::Panicked => self.attempt.fail(Phase::Body, None, FailureAnswer::Panic),
         }
         if let Some(loss) = self.connection.loss() {
-            self.connection.is_broken |= depth.is_none() || loss.displaced;
+            self.connection.is_broken |= depth.is_none() || loss.saved_values_overwritten;
             return self.enclosing_lost(loss);
         }
         let inside = self.connection.level().inside();

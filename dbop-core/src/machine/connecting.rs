@@ -136,7 +136,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Which values of the session have to be read before [`connected`](Self::connected), because
-    /// the dialect's SQL cannot keep them by itself.
+    /// the dialect's SQL cannot keep them.
     #[must_use]
     pub const fn pragmas_to_read(&self) -> PragmasToRead {
         let is_timed = self.deadline.is_set();
@@ -246,10 +246,11 @@ impl<'a> Machine<'a> {
         let batches = self
             .config
             .batches(self.dialect, placement, settings, pragmas)?;
-        Ok(match (&self.entry, self.spec.resolution) {
-            (Some(entry), _) => Cow::Owned(batches.into_owned().with_token(entry)),
-            (None, Resolution::TransactionStatus) => Cow::Owned(batches.into_owned().with_mark()),
-            _ => batches,
-        })
+        let proven = match (&self.entry, self.spec.resolution) {
+            (Some(entry), _) => batches.with_token(entry),
+            (None, Resolution::TransactionStatus) => batches.with_mark(),
+            _ => None,
+        };
+        Ok(proven.map_or(batches, Cow::Owned))
     }
 }

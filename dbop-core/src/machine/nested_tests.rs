@@ -7,6 +7,7 @@ use super::tests::{
 };
 use super::*;
 use crate::fault::FaultClass;
+use crate::nesting::locks_taken;
 use crate::outcome::{Outcome, StopReason};
 use crate::policy::RetryPolicy;
 
@@ -101,7 +102,7 @@ fn in_the_callers_transaction_a_loss_breaks_the_connection() {
 fn implicitly_committed_in_a_savepoint_is_unknown_for_the_outermost() {
     let (done, _) = enclosing(Dialect::Mysql, 0, |key, _| {
         let mut inner = Script::at(Dialect::Mysql, key, 1);
-        // RELEASE answers 1305, and so does the ROLLBACK TO; nobody has seen a deadlock.
+        // RELEASE answers 1305, and so does the ROLLBACK TO; no deadlock was seen.
         let done = inner.run(&[OK, Err(errno(1305)), Err(errno(1305))], |_| {
             (BodyEnd::Ok, Some(2))
         });
@@ -255,4 +256,19 @@ fn another_operation_in_its_place_costs_the_connection() {
     });
     assert_eq!(done.outcome, Outcome::Unknown);
     assert!(done.connection_broken);
+}
+
+#[test]
+fn each_operation_without_trouble_locks_the_table_of_connections_once() {
+    let before = locks_taken();
+    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
+        for _ in 0..2 {
+            let mut inner = Script::at(Dialect::Postgres, key, 1);
+            let done = inner.run(&[], |_| (BodyEnd::Ok, Some(2)));
+            assert_eq!(done.outcome, Outcome::Committed);
+        }
+        (BodyEnd::Ok, Some(1))
+    });
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    assert_eq!(locks_taken() - before, 3);
 }

@@ -182,13 +182,13 @@ impl Machine<'_> {
                 self.ask_again(ConnectionAction::Discard, None);
             }
             (TokenQuestion::IsCompleted, Ok(true)) => self.found(true),
-            // The part in front of a commit that was not ours.
+            // Only the part before a COMMIT that was not ours.
             (TokenQuestion::IsCompleted, Ok(false)) => self.finish_unknown(),
         }
     }
 
     /// The token of this operation was there before it was inserted: an attempt that seemed to be
-    /// undone was committed, as far as it had come, by DDL or by itself.
+    /// undone was committed, as far as it had come, by DDL or by its own COMMIT.
     pub(super) fn found_token(&self, fault: &Fault) -> bool {
         matches!(self.spec.resolution, Resolution::Ledger(_))
             && fault.class() == FaultClass::Constraint

@@ -255,7 +255,7 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
         );
         assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
 
-        // Whoever cannot be asked the second question is asked both, again.
+        // If the second question fails, both are asked again.
         let blocked = fault(dialect, FaultClass::LockTimeout);
         for in_the_way in [
             vec![there, Fine, lost, Fine],
@@ -296,8 +296,8 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
     }
 }
 
-/// Whoever holds the token up can be waited for until there is no more time or no more retry, and a
-/// connection on which nobody could be asked is nobody's any more.
+/// A session that holds the token is waited for until there is no more time or no more retry, and a
+/// connection on which no question could be asked is thrown away.
 #[test]
 fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
     for dialect in [Dialect::Postgres, Dialect::Mysql] {

@@ -23,7 +23,7 @@ pub(super) struct Retries<'a> {
     taken: u32,
     /// Those left for the operation and everything nested in it, while it is on no connection.
     pub(super) parked: u32,
-    /// It was tried again after a fault for which that is worth it only once.
+    /// It was retried after a fault that is worth only one retry.
     tried_once_more: bool,
     delays: Option<Delays>,
 }

@@ -141,7 +141,7 @@ impl Machine<'_> {
             seat.set_lost(EnclosingLoss {
                 fault: self.attempt.fault(),
                 undone,
-                displaced: false,
+                saved_values_overwritten: false,
             });
         }
         let containment = self.dialect.containment().unwrap_or_default();

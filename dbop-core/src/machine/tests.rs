@@ -423,7 +423,7 @@ fn mysql_is_asked_whether_a_lock_timeout_ends_the_transaction() {
     let done = Script::new(Dialect::Mysql).run(&[OK, gone, OK, no], body);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
     assert!(!done.connection_broken);
-    // If nobody can be asked any more, nobody knows.
+    // If the connection is gone, the question cannot be asked.
     let lost = Err(fault(Dialect::Mysql, FaultClass::ConnectionLost));
     let done = Script::new(Dialect::Mysql).run(&[OK, gone, lost], body);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));

@@ -1,6 +1,6 @@
 //! What PostgreSQL is asked.
 
-use dbop_core::{CurrentTransaction, TransactionId};
+use dbop_core::machine::{CurrentTransaction, TransactionId};
 
 diesel::define_sql_function! {
     /// PostgreSQL's id of the current transaction, if it has written something. Its type has the
@@ -9,8 +9,7 @@ diesel::define_sql_function! {
 }
 
 diesel::define_sql_function! {
-    /// Since when PostgreSQL has its statistics, as the eight bytes of a BIGINT: in microseconds
-    /// since 2000.
+    /// [`TransactionId::statistics_since`], as the eight bytes of a BIGINT.
     fn pg_stat_get_bgwriter_stat_reset_time()
         -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
 }

@@ -1,6 +1,6 @@
 //! What SQLite is asked.
 
-/// SQLite's [`dbop_core::SavedPragmas::busy_timeout`].
+/// SQLite's [`dbop_core::machine::SavedPragmas::busy_timeout`].
 #[derive(Clone, Copy, Debug, diesel::QueryableByName)]
 pub struct BusyTimeout {
     /// In milliseconds.
@@ -14,7 +14,7 @@ impl BusyTimeout {
     pub const SQL: &str = "PRAGMA busy_timeout";
 }
 
-/// SQLite's [`dbop_core::SavedPragmas::query_only`].
+/// SQLite's [`dbop_core::machine::SavedPragmas::query_only`].
 #[derive(Clone, Copy, Debug, diesel::QueryableByName)]
 pub struct QueryOnly {
     /// Zero: no.

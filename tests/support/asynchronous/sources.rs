@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dbop_diesel_async::{Connection, Source};
+use dbop_diesel_async::{Source, SupportedConnection};
 use deadpool::Runtime;
 use deadpool::managed::Manager;
 use diesel_async::AsyncConnection;
@@ -14,7 +14,9 @@ use super::scenarios::wait_for;
 use crate::TestPool;
 
 /// The closure that connects to this URL.
-pub fn closure<C: Connection + AsyncConnection>(url: &str) -> impl Source<Conn = C> + use<C> {
+pub fn closure<C: SupportedConnection + AsyncConnection>(
+    url: &str,
+) -> impl Source<Conn = C> + use<C> {
     let url = url.to_owned();
     move || {
         let url = url.clone();

@@ -10,7 +10,7 @@ fn resolve(dialect: Dialect, level: Level, settings: Settings) -> Result<Applied
 const NESTED: Level = Level::Savepoint(std::num::NonZeroU32::MIN);
 
 #[test]
-fn an_operation_s_own_timeout_is_exact_a_default_is_not() {
+fn the_timeout_of_an_operation_is_exact_a_default_is_not() {
     let asked = Settings {
         lock_timeout: Some(Duration::from_secs(3)),
         ..Settings::default()
@@ -30,7 +30,7 @@ fn an_operation_s_own_timeout_is_exact_a_default_is_not() {
 }
 
 #[test]
-fn zero_and_absurd_timeouts_are_refused() {
+fn nonsensical_timeouts_are_rejected() {
     for bad in [
         Duration::ZERO,
         LONGEST + Duration::from_nanos(1),
@@ -53,7 +53,7 @@ fn zero_and_absurd_timeouts_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_had_is_an_error_unless_best_effort() {
+fn an_unsupported_setting_is_an_error_unless_best_effort() {
     let read_only = Settings {
         read_only: true,
         ..Settings::default()
@@ -91,7 +91,7 @@ fn what_cannot_be_had_is_an_error_unless_best_effort() {
 }
 
 #[test]
-fn sqlite_skips_the_defaults_of_the_runner() {
+fn sqlite_ignores_defaults_it_does_not_support() {
     let defaults = Defaults {
         statement_timeout: Some(Duration::from_secs(1)),
         ..Defaults::default()
@@ -102,7 +102,7 @@ fn sqlite_skips_the_defaults_of_the_runner() {
         &Settings::default(),
         &defaults,
     )
-    .expect("skipped, not refused");
+    .expect("ignored, not refused");
     assert_eq!(applied, Applied::default());
 }
 

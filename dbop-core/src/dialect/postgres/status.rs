@@ -2,14 +2,14 @@
 
 /// What PostgreSQL calls a transaction.
 ///
-/// After a crash the server can have forgotten an id that it gave to a transaction which was not
-/// committed, and give it to another one. A crash also loses its statistics, and it tells since when
-/// it has been collecting them.
+/// In a crash the server can forget an id that it gave to an uncommitted transaction, and later give
+/// that id to another one. A crash also resets its statistics, and the server reports when they were
+/// reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionId {
     /// The id: `pg_current_xact_id_if_assigned()`.
     pub id: u64,
-    /// Since when the server has its statistics: `pg_stat_get_bgwriter_stat_reset_time()`, in
+    /// When the server's statistics were reset: `pg_stat_get_bgwriter_stat_reset_time()`, in
     /// microseconds since 2000-01-01 00:00 UTC as in PostgreSQL's binary format; 0 if it is NULL.
     pub statistics_since: i64,
 }
@@ -63,7 +63,7 @@ impl TransactionStatus {
 /// What PostgreSQL says about the transaction that is about to be committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CurrentTransaction {
-    /// It has the mark of [`Batches::with_mark`](crate::Batches::with_mark): it is the transaction
+    /// It has the mark of the opening batch: it is the transaction
     /// that was opened. Otherwise the operation may have ended that one, and the id is of no use.
     pub is_ours: bool,
     /// Its id. It has none until it has written something.

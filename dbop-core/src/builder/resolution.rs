@@ -1,0 +1,123 @@
+//! The fallback of operations, and how they find out what became of a lost COMMIT.
+
+/// The fallback of an `Operation<'a, NoFallback, R>`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __fallback_method {
+    ($adapter:literal) => {
+        /// A value to return instead of an error, whether the error is the database's or the
+        /// operation's own.
+        ///
+        /// It never hides that earlier work may be damaged: an error stays an error where the
+        /// failed attempt is not certainly undone, where the enclosing transaction is lost, and
+        /// where the connection is broken. A panic stays a panic.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let visits = runner.operation("count-visits").read_only().fallback(0);
+        /// ```
+        #[doc(alias = "default")]
+        #[doc(alias = "raises")]
+        #[must_use]
+        pub fn fallback<T>(self, value: T) -> Operation<'a, FallbackValue<T>, R> {
+            Operation {
+                runner: self.runner,
+                spec: self.spec,
+                fallback: FallbackValue(value),
+                resolution: self.resolution,
+            }
+        }
+    };
+}
+
+/// How an `Operation<'a, F, NoResolution>` finds out what became of a commit whose answer was lost.
+/// `verify` takes the bounds of what looks for the work, in terms of `C` and `E`, and the lines of its
+/// example.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __resolution_methods {
+    ($adapter:literal, verify: [$($look:tt)+], $($example:literal)+) => {
+        /// Finds out what became of a commit whose answer was lost by looking for the work: `look`
+        /// is run on a fresh connection, outside of a transaction, and returns whether the work is
+        /// there.
+        ///
+        /// If it is, the operation's value is returned as if nothing had happened; if not, the
+        /// operation is retried. If the look fails with a retryable database error it is repeated
+        /// while retries remain; after any other error the outcome stays unknown.
+        ///
+        /// **It has a race**: a COMMIT that is delayed on its way can still arrive after the look
+        /// found nothing, and the work is then done twice. So a "no" is good enough for another
+        /// attempt, but if that fails, the outcome is unknown. [`ledger`](Self::ledger) has no race.
+        ///
+        /// ```
+        $(#[doc = $example])+
+        /// ```
+        #[must_use]
+        pub fn verify<C, E, V>(self, look: V) -> Operation<'a, F, V>
+        where
+            V: $($look)+,
+        {
+            self.resolved($crate::machine::Resolution::Verify, look)
+        }
+
+        /// Finds out what became of a commit whose answer was lost by asking PostgreSQL for the
+        /// status of the transaction, whose id is read before every COMMIT: one more round trip
+        /// (the first time on a connection: two). PostgreSQL only; elsewhere it is an error when
+        /// the operation is run.
+        ///
+        /// While the server says "in progress" it is asked again: until the deadline, or without
+        /// one as long as there are retries left. The operation runs in a savepoint that dbop
+        /// opens. A transaction without an id has written nothing, and is retried without asking.
+        /// (`NOTIFY` and foreign tables need no id: for an operation that does nothing else, use
+        /// the ledger.) A crash of the server can give the id to another transaction, so after one
+        /// "committed" is no answer, and the outcome stays unknown. After a failover to a standby
+        /// that had not received everything, an id can mean another transaction, too: see
+        /// [`ledger`](Self::ledger).
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let pay = runner.operation("pay").transaction_status();
+        /// ```
+        #[must_use]
+        pub fn transaction_status(self) -> Operation<'a, F, ServerResolution> {
+            self.resolved($crate::machine::Resolution::TransactionStatus, ServerResolution(()))
+        }
+
+        /// Finds out what became of a commit whose answer was lost by a token that is committed
+        /// with the work, in the table [`Ledger::create_table`]($crate::Ledger::create_table) creates. It costs no round trip.
+        ///
+        /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`.
+        /// The outcome stays unknown only if the server could not be asked before the deadline, or
+        /// without one before the retries ran out, or if the operation has ended its own
+        /// transaction, by COMMIT or DDL. SQLite needs no ledger and gets no token.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::Ledger;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// static LEDGER: Ledger = Ledger::new();
+        ///
+        /// let pay = runner.operation("pay").ledger(&LEDGER);
+        /// ```
+        #[must_use]
+        pub fn ledger(self, ledger: &'a $crate::Ledger) -> Operation<'a, F, ServerResolution> {
+            self.resolved($crate::machine::Resolution::Ledger(ledger), ServerResolution(()))
+        }
+
+        fn resolved<R>(
+            self,
+            resolution: $crate::machine::Resolution<'a>,
+            look: R,
+        ) -> Operation<'a, F, R> {
+            Operation {
+                runner: self.runner,
+                spec: $crate::machine::Spec { resolution, ..self.spec },
+                fallback: self.fallback,
+                resolution: look,
+            }
+        }
+    };
+}

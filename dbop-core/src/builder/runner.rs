@@ -1,0 +1,200 @@
+//! The methods of runners.
+
+/// The builder methods of a `Runner` with a field `config: RunnerConfig`, and an
+/// `Operation::new(&Runner, Name)`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __runner_methods {
+    ($adapter:literal) => {
+        /// A runner with this policy, and the defaults otherwise.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{RetryPolicy, Runner};")]
+        ///
+        /// let runner = Runner::new(RetryPolicy::new().with_max_retries(3));
+        /// ```
+        #[must_use]
+        pub fn new(policy: $crate::RetryPolicy) -> Self {
+            let mut runner = Self::default();
+            runner.config.set_policy(policy);
+            runner
+        }
+
+        /// How long a statement of an operation without its own `lock_timeout` may wait for a
+        /// lock. Defaults to 10 s; `None` leaves the session's value alone.
+        ///
+        /// It never loosens a stricter session value. It applies to outermost operations: nested
+        /// ones inherit what is in force. It does not apply to SQLite, where the wait is the
+        /// connection's `busy_timeout`.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_default_lock_timeout(Duration::from_secs(2));
+        /// ```
+        #[must_use]
+        pub fn with_default_lock_timeout(
+            mut self,
+            timeout: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.lock_timeout = timeout.into());
+            self
+        }
+
+        /// How long a statement of an operation without its own `statement_timeout` may run.
+        /// Defaults to `None`, which leaves the session's value alone.
+        ///
+        /// It never loosens a stricter session value, and applies to outermost operations. SQLite
+        /// has no statement timeout.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_default_statement_timeout(Duration::from_secs(30));
+        /// ```
+        #[must_use]
+        pub fn with_default_statement_timeout(
+            mut self,
+            timeout: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.statement_timeout = timeout.into());
+            self
+        }
+
+        /// Whether operations refuse writes. Defaults to `false`.
+        ///
+        /// It applies to outermost operations, and nested ones inherit it. On MySQL and MariaDB it
+        /// does not apply in a transaction of the caller.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let reports = Runner::default().with_default_read_only(true);
+        /// ```
+        #[must_use]
+        pub fn with_default_read_only(mut self, read_only: bool) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.read_only = read_only);
+            self
+        }
+
+        /// The isolation level of operations without their own `isolation`. Defaults to `None`,
+        /// which leaves the session's level alone.
+        ///
+        /// It never weakens the session's level. It applies to outermost operations that are not in
+        /// a transaction of the caller. SQLite has one level only.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{IsolationLevel, Runner};")]
+        ///
+        /// let runner = Runner::default().with_default_isolation(IsolationLevel::Serializable);
+        /// ```
+        #[must_use]
+        pub fn with_default_isolation(
+            mut self,
+            isolation: impl Into<Option<$crate::IsolationLevel>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.isolation = isolation.into());
+            self
+        }
+
+        /// How the transactions of operations without their own `begin_mode` begin on SQLite.
+        /// Defaults to `None`: immediate, or deferred for what is read-only.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{BeginMode, Runner};")]
+        ///
+        /// let runner = Runner::default().with_default_begin_mode(BeginMode::Deferred);
+        /// ```
+        #[must_use]
+        pub fn with_default_begin_mode(
+            mut self,
+            mode: impl Into<Option<$crate::BeginMode>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.begin_mode = mode.into());
+            self
+        }
+
+        /// How long an operation without its own `deadline` may take, all attempts and the delays
+        /// between them together. Defaults to `None`: only the number of retries is limited.
+        ///
+        /// It applies to outermost operations: nested ones inherit the time that is left.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_default_deadline(Duration::from_secs(60));
+        /// ```
+        #[must_use]
+        pub fn with_default_deadline(
+            mut self,
+            deadline: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.deadline = deadline.into());
+            self
+        }
+
+        /// Sends records to this logger. Defaults to the global logger of the `log` crate.
+        ///
+        /// ```
+        /// use std::sync::Arc;
+        ///
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # struct AuditLog;
+        /// # impl log::Log for AuditLog {
+        /// #     fn enabled(&self, _: &log::Metadata<'_>) -> bool { true }
+        /// #     fn log(&self, _: &log::Record<'_>) {}
+        /// #     fn flush(&self) {}
+        /// # }
+        /// let runner = Runner::default().with_logger(Arc::new(AuditLog));
+        /// ```
+        #[must_use]
+        pub fn with_logger(mut self, logger: ::std::sync::Arc<dyn ::log::Log>) -> Self {
+            self.config
+                .set_logging(|logging| logging.logger = Some(logger));
+            self
+        }
+
+        /// The level of each kind of record. Defaults to [`LogLevels::DEFAULT`]($crate::LogLevels).
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{LogLevels, Runner};")]
+        ///
+        /// let runner = Runner::default().with_log_levels(LogLevels::DONE_IS_INFO);
+        /// ```
+        #[must_use]
+        pub fn with_log_levels(mut self, levels: $crate::LogLevels) -> Self {
+            self.config.set_logging(|logging| logging.levels = levels);
+            self
+        }
+
+        /// Whether records contain the server's own message, under the key `error`. Defaults to
+        /// `false`: such a message can quote values of your rows.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_server_messages(true);
+        /// ```
+        #[must_use]
+        pub fn with_server_messages(mut self, server_messages: bool) -> Self {
+            self.config
+                .set_logging(|logging| logging.server_messages = server_messages);
+            self
+        }
+
+        /// An operation with a name, for the log, and with its own settings.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let operation = runner.operation("list-users").read_only();
+        /// ```
+        pub const fn operation<'a>(&'a self, name: &'a str) -> Operation<'a> {
+            Operation::new(self, $crate::machine::Name::Given(name))
+        }
+    };
+}

@@ -1,0 +1,224 @@
+//! The settings of operations.
+
+/// The settings of an `Operation` with a field `spec: Spec<'a>`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __operation_methods {
+    ($adapter:literal) => {
+        /// Refuses writes. Not set by default.
+        ///
+        /// PostgreSQL enforces it in a transaction and in a savepoint, MySQL and MariaDB in a
+        /// transaction only (in one that is already open it is an error, see
+        /// [`best_effort`](Self::best_effort)), SQLite by `query_only`. On SQLite it also means
+        /// that the operation does not wait for the write lock, so mark reads with it.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let report = runner.operation("report").read_only();
+        /// ```
+        #[must_use]
+        pub const fn read_only(mut self) -> Self {
+            self.spec.settings.read_only = true;
+            self
+        }
+
+        /// How long a statement may wait for a lock. Defaults to the runner's default.
+        ///
+        /// PostgreSQL: `lock_timeout`, in milliseconds. MySQL and MariaDB:
+        /// `innodb_lock_wait_timeout`, in whole seconds, which does not cover metadata locks.
+        /// SQLite: `busy_timeout`, in milliseconds. The value is rounded up. Zero and more than
+        /// 2147483647 ms are errors when the operation is run.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let transfer = runner.operation("transfer").lock_timeout(Duration::from_secs(3));
+        /// ```
+        #[must_use]
+        pub const fn lock_timeout(mut self, timeout: ::core::time::Duration) -> Self {
+            self.spec.settings.lock_timeout = Some(timeout);
+            self.spec.lock_timeouts = &[];
+            self
+        }
+
+        /// The lock timeout of each attempt: the first attempt has the first one, and the last one
+        /// is for all attempts that follow. None by default:
+        /// [`lock_timeout`](Self::lock_timeout) is for all.
+        ///
+        /// For migrations and other work that must not make others queue behind it: short at first,
+        /// longer while it does not succeed. Units and limits are those of `lock_timeout`. Of the
+        /// two, the one that is called last counts; an empty list means the runner's default.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let timeouts = [50, 200, 1000].map(Duration::from_millis);
+        /// let migration = runner.operation("add-column").lock_timeouts(&timeouts);
+        /// ```
+        #[must_use]
+        pub const fn lock_timeouts(mut self, timeouts: &'a [::core::time::Duration]) -> Self {
+            self.spec.settings.lock_timeout = timeouts.first().copied();
+            self.spec.lock_timeouts = timeouts;
+            self
+        }
+
+        /// How long the operation may take from the call of `run`, all attempts and the delays
+        /// between them together. Defaults to the runner's default, which is none.
+        ///
+        /// No attempt begins and no delay ends after it: the last error is returned instead. The
+        /// statement timeout of each attempt is shortened to the time that is left (on MySQL and
+        /// MariaDB the lock timeout as well; on SQLite the `busy_timeout` instead), so a body of
+        /// many statements can exceed it. Operations nested in it inherit the time that is left.
+        /// With a ledger or `transaction_status`, dbop asks for the outcome of a commit whose answer
+        /// was lost until the deadline, even when no retries are left. Zero and more than
+        /// 2147483647 ms are errors when the operation is run.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let checkout = runner.operation("checkout").deadline(Duration::from_secs(5));
+        /// ```
+        #[must_use]
+        pub const fn deadline(mut self, deadline: ::core::time::Duration) -> Self {
+            self.spec.deadline = Some(deadline);
+            self
+        }
+
+        /// How long a statement may run. Defaults to the runner's default.
+        ///
+        /// PostgreSQL: `statement_timeout`, in milliseconds. MariaDB: `max_statement_time`, in
+        /// milliseconds. MySQL: `max_execution_time`, in milliseconds; it bounds `SELECT` only. The
+        /// value is rounded up. SQLite has none: there it is an error when the operation is run,
+        /// see [`best_effort`](Self::best_effort). So are zero and more than 2147483647 ms.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let search = runner.operation("search").statement_timeout(Duration::from_secs(1));
+        /// ```
+        #[must_use]
+        pub const fn statement_timeout(mut self, timeout: ::core::time::Duration) -> Self {
+            self.spec.settings.statement_timeout = Some(timeout);
+            self
+        }
+
+        /// How much of the work of concurrent transactions the operation may see. Defaults to the
+        /// runner's default.
+        ///
+        /// PostgreSQL, MySQL and MariaDB have every level; SQLite has `Serializable` only. A
+        /// transaction that is already open has its level: there it is an error when the operation
+        /// is run, see [`best_effort`](Self::best_effort).
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::IsolationLevel;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let book = runner.operation("book-seat").isolation(IsolationLevel::Serializable);
+        /// ```
+        #[must_use]
+        pub const fn isolation(mut self, level: $crate::IsolationLevel) -> Self {
+            self.spec.settings.isolation = Some(level);
+            self
+        }
+
+        /// PostgreSQL: waits for a snapshot with which the operation can neither fail with a
+        /// serialization failure nor cause one. Not set by default.
+        ///
+        /// It requires [`read_only`](Self::read_only) and the [isolation level](Self::isolation)
+        /// `Serializable`, and is an error when the operation is run without them. The wait is
+        /// bounded by the statement timeout, not by the lock timeout (measured).
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::IsolationLevel;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let audit = runner
+        ///     .operation("audit")
+        ///     .read_only()
+        ///     .isolation(IsolationLevel::Serializable)
+        ///     .deferrable();
+        /// ```
+        #[must_use]
+        pub const fn deferrable(mut self) -> Self {
+            self.spec.settings.deferrable = true;
+            self
+        }
+
+        /// SQLite: how the transaction begins. Defaults to the runner's default, which is
+        /// immediate, or deferred for what is read-only.
+        ///
+        /// On other databases and in a transaction that is already open it is an error when the
+        /// operation is run, see [`best_effort`](Self::best_effort).
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::BeginMode;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let compact = runner.operation("compact").begin_mode(BeginMode::Exclusive);
+        /// ```
+        #[must_use]
+        pub const fn begin_mode(mut self, mode: $crate::BeginMode) -> Self {
+            self.spec.settings.begin_mode = Some(mode);
+            self
+        }
+
+        /// Skips and logs a setting that is not supported by the backend, or where the operation
+        /// runs, instead of failing. Not set by default.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let search = runner
+        ///     .operation("search")
+        ///     .statement_timeout(Duration::from_secs(1))
+        ///     .best_effort();
+        /// ```
+        #[must_use]
+        pub const fn best_effort(mut self) -> Self {
+            self.spec.settings.best_effort = true;
+            self
+        }
+
+        /// How often the operation is retried *after* the first attempt. Defaults to the policy's
+        /// `max_retries`. A nested operation has at most as many retries as the operation around it
+        /// has left.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let once = runner.operation("import").max_retries(0);
+        /// ```
+        #[must_use]
+        pub const fn max_retries(mut self, max_retries: u32) -> Self {
+            self.spec.max_retries = Some(max_retries);
+            self
+        }
+
+        /// Promises that doing the work twice is the same as doing it once, such as setting a value
+        /// or deleting a row. Not set by default.
+        ///
+        /// The operation is then retried even when its outcome is unknown, as long as a connection
+        /// is available: with `run_on` even after the connection was lost while COMMIT was under
+        /// way. An operation with a ledger is looked up there first.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let rename = runner.operation("rename-user").idempotent();
+        /// ```
+        #[must_use]
+        pub const fn idempotent(mut self) -> Self {
+            self.spec.idempotent = true;
+            self
+        }
+    };
+}

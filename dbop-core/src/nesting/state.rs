@@ -1,0 +1,167 @@
+//! What all operations on one connection share while the outermost one runs.
+//!
+//! Operations on one connection never run at the same time, because a nested one borrows the
+//! connection from the one around it. An operation that continues on another thread sees what was
+//! written before, because handing it over synchronizes the two threads. So relaxed accesses
+//! suffice.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{EnclosingLoss, UserCode};
+
+/// The state of an outermost operation.
+///
+/// Everything that an operation without trouble touches is atomic. The lock is for a loss and a
+/// deadline only, and no other connection takes it. The alignment keeps the states of two
+/// connections out of one cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct SharedState {
+    /// The depth at which the outermost operation started. 0: it began the transaction itself.
+    depth: u32,
+    retries_left: AtomicU32,
+    /// The operation has not left, and no other one runs in its place.
+    is_current: AtomicBool,
+    /// Another operation has run in its place, so that no further one is nested in it.
+    is_overtaken: AtomicBool,
+    is_immediate: AtomicBool,
+    /// A [`UserCode`].
+    user_code: AtomicU8,
+    /// Whether [`Details::loss`] is there.
+    is_lost: AtomicBool,
+    /// Whether [`Details::deadline`] is there.
+    has_deadline: AtomicBool,
+    details: Mutex<Details>,
+}
+
+#[derive(Debug, Default)]
+struct Details {
+    loss: Option<EnclosingLoss>,
+    deadline: Option<Instant>,
+}
+
+impl SharedState {
+    /// Makes this the current state of a new operation.
+    pub(super) fn restart(&mut self, depth: u32, max_retries: u32) {
+        // Some platforms allocate for a new mutex.
+        let mut details = std::mem::take(&mut self.details);
+        *details.get_mut().unwrap_or_else(PoisonError::into_inner) = Details::default();
+        *self = Self {
+            depth,
+            retries_left: AtomicU32::new(max_retries),
+            is_current: AtomicBool::new(true),
+            details,
+            ..Self::default()
+        };
+    }
+
+    pub(super) const fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Whether an operation that starts at `depth` is nested in this one.
+    pub(super) fn is_around(&self, depth: u32) -> bool {
+        // After a loss every step is refused, wherever it would run.
+        let refuses = || self.is_lost.load(Relaxed) && self.user_code() == UserCode::Body;
+        !self.is_overtaken.load(Relaxed) && (self.depth < depth || refuses())
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.is_current.load(Relaxed)
+    }
+
+    /// The operation has left, or another one takes its place.
+    pub(super) fn leave(&self) {
+        self.is_current.store(false, Relaxed);
+    }
+
+    /// The operation that took its place has left. The outermost one finds its state as it left
+    /// it, except that its transaction is gone if its body is running.
+    pub(super) fn come_back(&self) {
+        if self.user_code() == UserCode::Body {
+            let mut details = self.details();
+            let loss = details.loss.get_or_insert(EnclosingLoss {
+                fault: None,
+                undone: false,
+                saved_values_overwritten: true,
+            });
+            loss.saved_values_overwritten = true;
+            self.is_lost.store(true, Relaxed);
+        }
+        self.is_overtaken.store(true, Relaxed);
+        self.is_current.store(true, Relaxed);
+    }
+
+    pub(super) fn set_immediate(&self) {
+        self.is_immediate.store(true, Relaxed);
+    }
+
+    pub(super) fn is_immediate(&self) -> bool {
+        self.is_immediate.load(Relaxed)
+    }
+
+    pub(super) fn take_retry(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.retries_left
+            .fetch_update(Relaxed, Relaxed, less)
+            .is_ok()
+    }
+
+    pub(super) fn retries_left(&self) -> u32 {
+        self.retries_left.load(Relaxed)
+    }
+
+    pub(super) fn loss(&self) -> Option<EnclosingLoss> {
+        match self.is_lost.load(Relaxed) {
+            true => self.details().loss,
+            false => None,
+        }
+    }
+
+    pub(super) fn set_loss(&self, loss: EnclosingLoss) {
+        self.details().loss.get_or_insert(loss);
+        self.is_lost.store(true, Relaxed);
+    }
+
+    pub(super) fn clear_loss(&self) {
+        if self.is_lost.swap(false, Relaxed) {
+            self.details().loss = None;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.has_deadline.load(Relaxed) {
+            true => self.details().deadline,
+            false => None,
+        }
+    }
+
+    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+        if self.has_deadline.load(Relaxed) || deadline.is_some() {
+            self.details().deadline = deadline;
+            self.has_deadline.store(deadline.is_some(), Relaxed);
+        }
+    }
+
+    pub(super) fn user_code(&self) -> UserCode {
+        const BODY: u8 = UserCode::Body as u8;
+        const LOOK: u8 = UserCode::Look as u8;
+        match self.user_code.load(Relaxed) {
+            BODY => UserCode::Body,
+            LOOK => UserCode::Look,
+            _ => UserCode::Nothing,
+        }
+    }
+
+    pub(super) fn set_user_code(&self, code: UserCode) {
+        self.user_code.store(code as u8, Relaxed);
+        self.is_overtaken.store(false, Relaxed);
+    }
+
+    fn details(&self) -> MutexGuard<'_, Details> {
+        // Nothing in here can leave them half changed.
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,49 @@
+//! How the work of an operation is looked for.
+
+use std::future::Future;
+
+use crate::body::Body;
+
+/// How an operation's work is looked for: an async closure like an operation that returns whether
+/// it is there. Implemented for everything that fits.
+pub trait Verify<C, E>: Clone + Send {
+    /// Looks.
+    fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send;
+}
+
+impl<F, C, E> Verify<C, E> for F
+where
+    F: for<'r> Body<&'r mut C, Result<bool, E>>,
+{
+    fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
+        self.clone()(conn)
+    }
+}
+
+/// The outcome of a commit whose answer was lost stays unknown. What an
+/// [`Operation`](crate::Operation) begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct NoResolution(pub(crate) ());
+
+impl<C, E: Send> Verify<C, E> for NoResolution {
+    fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
+        not_asked::<E>()
+    }
+}
+
+/// The server is asked for the outcome of a commit whose answer was lost: see
+/// [`Operation::ledger`](crate::Operation::ledger) and
+/// [`Operation::transaction_status`](crate::Operation::transaction_status).
+#[derive(Clone, Copy, Debug)]
+pub struct ServerResolution(pub(crate) ());
+
+impl<C, E: Send> Verify<C, E> for ServerResolution {
+    fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
+        not_asked::<E>()
+    }
+}
+
+/// The machine asks the caller only if the `Spec` says so, which `Operation::verify` alone does.
+fn not_asked<E>() -> std::future::Ready<Result<bool, E>> {
+    unreachable!("an operation without `verify` has nothing to look with")
+}

@@ -1,0 +1,209 @@
+//! What has the caller's types: the value and the errors of the body.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use dbop_core::machine::{Answer, BodyEnd, Done, Verified};
+use dbop_core::{Outcome, StopReason};
+use diesel::result::Error as DieselError;
+
+use super::errors::AttemptErrors;
+use super::run::{End, Ended, Panic, Refusal, Run};
+use crate::error::OperationError;
+use crate::fault::fault_of;
+use crate::report::{FailedAttempt, Report};
+
+/// What the body returned in the current attempt, and the failed attempts before it where a report
+/// is wanted.
+#[derive(Debug)]
+pub struct Results<T, E> {
+    value: Option<T>,
+    error: Option<E>,
+    fallback: Option<T>,
+    failures: Option<Vec<FailedAttempt<E>>>,
+    /// When the run began, where a report is wanted.
+    started: Option<Instant>,
+}
+
+/// [`Results`] of any type, so that the loop is made once for each type of connection, not once for
+/// each type of value.
+pub trait UserResults {
+    /// The Diesel error in the error that the body returned.
+    fn diesel_error(&self) -> Option<&DieselError>;
+
+    /// Leaves the attempt behind: its value is void, and its errors are for the report.
+    fn settle(&mut self, errors: AttemptErrors);
+}
+
+impl<T, E: OperationError> UserResults for Results<T, E> {
+    fn diesel_error(&self) -> Option<&DieselError> {
+        self.error.as_ref()?.diesel_error()
+    }
+
+    fn settle(&mut self, errors: AttemptErrors) {
+        self.value = None;
+        self.move_into_report(errors);
+    }
+}
+
+impl<T, E: OperationError> Results<T, E> {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new(fallback: Option<T>, wants_report: bool) -> Self {
+        Self {
+            value: None,
+            error: None,
+            fallback,
+            failures: if wants_report { Some(Vec::new()) } else { None },
+            started: None,
+        }
+    }
+
+    /// The run begins now. The clock is not read without need.
+    pub fn begin(&mut self, now: &dyn Fn() -> Instant) {
+        self.started = self.failures.is_some().then(now);
+    }
+
+    /// The body has ended.
+    pub fn body_done(
+        &mut self,
+        run: &mut Run<'_>,
+        end: Result<Result<T, E>, Panic>,
+        depth: Option<u32>,
+    ) {
+        let end = match end {
+            Ok(Ok(value)) => {
+                self.value = Some(value);
+                Ok(BodyEnd::Ok)
+            }
+            Ok(Err(error)) => self.body_failed(run, error),
+            Err(payload) => Err(payload),
+        };
+        run.body_done(end, depth);
+    }
+
+    fn body_failed(&mut self, run: &Run<'_>, error: E) -> Result<BodyEnd, Panic> {
+        // The caller's code, too.
+        let end = caught(|| BodyEnd::Failed {
+            fault: fault_in(run, &error),
+            advice: error.advice(),
+        })?;
+        self.error = Some(error);
+        Ok(end)
+    }
+
+    /// The caller has looked for the work of the attempt.
+    pub fn verify_done(
+        &mut self,
+        run: &mut Run<'_>,
+        found: Result<Result<bool, E>, Panic>,
+        depth: Option<u32>,
+    ) {
+        let verified = found.and_then(|found| match found {
+            Ok(committed) => Ok(Verified::Committed(committed)),
+            Err(error) => caught(|| Verified::Failed {
+                fault: fault_in(run, &error),
+                advice: error.advice(),
+            }),
+        });
+        run.verify_done(verified, depth);
+    }
+
+    fn move_into_report(&mut self, mut errors: AttemptErrors) {
+        let error = match &mut self.failures {
+            Some(_) => errors.take_first(&mut self.error),
+            None => None,
+        };
+        self.error = None;
+        if let Some(failures) = &mut self.failures {
+            failures.push(FailedAttempt {
+                error,
+                fault: errors.fault,
+                rollback_error: errors.rollback_error,
+            });
+        }
+    }
+
+    /// The report of a run that has ended.
+    ///
+    /// # Panics
+    ///
+    /// If the operation panicked: with its payload.
+    pub fn report(&mut self, ended: Ended, now: &dyn Fn() -> Instant) -> Report<T, E> {
+        let (end, errors) = ended.resume_panic();
+        match end {
+            End::Done(done) => {
+                let (attempts, stop, outcome) = (done.attempts, done.stop, done.outcome);
+                let result = self.answer(done, errors);
+                self.with(result, attempts, stop, outcome, now)
+            }
+            End::Refused(Refusal::Own(error)) => self.refused(error, now),
+            End::Refused(Refusal::Database(error)) => self.refused_with(error.into(), now),
+        }
+    }
+
+    /// The report of a run that could not even begin.
+    pub fn refused(&mut self, error: dbop_core::Error, now: &dyn Fn() -> Instant) -> Report<T, E> {
+        self.refused_with(E::from_dbop(error), now)
+    }
+
+    fn refused_with(&mut self, error: E, now: &dyn Fn() -> Instant) -> Report<T, E> {
+        let (stop, outcome) = (StopReason::NotRetryable, Outcome::Undone);
+        self.with(Err(error), 0, stop, outcome, now)
+    }
+
+    fn with(
+        &mut self,
+        result: Result<T, E>,
+        attempts: u32,
+        stop: StopReason,
+        outcome: Outcome,
+        now: &dyn Fn() -> Instant,
+    ) -> Report<T, E> {
+        Report {
+            result,
+            failures: self.failures.take().unwrap_or_default(),
+            attempts,
+            stop,
+            outcome,
+            elapsed: self.started.map_or(Duration::ZERO, |started| {
+                now().saturating_duration_since(started)
+            }),
+        }
+    }
+
+    fn answer(&mut self, done: Done, mut errors: AttemptErrors) -> Result<T, E> {
+        let error = match (done.answer, self.value.take()) {
+            (Answer::Value, Some(value)) => {
+                // What was survived within the attempt is for the report.
+                if !errors.is_empty() {
+                    self.move_into_report(errors);
+                }
+                return Ok(value);
+            }
+            (Answer::Own(error), _) => E::from_dbop(errors.explain(error, self.error.as_ref())),
+            _ => errors
+                .take_first(&mut self.error)
+                // The connection broke and the body returned Ok.
+                .unwrap_or_else(|| DieselError::BrokenTransactionManager.into()),
+        };
+        let result = match self.fallback.take().filter(|_| done.fallback_allowed) {
+            Some(fallback) => {
+                self.error = Some(error);
+                errors.record_final_error();
+                Ok(fallback)
+            }
+            None => Err(error),
+        };
+        self.move_into_report(errors);
+        result
+    }
+}
+
+fn fault_in<E: OperationError>(run: &Run<'_>, error: &E) -> Option<dbop_core::Fault> {
+    fault_of(run.dialect(), error.diesel_error()?)
+}
+
+fn caught<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(code))
+}

@@ -1,0 +1,265 @@
+//! A run, but for what has the caller's types.
+
+use std::any::Any;
+use std::panic::resume_unwind;
+use std::time::Instant;
+
+use dbop_core::machine::{
+    BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine, Pause, PragmasToRead,
+    RunnerConfig, SavedPragmas, Spec, Step, Subject, Verified,
+};
+use dbop_core::{Dialect, Error, Fault, FaultClass};
+use diesel::QueryResult;
+use diesel::result::Error as DieselError;
+
+use super::errors::AttemptErrors;
+use super::results::UserResults;
+use crate::fault::fault_of;
+use crate::source::ConnectError;
+
+/// One run of an operation: the machine, and what went wrong so far.
+///
+/// It tells the machine what Diesel answered, keeps the errors where the machine says, and writes
+/// the records. An adapter's loop asks it for the next step and does that.
+#[derive(Debug)]
+pub struct Run<'a> {
+    machine: Machine<'a>,
+    subject: Subject<'a>,
+    logging: &'a Logging,
+    /// How many transactions and savepoints were open on the connection when it was joined.
+    base: u32,
+    errors: AttemptErrors,
+    panic: Option<Panic>,
+    end: Option<End>,
+}
+
+/// What the user's code panicked with.
+pub(super) type Panic = Box<dyn Any + Send>;
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Done(Done),
+    /// It could not even begin.
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Own(Error),
+    Database(DieselError),
+}
+
+impl<'a> Run<'a> {
+    /// Begins a run. `mode` is `sync` or `async`.
+    ///
+    /// # Errors
+    ///
+    /// If the operation asks for something that is not valid or not supported.
+    pub fn new(
+        dialect: Dialect,
+        config: &'a RunnerConfig,
+        spec: &'a Spec<'a>,
+        mode: &'static str,
+        can_reconnect: bool,
+        now: &dyn Fn() -> Instant,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            machine: Machine::new(dialect, config, spec, can_reconnect, now)?,
+            subject: Subject {
+                name: spec.name,
+                dialect,
+                mode,
+            },
+            logging: config.logging(),
+            base: 0,
+            errors: AttemptErrors::default(),
+            panic: None,
+            end: None,
+        })
+    }
+
+    /// The next thing to do.
+    pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
+        self.machine.step(now)
+    }
+
+    /// How many transactions and savepoints were open when the run joined its connection.
+    #[must_use]
+    pub const fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// What has to be read from the session before [`connected`](Self::connected).
+    #[must_use]
+    pub fn pragmas_to_read(&self) -> PragmasToRead {
+        self.machine.pragmas_to_read()
+    }
+
+    /// There is a connection with `depth` open transactions and savepoints, known by `key`.
+    /// Returns whether the run goes on; if not, it is refused.
+    pub fn connected(
+        &mut self,
+        key: usize,
+        depth: u32,
+        pragmas: QueryResult<SavedPragmas>,
+        now: &dyn Fn() -> Instant,
+    ) -> bool {
+        self.base = depth;
+        let refusal = match pragmas {
+            Err(error) => Refusal::Database(error),
+            Ok(pragmas) => {
+                let placement = self.machine.place(key, depth);
+                match self.machine.connected(placement, pragmas) {
+                    Ok(()) => return true,
+                    Err(error) => Refusal::Own(error),
+                }
+            }
+        };
+        // Where it has had a connection, this one is of no use, and what became of the attempts so
+        // far decides.
+        if !self.machine.has_connected() {
+            return self.refuse(refusal);
+        }
+        self.connect_failed(
+            match refusal {
+                Refusal::Database(error) => ConnectError::new(error),
+                Refusal::Own(error) => ConnectError::new(error),
+            },
+            now,
+        );
+        true
+    }
+
+    /// The connection's transaction manager is broken. Returns whether the run goes on.
+    pub fn connection_is_broken(&mut self, can_reconnect: bool, now: &dyn Fn() -> Instant) -> bool {
+        let error = DieselError::BrokenTransactionManager;
+        if !can_reconnect {
+            return self.refuse(Refusal::Database(error));
+        }
+        self.connect_failed(ConnectError::new(error), now);
+        true
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> bool {
+        self.end = Some(End::Refused(refusal));
+        false
+    }
+
+    /// There is no connection.
+    pub fn connect_failed(&mut self, error: ConnectError, now: &dyn Fn() -> Instant) {
+        let (fault, advice) = error.fault(self.dialect());
+        let slot = self.machine.connect_failed(fault, advice, now);
+        self.errors.record_connect_error(slot, fault, error);
+    }
+
+    /// The batch of the last step was answered.
+    pub fn batch_done(&mut self, result: QueryResult<()>) {
+        self.answered(result, Machine::batch_done);
+    }
+
+    /// The id of the transaction was read.
+    pub fn id_done(&mut self, result: QueryResult<CurrentTransaction>) {
+        self.answered(result, Machine::id_done);
+    }
+
+    /// The query of the last step was answered.
+    pub fn read_done(&mut self, result: QueryResult<Option<String>>) {
+        self.answered(result, Machine::read_done);
+    }
+
+    fn answered<T>(
+        &mut self,
+        result: QueryResult<T>,
+        tell: impl FnOnce(&mut Machine<'a>, Result<T, Fault>) -> ErrorSlot,
+    ) {
+        match result {
+            // Without an error there is none to keep.
+            Ok(answer) => _ = tell(&mut self.machine, Ok(answer)),
+            Err(error) => {
+                let dialect = self.dialect();
+                let fault = fault_of(dialect, &error)
+                    .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown));
+                let slot = tell(&mut self.machine, Err(fault));
+                self.errors.record_batch_error(slot, fault, error);
+            }
+        }
+    }
+
+    pub(super) fn body_done(&mut self, end: Result<BodyEnd, Panic>, depth: Option<u32>) {
+        let end = end.unwrap_or_else(|payload| {
+            self.panic = Some(payload);
+            BodyEnd::Panicked
+        });
+        if let BodyEnd::Failed { fault, .. } = end {
+            self.errors.record_body_error(fault);
+        }
+        self.machine.body_done(end, depth);
+    }
+
+    pub(super) fn verify_done(&mut self, verified: Result<Verified, Panic>, depth: Option<u32>) {
+        let verified = verified.unwrap_or_else(|payload| {
+            self.panic = Some(payload);
+            Verified::Panicked
+        });
+        self.machine.verify_done(verified, depth);
+    }
+
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.subject.dialect
+    }
+
+    /// Writes the record of an event.
+    pub fn record(&self, event: &Event, results: &dyn UserResults) {
+        let message = self.errors.message(|| results.diesel_error());
+        self.logging.record(&self.subject, event, message);
+    }
+
+    /// Leaves an attempt behind before the pause that follows it, if it is over: a connection or a
+    /// lock in its value must not be held while others wait for it.
+    pub fn pause(&mut self, pause: &Pause, results: &mut dyn UserResults) {
+        if pause.settled {
+            results.settle(std::mem::take(&mut self.errors));
+        }
+    }
+
+    /// The machine is done.
+    pub fn done(&mut self, done: Done) {
+        self.end = Some(End::Done(done));
+    }
+
+    /// Ends the run: what is left of it. The machine is dropped here, before the connection, whose address another one
+    /// can have after that.
+    #[must_use]
+    pub fn end(self) -> Ended {
+        Ended {
+            end: self.end.expect("the run has ended"),
+            errors: self.errors,
+            panic: self.panic,
+        }
+    }
+}
+
+/// What is left of a run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    end: End,
+    errors: AttemptErrors,
+    panic: Option<Panic>,
+}
+
+impl Ended {
+    /// Whether the connection must not be used any more.
+    #[must_use]
+    pub const fn connection_is_broken(&self) -> bool {
+        matches!(&self.end, End::Done(done) if done.connection_broken)
+    }
+
+    /// How it ended, unless it panicked: then the panic continues.
+    pub(super) fn resume_panic(self) -> (End, AttemptErrors) {
+        if let Some(payload) = self.panic {
+            resume_unwind(payload);
+        }
+        (self.end, self.errors)
+    }
+}

@@ -1,0 +1,43 @@
+//! The guides, one page each: the files in `docs/` of the repository.
+
+// Their links lead from page to page in the repository. Here, where the pages are modules, the
+// first definition of a link is the one that counts. Their examples are doctests of `dbop-tests`,
+// where the async adapter and every pool are available.
+macro_rules! page {
+    ($file:literal) => {
+        concat!(
+            "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
+            "[ledger]: crate::guide::unknown_outcome#ledger\n",
+            "[poolers]: crate::guide::settings#postgresql\n",
+            "[round trips]: crate::guide::round_trips\n",
+            "[sync]: crate::guide::sync_in_async\n",
+            "[unknown outcome]: crate::guide::unknown_outcome\n",
+            "\n",
+            include_str!($file)
+        )
+    };
+}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/settings.md"))]
+#[cfg_attr(doctest, doc = "Settings.")]
+pub mod settings {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/unknown-outcome.md"))]
+#[cfg_attr(doctest, doc = "Unknown outcomes.")]
+pub mod unknown_outcome {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/limits.md"))]
+#[cfg_attr(doctest, doc = "Limits.")]
+pub mod limits {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/round-trips.md"))]
+#[cfg_attr(doctest, doc = "Round trips.")]
+pub mod round_trips {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/sync-in-async.md"))]
+#[cfg_attr(doctest, doc = "Sync connections in async code.")]
+pub mod sync_in_async {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/architecture.md"))]
+#[cfg_attr(doctest, doc = "Architecture.")]
+pub mod architecture {}

@@ -1,0 +1,104 @@
+//! Where a run has its connection: the caller's, or one from a source.
+
+use std::time::Duration;
+
+use dbop_core::machine::ConnectionAction;
+use diesel::connection::Connection as DieselConnection;
+
+use crate::adapter::status::depth;
+use crate::connection::{SupportedConnection, clear_statement_cache, status};
+use crate::source::{ConnectError, Source};
+
+/// Where a run has its connection.
+pub(crate) trait Slot {
+    type Conn: SupportedConnection;
+
+    /// Whether it can get another one.
+    const CAN_RECONNECT: bool;
+
+    /// Makes sure that there is one, within this time if there is a deadline.
+    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError>;
+
+    /// The connection.
+    fn conn(&mut self) -> &mut Self::Conn;
+
+    /// Does with the connection what the machine says.
+    fn apply(&mut self, action: ConnectionAction);
+
+    /// How many transactions and savepoints are open on the connection; `None` if its transaction
+    /// manager is broken.
+    fn depth(&mut self) -> Option<u32> {
+        depth(status(self.conn()))
+    }
+}
+
+/// The backend of the connection.
+pub(crate) type BackendOf<S> = <<S as Slot>::Conn as DieselConnection>::Backend;
+
+/// The caller's connection.
+pub(crate) struct Borrowed<'c, C>(pub(crate) &'c mut C);
+
+impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
+    type Conn = C;
+
+    const CAN_RECONNECT: bool = false;
+
+    fn connect(&mut self, _within: Option<Duration>) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn conn(&mut self) -> &mut C {
+        self.0
+    }
+
+    fn apply(&mut self, action: ConnectionAction) {
+        match action {
+            ConnectionAction::ClearStatementCache => clear_statement_cache(self.0),
+            ConnectionAction::Discard => status(self.0).set_in_error(),
+            // The caller has it back when the run is over.
+            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+        }
+    }
+}
+
+/// A connection from a source.
+pub(crate) struct FromSource<'s, S: Source> {
+    source: &'s S,
+    conn: Option<S::Conn>,
+}
+
+impl<'s, S: Source> FromSource<'s, S> {
+    pub(crate) const fn new(source: &'s S) -> Self {
+        Self { source, conn: None }
+    }
+}
+
+impl<S: Source> Slot for FromSource<'_, S> {
+    type Conn = S::Conn;
+
+    const CAN_RECONNECT: bool = true;
+
+    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
+        if self.conn.is_none() {
+            self.conn = Some(self.source.connect(within)?);
+        }
+        Ok(())
+    }
+
+    fn conn(&mut self) -> &mut S::Conn {
+        self.conn.as_mut().expect("connected before it is used")
+    }
+
+    fn apply(&mut self, action: ConnectionAction) {
+        match action {
+            ConnectionAction::ClearStatementCache => clear_statement_cache(self.conn()),
+            ConnectionAction::GiveBack if S::IS_POOL => self.conn = None,
+            ConnectionAction::Discard => {
+                if let Some(conn) = self.conn.take() {
+                    self.source.discard(conn);
+                }
+            }
+            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+        }
+    }
+}

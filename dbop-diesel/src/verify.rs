@@ -1,0 +1,49 @@
+//! How the work of an operation is looked for.
+
+/// How an operation's work is looked for: a closure like an operation that returns whether it is
+/// there. Implemented for everything that fits.
+pub trait Verify<C, E> {
+    /// Looks.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be found out.
+    fn verify(&self, conn: &mut C) -> Result<bool, E>;
+}
+
+impl<F, C, E> Verify<C, E> for F
+where
+    F: FnOnce(&mut C) -> Result<bool, E> + Clone,
+{
+    fn verify(&self, conn: &mut C) -> Result<bool, E> {
+        self.clone()(conn)
+    }
+}
+
+/// The outcome of a commit whose answer was lost stays unknown. What an
+/// [`Operation`](crate::Operation) begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct NoResolution(pub(crate) ());
+
+impl<C, E> Verify<C, E> for NoResolution {
+    fn verify(&self, _conn: &mut C) -> Result<bool, E> {
+        not_asked()
+    }
+}
+
+/// The server is asked for the outcome of a commit whose answer was lost: see
+/// [`Operation::ledger`](crate::Operation::ledger) and
+/// [`Operation::transaction_status`](crate::Operation::transaction_status).
+#[derive(Clone, Copy, Debug)]
+pub struct ServerResolution(pub(crate) ());
+
+impl<C, E> Verify<C, E> for ServerResolution {
+    fn verify(&self, _conn: &mut C) -> Result<bool, E> {
+        not_asked()
+    }
+}
+
+/// The machine asks the caller only if the `Spec` says so, which `Operation::verify` alone does.
+fn not_asked() -> ! {
+    unreachable!("an operation without `verify` has nothing to look with")
+}
