@@ -190,10 +190,20 @@ fn the_defaults_are_for_outermost_operations() {
     let inner = Machine::new(Dialect::Postgres, &ten_seconds, &SPEC, false, no_clock);
     let mut inner = inner.expect("valid settings");
     connect(&mut inner, key, 1);
+    let savepoint = "SAVEPOINT dbop_savepoint_1";
     let step = inner.step(no_clock);
-    let expected = "SAVEPOINT dbop_savepoint_1";
     assert!(
-        matches!(step, Step::Batch(batch) if batch.sql == expected),
+        matches!(step, Step::Batch(batch) if batch.sql == savepoint),
+        "{step:?}"
+    );
+    // In a transaction of the caller's there is none around it.
+    let alone = Machine::new(Dialect::Postgres, &ten_seconds, &SPEC, false, no_clock);
+    let mut alone = alone.expect("valid settings");
+    connect(&mut alone, new_key(), 1);
+    let step = alone.step(no_clock);
+    let with_timeout = "SAVEPOINT dbop_savepoint_1; SELECT set_config('dbop.lock_timeout_1', ";
+    assert!(
+        matches!(step, Step::Batch(batch) if batch.sql.starts_with(with_timeout)),
         "{step:?}"
     );
 }

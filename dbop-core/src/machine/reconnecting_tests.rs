@@ -367,8 +367,9 @@ fn what_is_skipped_is_reported_once_on_however_many_connections() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
     script.spec.settings.begin_mode = Some(crate::BeginMode::Immediate);
     script.spec.settings.best_effort = true;
-    let done = script.run([Fine, Fine, lost()]);
-    assert_eq!(done.attempts, 2);
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let done = script.run([refused, Fine, Fine, lost()]);
+    assert_eq!(done.attempts, 3);
     let is_skipped = |step: &&String| *step == "SettingSkipped(BeginMode)";
     assert_eq!(script.steps.iter().filter(is_skipped).count(), 1);
 }
