@@ -263,6 +263,9 @@ run() {
   export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
   # A mutation may leave something unused.
   export RUSTFLAGS="--cap-lints warn"
+  mkdir -p "$work"
+  exec 9>"$work/lock"
+  flock -n 9 || die "another run is at work in $work"
   make_copy
   for target in core sqlite async_sqlite postgres mariadb mysql; do
     run_target "$target"
@@ -277,20 +280,21 @@ make_copy() {
   local -A there=()
   mkdir -p "$copy"
   while IFS= read -r -d '' file; do
-    [[ -f $file ]] || continue
+    [[ -f $file || -L $file ]] || continue
     there[./$file]=yes
+    [[ ! -L $file ]] || rm -f "$copy/$file"
     cmp -s "$file" "$copy/$file" && continue
     mkdir -p "$(dirname "$copy/$file")"
-    cp "$file" "$copy/$file"
+    cp -P "$file" "$copy/$file"
   done < <(git_here ls-files -z --cached --others --exclude-standard)
   while IFS= read -r -d '' file; do
     [[ -n ${there[$file]-} ]] || rm "$copy/$file"
-  done < <(cd "$copy" && find . -type f -print0)
+  done < <(cd "$copy" && find . ! -type d -print0)
 }
 
 # run_target TARGET: the chosen rows of one target: without their mutations, then with.
 run_target() {
-  local target=$1 rows=() row status
+  local target=$1 rows=() row
   for row in "${chosen[@]}"; do
     [[ ${targets[row]} != "$target" ]] || rows+=("$row")
   done
@@ -378,7 +382,7 @@ run_row() {
 
 # build: the tests of `arguments`.
 build() {
-  (cd "$copy" && cargo test --locked "${arguments[@]}" --no-run) >"$log" 2>&1 </dev/null
+  (cd "$copy" && timeout 1800 cargo test --locked "${arguments[@]}" --no-run) >"$log" 2>&1 </dev/null
 }
 
 # test_them TARGET TEST...: run these tests only.
@@ -403,3 +407,4 @@ test_them() {
 }
 
 main "$@"
+exit # whatever has become of this file meanwhile
