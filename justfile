@@ -21,6 +21,14 @@ mutations *names:
 mutations-sample *seed:
     tests/mutations/run.sh --sample 10 {{ seed }}
 
+# Count the lines of LLVM IR that each operation adds to a release build.
+llvm-lines *args:
+    tests/llvm-lines/run.sh {{ args }}
+
+# Change dbop-core in many small ways, each of which its unit tests have to notice.
+mutants *args:
+    tests/mutants/run.sh {{ args }}
+
 # Format the code.
 fmt:
     cargo fmt --all

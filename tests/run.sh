@@ -15,8 +15,10 @@ needs no server. What follows `--` goes to the test programs, for example the na
        tests/run.sh postgres -- deadlock
 
 The servers listen on free ports of 127.0.0.1 and keep their data in a temporary folder; nothing of
-them is left at the end. tests/servers/versions lists them. Written for Debian 12: root installs
-what is missing, others are told what to install.
+them is left at the end. tests/servers/versions lists them. Written for Debian 12.
+
+Run as root, it INSTALLS PACKAGES that are missing (servers, client libraries, a C compiler); run as
+another user, it prints the command that installs them.
 
 At the end, unless tests are named, transfers are made while connections and servers are lost: for
 DBOP_SOAK_SECONDS (5) on each server and adapter, with the random numbers of DBOP_SOAK_SEED.
@@ -30,6 +32,12 @@ COMMAND is one of these; most are for servers that stay:
   status    list the servers that are up
   logs      print the last lines of their logs (with -f: and what follows)
   down      stop them and remove their data
+
+To test on a server of your own, or on the containers of docker/compose.yaml, start the test programs
+yourself; DBOP_TEST_URL is the server, DBOP_TEST_SERVER its name in reports (see tests/README.md):
+
+       DBOP_TEST_URL=postgres://dbop:dbop@127.0.0.1:15432/dbop DBOP_TEST_SERVER='PostgreSQL 15' \
+         cargo test -p dbop-tests --features postgres --test postgres
 
 DBOP_CACHE is the folder for downloads and for the servers that are up (/var/cache/dbop-tests for
 root, ~/.cache/dbop-tests for others), TMPDIR the one in which the temporary folder is made. The log

@@ -15,8 +15,8 @@ pub enum Jitter {
     /// Uniform between nothing and the ceiling. Spreads clients that failed together the most.
     #[default]
     Full,
-    /// Always the ceiling. Clients that failed together come back together; for tests and for a
-    /// single client.
+    /// Always the ceiling. Clients that failed together retry together; for tests and for a single
+    /// client.
     None,
 }
 

@@ -6,11 +6,11 @@ use std::fmt;
 use crate::dialect::Unsupported;
 use crate::settings::Setting;
 
-/// Something the runner itself has to tell, as opposed to an error of the operation or of the
-/// database, which is handed through unchanged.
+/// An error of the runner itself. Errors of the operation and of the database are not of this type;
+/// they are returned unchanged.
 ///
-/// The predicates are not exhaustive: later versions can add kinds that none of today's
-/// predicates matches, so treat "none of them" as a failure too.
+/// The predicates are not exhaustive: later versions can add kinds that match none of today's
+/// predicates, so treat "none of them" as a failure too.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,

@@ -21,7 +21,7 @@ use crate::settings::Setting;
 /// The target of every record.
 pub const TARGET: &str = "dbop";
 
-/// What an operation is called in records: the name it was given, or where it was called.
+/// The name of an operation in records: the given one, or the place of the call.
 #[derive(Clone, Copy, Debug)]
 pub enum Name<'a> {
     /// From `operation("name")`.
@@ -57,9 +57,9 @@ pub struct Event {
 pub enum EventKind {
     /// It is done.
     Succeeded,
-    /// A failed attempt will be followed by another one.
+    /// An attempt failed and will be retried.
     Retrying,
-    /// The operation returned an error of its own: a normal answer, rolled back.
+    /// The operation returned its own error: a normal answer, rolled back.
     Returned,
     /// A database error that this nested operation escalates: the enclosing operation decides.
     Escalated,
@@ -67,9 +67,9 @@ pub enum EventKind {
     Failed,
     /// The operation panicked. The panic continues after the rollback.
     Panicked,
-    /// The commit's answer was lost; the database will be asked what became of the work.
+    /// The answer to the commit was lost; dbop will ask the database for the outcome.
     Asking,
-    /// The commit's answer was lost, and the work was found to be there.
+    /// The answer to the commit was lost, and the commit was confirmed.
     FoundCommitted,
     /// It is not known whether the work was committed.
     OutcomeUnknown,
@@ -96,7 +96,7 @@ impl Event {
         self.fault
     }
 
-    /// How long it will be until the next attempt.
+    /// The delay before the next attempt or question.
     #[must_use]
     pub const fn delay(&self) -> Option<Duration> {
         self.delay
@@ -128,7 +128,7 @@ pub struct LogLevels {
     pub success: Level,
     /// Success after retries.
     pub success_after_retries: Level,
-    /// A failed attempt that is followed by another one.
+    /// A failed attempt that is retried.
     pub retry: Level,
     /// The operation's own errors, `RollbackTransaction` and `NotFound`.
     pub own_error: Level,
@@ -147,7 +147,7 @@ impl LogLevels {
         failure: Level::Error,
     };
 
-    /// INFO for everything that is done, WARN for what is retried, ERROR for every other error.
+    /// INFO for every success, WARN for a retry, ERROR for every other error.
     pub const DONE_IS_INFO: Self = Self {
         success: Level::Info,
         success_after_retries: Level::Info,
@@ -225,7 +225,7 @@ impl fmt::Debug for Logging {
     }
 }
 
-/// Who an event is about: the parts of a record that do not change during an operation.
+/// The parts of a record that do not change during an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The operation's name.
@@ -388,3 +388,6 @@ fn code_value(code: &Code) -> Value<'_> {
         Code::Sqlite(code) => (*code).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,12 +200,12 @@ pub enum FaultClass {
     /// The server broke a cycle of lock waits by failing this transaction. Its work is undone: on
     /// PostgreSQL back to the savepoint, on MySQL and MariaDB the *whole* transaction.
     Deadlock,
-    /// The transaction's snapshot and what others committed cannot both hold. A retry needs a new
-    /// snapshot, that is a new transaction. MariaDB's 1020, TiDB's write conflicts and a conflict
+    /// The transaction's snapshot conflicts with what others have committed. A retry needs a new
+    /// snapshot, and so a new transaction. MariaDB's 1020, TiDB's write conflicts and a conflict
     /// found by a replica or cluster at commit are here too.
     SerializationFailure,
-    /// A lock was not had in time, or at once (`NOWAIT`). Only the statement is undone, unless
-    /// MySQL or MariaDB runs with `innodb_rollback_on_timeout`.
+    /// A lock was not obtained in time, or not at once (`NOWAIT`). Only the statement is undone,
+    /// unless MySQL or MariaDB runs with `innodb_rollback_on_timeout`.
     LockTimeout,
     /// SQLite's "database is locked": another connection writes, or has written since this one read. Diesel
     /// shows one text for both.
@@ -213,19 +213,19 @@ pub enum FaultClass {
     /// The connection broke. What was in flight may or may not have happened; an open transaction
     /// is rolled back by the server.
     ConnectionLost,
-    /// No connection could be made. Nothing was sent.
+    /// No connection could be opened. Nothing was sent.
     NotConnected,
     /// The server answers, but not now: it starts, shuts down, has too many connections, or a
     /// cluster node is not ready. Nothing was executed.
     ServerUnavailable,
-    /// The server takes no writes although the operation did not ask for read-only: a standby, or
+    /// The server accepts no writes although the operation did not ask for read-only: a standby, or
     /// a former primary after a failover. Nothing was written.
     ReadOnlyServer,
     /// A cached plan no longer fits the schema. The statement was not executed.
     StalePlan,
     /// The statement ran longer than its statement timeout and is undone.
     StatementTimeout,
-    /// Somebody cancelled the statement; it is undone.
+    /// The statement was cancelled by another session; it is undone.
     Canceled,
     /// Disk full, I/O error, out of memory, lock table full. The statement is undone; SQLite may
     /// have rolled back the whole transaction.
@@ -240,9 +240,9 @@ pub enum FaultClass {
     OutcomeUnknown,
     /// A constraint was violated: a normal answer of the database.
     Constraint,
-    /// Syntax, permission, data, configuration: it fails again every time.
+    /// Syntax, permission, data, configuration: a retry fails the same way.
     Permanent,
-    /// Not recognised. Treated as permanent, and as unknown where a commit was in flight.
+    /// Not recognized. Treated as permanent; if a commit was in progress, its outcome is unknown.
     Unknown,
 }
 
@@ -272,8 +272,8 @@ impl FaultClass {
         }
     }
 
-    /// Whether the same work may succeed when it is done again later, somewhere: the `transient`
-    /// of a log record. It says nothing about whether it may be retried *here*.
+    /// Whether the same work may succeed later: the key `transient` of a log record. It does not
+    /// say whether the work may be retried *here*.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         matches!(
@@ -314,5 +314,53 @@ impl FaultClass {
 impl fmt::Display for FaultClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_name_and_is_transient_slow_or_neither() {
+        use FaultClass as C;
+
+        for (class, name, transient, slow) in [
+            (C::Deadlock, "deadlock", true, false),
+            (
+                C::SerializationFailure,
+                "serialization_failure",
+                true,
+                false,
+            ),
+            (C::LockTimeout, "lock_timeout", true, false),
+            (C::Busy, "busy", true, false),
+            (C::ConnectionLost, "connection_lost", true, false),
+            (C::NotConnected, "not_connected", true, true),
+            (C::ServerUnavailable, "server_unavailable", true, true),
+            (C::ReadOnlyServer, "read_only_server", true, true),
+            (C::StalePlan, "stale_plan", true, false),
+            (C::StatementTimeout, "statement_timeout", false, false),
+            (C::Canceled, "canceled", false, false),
+            (C::ResourceExhausted, "resource_exhausted", false, false),
+            (C::TransactionAborted, "transaction_aborted", false, false),
+            (C::TransactionLost, "transaction_lost", false, false),
+            (C::OutcomeUnknown, "outcome_unknown", false, false),
+            (C::Constraint, "constraint", false, false),
+            (C::Permanent, "permanent", false, false),
+            (C::Unknown, "unknown", false, false),
+        ] {
+            assert_eq!(class.to_string(), name);
+            assert_eq!(class.is_transient(), transient, "{name}");
+            assert_eq!(class.is_slow(), slow, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_shown_as_its_database_writes_it() {
+        let state = SqlState::new("40P01").expect("five characters");
+        assert_eq!(Code::SqlState(state).to_string(), "40P01");
+        assert_eq!(Code::Errno(1213).to_string(), "1213");
+        assert_eq!(Code::Sqlite(517).to_string(), "517");
     }
 }

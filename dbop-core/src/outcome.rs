@@ -38,13 +38,13 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Whether the work of an operation is done.
+/// Whether the work of an operation is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// Certainly committed; in a savepoint: a part of the enclosing transaction.
     Committed,
-    /// Certainly undone, as if it had never run.
+    /// Certainly rolled back, as if it had never run.
     Undone,
     /// Not known. Running the operation again may do its work twice.
     Unknown,
@@ -56,7 +56,7 @@ pub enum Outcome {
 pub enum StopReason {
     /// It succeeded.
     Succeeded,
-    /// The operation returned an error of its own.
+    /// The operation returned its own error.
     OwnError,
     /// Another attempt would fail the same way.
     NotRetryable,

@@ -7,9 +7,10 @@ use crate::fault::FaultClass;
 
 /// When and how often a failed operation is retried.
 ///
-/// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on
-/// the class of the fault and on whether the operation has a transaction of its own; a policy
-/// only limits it, and [opts in](Self::with_retry_on) to classes that are left alone otherwise.
+/// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on the
+/// class of the fault and on whether the operation runs in a transaction or in a savepoint. A
+/// policy limits the retries, and can [opt in](Self::with_retry_on) to classes that are not retried
+/// otherwise.
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,7 +55,7 @@ impl RetryPolicy {
         }
     }
 
-    /// A policy that never tries again. Transactions, savepoints and settings work all the same.
+    /// A policy that never retries. Transactions, savepoints and settings work all the same.
     #[must_use]
     pub const fn no_retries() -> Self {
         Self::new().with_max_retries(0)
@@ -90,20 +91,21 @@ impl RetryPolicy {
         self
     }
 
-    /// Makes the delays reproducible: every operation draws the same sequence. Not set by
-    /// default. For tests only: clients with the same seed come back together.
+    /// Makes the delays reproducible: every operation draws the same sequence. Not set by default.
+    /// For tests only: clients with the same seed retry at the same moment.
     #[must_use]
     pub const fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Also retries faults of this class, which are given up at once otherwise. None by default.
+    /// Retries faults of this class too. Otherwise an operation gives up at once. None by default.
     ///
     /// It is meant for [`StatementTimeout`](FaultClass::StatementTimeout),
     /// [`Canceled`](FaultClass::Canceled), [`ResourceExhausted`](FaultClass::ResourceExhausted)
-    /// and, for upserts written by hand, [`Constraint`](FaultClass::Constraint). It cannot make
-    /// anything be retried that is not certainly undone, nor in a scope where it cannot succeed.
+    /// and, for upserts written by hand, [`Constraint`](FaultClass::Constraint). An attempt that is
+    /// not certainly undone is still never retried, and neither is one that cannot succeed in its
+    /// scope.
     #[must_use]
     pub const fn with_retry_on(mut self, class: FaultClass) -> Self {
         self.retry_on |= 1 << class as u32;
@@ -128,7 +130,7 @@ impl RetryPolicy {
         self.retry_on & (1 << class as u32) != 0
     }
 
-    /// The delays of one operation, in order: what an operation that fails for ever would wait.
+    /// The delays of one operation, in order, without end.
     ///
     /// ```
     /// use dbop_core::RetryPolicy;
@@ -165,8 +167,8 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// The next delay, before trying again what takes its time: between half of `max_delay` and
-    /// all of it.
+    /// The next delay after a fault that takes time to pass: between half of `max_delay` and all of
+    /// it.
     #[must_use]
     pub fn next_slow(&mut self) -> Duration {
         self.retry = self.retry.saturating_add(1);

@@ -19,14 +19,14 @@ pub enum Advice {
     /// Retry, even where the class alone would not be retried. It never makes dbop retry what cannot
     /// succeed in its scope, or what has an unknown outcome.
     Retry,
-    /// Give up, whatever the class.
+    /// Do not retry, whatever the class.
     Never,
 }
 
 /// Where the failed attempt ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// It was a transaction of its own.
+    /// It was a transaction.
     Transaction,
     /// It was a savepoint.
     Savepoint {
@@ -39,11 +39,11 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Try again after a delay, as often as the policy allows.
+    /// Retry after a delay, as often as the policy allows.
     Retry,
-    /// Try again after a delay, but only once.
+    /// Retry after a delay, but only once.
     RetryOnce,
-    /// Try again once, with the statement cache cleared.
+    /// Retry once, with the statement cache cleared.
     RetryReplanned,
     /// Not here: only a whole new transaction can succeed. The fault is escalated to the outermost
     /// operation, which is retried as a whole.
@@ -54,7 +54,7 @@ pub enum Verdict {
     GiveUp,
 }
 
-/// The verdict on an attempt that failed with this fault, or with an error of the operation's own
+/// The verdict on an attempt that failed with this fault, or with the operation's own error
 /// (`None`), and is certainly undone.
 #[must_use]
 pub fn verdict(
@@ -203,6 +203,13 @@ mod tests {
             );
         }
         assert_eq!(judge(Sqlite, C::Busy, IN_IMMEDIATE), V::Retry);
+    }
+
+    #[test]
+    fn a_changed_table_definition_is_retried_once() {
+        let fault = Fault::from_code(Dialect::Mysql, Code::Errno(1412));
+        let verdict = verdict(Some(fault), Advice::Judge, TOP, false, &RetryPolicy::new());
+        assert_eq!(verdict, Verdict::RetryOnce);
     }
 
     #[test]

@@ -88,8 +88,8 @@ pub enum BeginMode {
     /// Without a lock. The first write takes the write lock; it fails at once if another connection
     /// has written since the first read.
     Deferred,
-    /// With the write lock, waiting for it as long as `busy_timeout` says. The default of
-    /// operations that are not read-only.
+    /// With the write lock, waiting for it up to the `busy_timeout`. The default of operations that
+    /// are not read-only.
     Immediate,
     /// With the write lock, keeping out readers as well unless the database is in WAL mode.
     Exclusive,
@@ -123,7 +123,7 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// No defaults: operations change nothing that they do not ask for.
+    /// No defaults: operations change only what they ask for.
     pub const NONE: Self = Self {
         lock_timeout: None,
         statement_timeout: None,

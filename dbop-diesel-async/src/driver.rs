@@ -35,9 +35,14 @@ where
     R: Verify<S::Conn, E>,
     B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
 {
-    let results = Results::new(operation.fallback.into_value(), wants_report);
-    let (runner, spec, mut look) = (operation.runner, operation.spec, operation.resolution);
-    let (mut guard, mut results) = (Guard::new(slot), results);
+    let Operation {
+        runner,
+        spec,
+        fallback,
+        resolution: mut look,
+    } = operation;
+    let mut results = Results::new(fallback.into_value(), wants_report);
+    let mut guard = Guard::new(slot);
     async move {
         let mut run = match begin::<S, T, E>(runner, &spec, &mut guard, &mut results) {
             Ok(run) => run,
@@ -76,15 +81,10 @@ fn begin<'a, S: Slot, T, E: OperationError>(
     let now = time(runner);
     results.begin(&now);
     let dialect = BackendOf::<S>::DIALECT;
-    Run::new(
-        dialect,
-        &runner.config,
-        spec,
-        "async",
-        S::CAN_RECONNECT,
-        &now,
-    )
-    .inspect_err(|_| guard.disarm())
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    let run = Run::new(dialect, config, spec, "async", can_reconnect, &now)?;
+    guard.arm();
+    Ok(run)
 }
 
 /// Does what the machine says, until it is the user's turn.
@@ -134,7 +134,7 @@ async fn until_user<S: Slot>(
     }
 }
 
-/// Gets a connection and joins the operations on it. Returns whether the run goes on.
+/// Gets a connection and joins the operations on it. Returns whether the run continues.
 async fn connect<S: Slot>(
     run: &mut Run<'_>,
     slot: &mut S,

@@ -77,7 +77,7 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Errors
     ///
-    /// As [`Runner::run`], and if a setting is not valid or not supported here. With a
+    /// As [`Runner::run`], and if a setting is invalid or not supported here. With a
     /// [fallback](Self::fallback) value, those that it cannot replace.
     ///
     /// # Panics
@@ -125,7 +125,7 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Errors
     ///
-    /// As [`Runner::run_on`], and if a setting is not valid or not supported here. With a fallback
+    /// As [`Runner::run_on`], and if a setting is invalid or not supported here. With a fallback
     /// value, those that it cannot replace.
     ///
     /// # Panics

@@ -116,9 +116,9 @@ impl<S: Source> Slot for FromSource<'_, S> {
     }
 }
 
-/// Holds the connection while an operation runs on it. Dropped before it is disarmed, that is
-/// when the operation's future is dropped half-way, it makes the connection refuse every further
-/// transaction, so that pools throw it away.
+/// Holds the connection while an operation runs on it. Dropped while it is armed, that is when the
+/// operation's future is dropped half-way, it makes the connection refuse every further
+/// transaction, so that pools throw it away. A future that was never polled has done nothing to it.
 pub(crate) struct Guard<S: Slot> {
     pub(crate) slot: S,
     armed: bool,
@@ -126,7 +126,11 @@ pub(crate) struct Guard<S: Slot> {
 
 impl<S: Slot> Guard<S> {
     pub(crate) const fn new(slot: S) -> Self {
-        Self { slot, armed: true }
+        Self { slot, armed: false }
+    }
+
+    pub(crate) const fn arm(&mut self) {
+        self.armed = true;
     }
 
     pub(crate) const fn disarm(&mut self) {

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use crate::body::Body;
 
-/// How an operation's work is looked for: an async closure like an operation that returns whether
-/// it is there. Implemented for everything that fits.
+/// Looks for an operation's work: an async closure like an operation, which returns whether the
+/// work is there. Implemented for everything that fits.
 pub trait Verify<C, E>: Clone + Send {
     /// Looks.
     fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send;

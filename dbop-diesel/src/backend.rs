@@ -5,8 +5,8 @@ use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
-/// A Diesel backend that dbop knows the SQL of: `Pg`, `Mysql` and `Sqlite`, each with the feature
-/// of its name.
+/// A Diesel backend whose SQL dbop knows: `Pg`, `Mysql` and `Sqlite`, each with the feature of its
+/// name.
 #[diagnostic::on_unimplemented(
     message = "dbop does not know the backend `{Self}`",
     label = "not a backend of dbop",
@@ -49,7 +49,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
 #[doc(hidden)]
 #[allow(
     unnameable_types,
-    reason = "nobody else can implement `SupportedBackend`"
+    reason = "it keeps other crates from implementing `SupportedBackend`"
 )]
 pub trait Sealed {}
 

@@ -31,9 +31,14 @@ where
     R: Verify<S::Conn, E>,
     B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
 {
-    let (runner, spec, look) = (operation.runner, &operation.spec, &operation.resolution);
-    let mut results = Results::new(operation.fallback.into_value(), wants_report);
-    let mut run = match begin::<S, T, E>(runner, spec, &mut results) {
+    let Operation {
+        runner,
+        spec,
+        fallback,
+        resolution: look,
+    } = operation;
+    let mut results = Results::new(fallback.into_value(), wants_report);
+    let mut run = match begin::<S, T, E>(runner, &spec, &mut results) {
         Ok(run) => run,
         Err(error) => return results.refused(error, &time(runner)),
     };
@@ -123,7 +128,7 @@ fn until_user<S: Slot>(
     }
 }
 
-/// Gets a connection and joins the operations on it. Returns whether the run goes on.
+/// Gets a connection and joins the operations on it. Returns whether the run continues.
 fn connect<S: Slot>(
     run: &mut Run<'_>,
     slot: &mut S,

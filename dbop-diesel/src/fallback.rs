@@ -8,7 +8,10 @@ pub trait Fallback<T>: Sealed {
 }
 
 #[doc(hidden)]
-#[allow(unnameable_types, reason = "nobody else can implement `Fallback`")]
+#[allow(
+    unnameable_types,
+    reason = "it keeps other crates from implementing `Fallback`"
+)]
 pub trait Sealed {}
 
 /// An error is returned as it is. What an [`Operation`](crate::Operation) begins with.

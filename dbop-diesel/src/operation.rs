@@ -91,7 +91,7 @@ impl<F> Operation<'_, F> {
     ///
     /// # Errors
     ///
-    /// As [`Runner::run`], and if a setting is not valid or not supported here. With a
+    /// As [`Runner::run`], and if a setting is invalid or not supported here. With a
     /// [fallback](Self::fallback) value, those that it cannot replace.
     ///
     /// # Panics
@@ -129,7 +129,7 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Errors
     ///
-    /// As [`Runner::run_on`], and if a setting is not valid or not supported here. With a fallback
+    /// As [`Runner::run_on`], and if a setting is invalid or not supported here. With a fallback
     /// value, those that it cannot replace.
     ///
     /// # Panics

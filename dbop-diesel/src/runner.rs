@@ -55,7 +55,7 @@ pub struct Runner {
 impl Runner {
     dbop_core::__runner_methods!("dbop_diesel");
 
-    /// Takes the time from, and waits with, this clock. Defaults to [`SystemClock`].
+    /// Reads the time from this clock, and waits with it. Defaults to [`SystemClock`].
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -102,7 +102,7 @@ impl Runner {
         self.unnamed(Location::caller()).run_report(conn, body)
     }
 
-    /// Runs an operation on a connection from a pool, or on one that is made for it.
+    /// Runs an operation on a connection from a pool, or on one that is opened for it.
     ///
     /// This is [`run`](Self::run) for faults that a single connection cannot survive: a fault that
     /// needs a new connection gets one, and getting it is a part of the attempt, retried like the
@@ -112,7 +112,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run), and if there is no connection
+    /// As [`run`](Self::run), and if no connection is available
     /// ([`is_no_connection`](dbop_core::Error::is_no_connection)).
     ///
     /// # Panics

@@ -1,13 +1,13 @@
 //! How the work of an operation is looked for.
 
-/// How an operation's work is looked for: a closure like an operation that returns whether it is
+/// Looks for an operation's work: a closure like an operation, which returns whether the work is
 /// there. Implemented for everything that fits.
 pub trait Verify<C, E> {
     /// Looks.
     ///
     /// # Errors
     ///
-    /// If that could not be found out.
+    /// If the look could not find out.
     fn verify(&self, conn: &mut C) -> Result<bool, E>;
 }
 

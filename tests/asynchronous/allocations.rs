@@ -15,7 +15,7 @@ use dbop_core::machine::{
 use dbop_tests::Silent;
 use tokio::runtime::Builder;
 
-use super::cost::{steps_with_dbop, with_dbop};
+use super::cost::statements::{steps_with_dbop, with_dbop};
 use super::money::set;
 use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend};
 

@@ -51,7 +51,7 @@ fn at_every_await_point_of_nested_runs() {
 }
 
 #[test]
-fn at_every_await_point_in_the_caller_s_transaction() {
+fn at_every_await_point_in_the_callers_transaction() {
     run(at_every_await_point(Place::InTransaction));
 }
 
@@ -267,7 +267,7 @@ async fn drop_step(runner: &Runner, conn: &mut Conn, waits: u32) {
 
 /// The caller goes on after a step was dropped.
 #[test]
-fn a_step_dropped_in_the_caller_s_transaction_is_told_at_its_commit() {
+fn a_step_dropped_in_the_callers_transaction_is_told_at_its_commit() {
     run(async {
         let bed = Bed::new();
         for waits in 1..=6 {

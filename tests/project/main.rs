@@ -5,5 +5,6 @@ mod compose;
 mod conversations;
 mod docs;
 mod proxy;
+mod public_names;
 mod public_types;
 mod readme;

@@ -10,7 +10,7 @@ use dbop_diesel::{BeginMode, Clock, Dialect, Jitter, RetryPolicy};
 use dbop_tests::{Again, Silent, TestPool as _};
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
 
-use super::cost::{bare, bare_steps, steps_with_dbop, with_dbop};
+use super::cost::statements::{bare, bare_steps, steps_with_dbop, with_dbop};
 use super::{Bed, Conn, Operation, Runner, backend};
 
 #[test]

@@ -22,6 +22,7 @@ pub mod asynchronous;
 mod blocking;
 mod capture;
 mod clock;
+pub mod environment;
 mod meanwhile;
 mod opponent;
 mod pooled;

@@ -68,13 +68,13 @@ macro_rules! __operation_methods {
         /// How long the operation may take from the call of `run`, all attempts and the delays
         /// between them together. Defaults to the runner's default, which is none.
         ///
-        /// No attempt begins and no delay ends after it: the last error is returned instead. The
-        /// statement timeout of each attempt is shortened to the time that is left (on MySQL and
-        /// MariaDB the lock timeout as well; on SQLite the `busy_timeout` instead), so a body of
-        /// many statements can exceed it. Operations nested in it inherit the time that is left.
-        /// With a ledger or `transaction_status`, dbop asks for the outcome of a commit whose answer
-        /// was lost until the deadline, even when no retries are left. Zero and more than
-        /// 2147483647 ms are errors when the operation is run.
+        /// No attempt begins after it, and no delay is begun that would end after it; the last
+        /// error is returned instead. The statement timeout of each attempt is shortened to the
+        /// time that is left (on MySQL and MariaDB the lock timeout as well; on SQLite the
+        /// `busy_timeout` instead), so a body of many statements can exceed it. Operations nested
+        /// in it inherit the time that is left. With a ledger or `transaction_status`, dbop asks
+        /// for the outcome of a commit whose answer was lost until the deadline, even when no
+        /// retries are left. Zero and more than 2147483647 ms are errors when the operation is run.
         ///
         /// ```
         /// # use std::time::Duration;
@@ -110,9 +110,9 @@ macro_rules! __operation_methods {
         /// How much of the work of concurrent transactions the operation may see. Defaults to the
         /// runner's default.
         ///
-        /// PostgreSQL, MySQL and MariaDB have every level; SQLite has `Serializable` only. A
-        /// transaction that is already open has its level: there it is an error when the operation
-        /// is run, see [`best_effort`](Self::best_effort).
+        /// PostgreSQL, MySQL and MariaDB support every level; SQLite has `Serializable` only. A
+        /// transaction that is already open keeps its level: there the setting is rejected when the
+        /// operation runs (see [`best_effort`](Self::best_effort)).
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::IsolationLevel;")]
@@ -152,10 +152,10 @@ macro_rules! __operation_methods {
         }
 
         /// SQLite: how the transaction begins. Defaults to the runner's default, which is
-        /// immediate, or deferred for what is read-only.
+        /// immediate, or deferred for read-only operations.
         ///
-        /// On other databases and in a transaction that is already open it is an error when the
-        /// operation is run, see [`best_effort`](Self::best_effort).
+        /// On other databases and in a transaction that is already open it is rejected when the
+        /// operation runs (see [`best_effort`](Self::best_effort)).
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::BeginMode;")]

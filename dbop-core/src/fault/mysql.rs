@@ -364,6 +364,9 @@ mod tests {
             Some(1213),
             ConnectionLost,
         );
+        // A text that says more about the connection than the kind does.
+        let refused = "Can't connect to server on '127.0.0.1' (115)";
+        check(Kind::ClosedConnection, refused, Some(2002), NotConnected);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl SqlState {
     pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
     /// 53300: too many connections.
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
-    /// 55P03: a lock was not had in time, or not at once.
+    /// 55P03: a lock was not obtained in time, or not at once.
     pub const LOCK_NOT_AVAILABLE: Self = Self(*b"55P03");
     /// 57014: the statement was cancelled, by a timeout or by another session.
     pub const QUERY_CANCELED: Self = Self(*b"57014");

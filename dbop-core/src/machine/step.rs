@@ -162,7 +162,7 @@ pub enum ConnectionAction {
     ClearStatementCache,
     /// Give it back to its pool, for others to use meanwhile.
     GiveBack,
-    /// Throw it away: it is broken, or leads to the wrong server.
+    /// Discard it: it is broken, or leads to the wrong server.
     Discard,
 }
 

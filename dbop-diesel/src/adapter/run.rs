@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
     }
 
     /// There is a connection with `depth` open transactions and savepoints, known by `key`.
-    /// Returns whether the run goes on; if not, it is refused.
+    /// Returns whether the run continues; if not, it is refused.
     pub fn connected(
         &mut self,
         key: usize,
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
         true
     }
 
-    /// The connection's transaction manager is broken. Returns whether the run goes on.
+    /// The connection's transaction manager is broken. Returns whether the run continues.
     pub fn connection_is_broken(&mut self, can_reconnect: bool, now: &dyn Fn() -> Instant) -> bool {
         let error = DieselError::BrokenTransactionManager;
         if !can_reconnect {

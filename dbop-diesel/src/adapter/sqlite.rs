@@ -9,7 +9,7 @@ pub struct BusyTimeout {
 }
 
 impl BusyTimeout {
-    /// Reads it, also where somebody has locked the file: the table-valued function of the same
+    /// Reads it, even when another connection has locked the file: the table-valued function of the same
     /// name, on a new connection, would have to read the schema first (measured).
     pub const SQL: &str = "PRAGMA busy_timeout";
 }
@@ -23,6 +23,6 @@ pub struct QueryOnly {
 }
 
 impl QueryOnly {
-    /// Reads it, also where somebody has locked the file.
+    /// Reads it, even when another connection has locked the file.
     pub const SQL: &str = "PRAGMA query_only";
 }

@@ -34,8 +34,8 @@ pub fn instrumentation_event(
 
 /// Puts the status of the transaction manager back after a batch, and changes its depth.
 ///
-/// While a batch is under way, the status is `InError` in its place, so that a connection on which
-/// the answer was never awaited refuses every further transaction, and pools throw it away.
+/// While a batch is in progress the status is `InError`. A connection on which the answer was never
+/// awaited so refuses every further transaction, and pools throw it away.
 ///
 /// # Errors
 ///

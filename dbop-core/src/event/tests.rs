@@ -1,0 +1,229 @@
+//! Levels, filters and keys of records; their texts are for readers and may change.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use log::kv::VisitSource;
+use log::{LevelFilter, set_max_level};
+
+use super::*;
+use crate::FaultClass;
+
+/// The records that were written: levels and keys. Texts have quotation marks, numbers have none.
+#[derive(Default)]
+struct Records {
+    written: Mutex<Vec<(Level, BTreeMap<String, String>)>>,
+    is_deaf: bool,
+}
+
+impl Records {
+    fn take(&self) -> Vec<(Level, BTreeMap<String, String>)> {
+        std::mem::take(&mut *self.written.lock().expect("no panic"))
+    }
+}
+
+impl Log for Records {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        assert_eq!(metadata.target(), TARGET);
+        !self.is_deaf
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut keys = Keys(BTreeMap::new());
+        record.key_values().visit(&mut keys).expect("no error");
+        let mut written = self.written.lock().expect("no panic");
+        written.push((record.level(), keys.0));
+    }
+
+    fn flush(&self) {}
+}
+
+struct Keys(BTreeMap<String, String>);
+
+impl<'kvs> VisitSource<'kvs> for Keys {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KvError> {
+        self.0.insert(key.to_string(), format!("{value:?}"));
+        Ok(())
+    }
+}
+
+const SUBJECT: Subject<'static> = Subject {
+    name: Name::Given("transfer"),
+    dialect: Dialect::Mysql,
+    mode: "sync",
+};
+
+const fn event(kind: EventKind) -> Event {
+    Event {
+        kind,
+        attempt: 2,
+        fault: None,
+        own: None,
+        phase: Phase::Body,
+        delay: None,
+        rollback_fault: None,
+    }
+}
+
+/// The only record that comes of it.
+fn record(logging: &Logging, event: &Event) -> (Level, BTreeMap<String, String>) {
+    let records = Arc::new(Records::default());
+    let logging = Logging {
+        logger: Some(records.clone()),
+        ..logging.clone()
+    };
+    logging.record(&SUBJECT, event, Some(&"Duplicate entry"));
+    let mut written = records.take();
+    assert_eq!(written.len(), 1);
+    written.remove(0)
+}
+
+fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pairs = pairs.iter().map(|&(key, value)| (key.into(), value.into()));
+    pairs.collect()
+}
+
+#[test]
+fn each_kind_of_record_has_its_level() {
+    let levels = LogLevels {
+        success: Level::Trace,
+        success_after_retries: Level::Debug,
+        retry: Level::Info,
+        own_error: Level::Warn,
+        failure: Level::Error,
+    };
+    let logging = Logging {
+        levels,
+        ..Logging::default()
+    };
+    for (kind, level) in [
+        (EventKind::Succeeded, levels.success_after_retries),
+        (EventKind::FoundCommitted, levels.success_after_retries),
+        (EventKind::Asking, levels.retry),
+        (EventKind::Retrying, levels.retry),
+        (EventKind::Escalated, levels.retry),
+        (EventKind::SettingSkipped(Setting::ReadOnly), levels.retry),
+        (EventKind::Returned, levels.own_error),
+        (EventKind::Failed, levels.failure),
+        (EventKind::Panicked, levels.failure),
+        (EventKind::OutcomeUnknown, levels.failure),
+    ] {
+        assert_eq!(record(&logging, &event(kind)).0, level, "{kind:?}");
+    }
+    let first = Event {
+        attempt: 1,
+        ..event(EventKind::Succeeded)
+    };
+    assert_eq!(record(&logging, &first).0, levels.success);
+}
+
+#[test]
+fn a_record_has_the_keys_of_what_happened() {
+    let always = [
+        ("operation", "transfer"),
+        ("backend", "\"mysql\""),
+        ("mode", "\"sync\""),
+        ("attempt", "2"),
+    ];
+    let with = |more: &[(&str, &str)]| keys(&[&always, more].concat());
+    let logging = Logging::default();
+    let shown = |event: &Event| record(&logging, event).1;
+
+    assert_eq!(shown(&event(EventKind::Succeeded)), keys(&always));
+    assert_eq!(shown(&event(EventKind::FoundCommitted)), keys(&always));
+    let returned = with(&[("phase", "\"body\""), ("transient", "false")]);
+    assert_eq!(shown(&event(EventKind::Returned)), returned);
+    let retrying = Event {
+        fault: Some(Fault::from_code(Dialect::Mysql, Code::Errno(1213))),
+        delay: Some(Duration::from_micros(12_345)),
+        rollback_fault: Some(Fault::from_class(
+            Dialect::Mysql,
+            FaultClass::ConnectionLost,
+        )),
+        ..event(EventKind::Retrying)
+    };
+    let more = [
+        ("class", "\"deadlock\""),
+        ("code", "1213"),
+        ("phase", "\"body\""),
+        ("transient", "true"),
+        ("delay_ms", "12"),
+        ("rollback", "\"connection_lost\""),
+    ];
+    assert_eq!(shown(&retrying), with(&more));
+    let skipped = event(EventKind::SettingSkipped(Setting::ReadOnly));
+    let more = [
+        ("phase", "\"body\""),
+        ("transient", "false"),
+        ("setting", "\"read_only\""),
+    ];
+    assert_eq!(shown(&skipped), with(&more));
+}
+
+#[test]
+fn the_server_s_message_is_there_if_it_was_asked_for() {
+    let logging = Logging {
+        server_messages: true,
+        ..Logging::default()
+    };
+    let (_, keys) = record(&logging, &event(EventKind::Failed));
+    assert_eq!(keys["error"], "Duplicate entry");
+}
+
+#[test]
+fn an_operation_without_a_name_is_called_by_its_file_and_line() {
+    let location = Location::caller();
+    let expected = format!("{}:{}", location.file(), location.line());
+    assert_eq!(Name::Call(location).to_string(), expected);
+}
+
+#[test]
+fn an_event_tells_what_it_is_about() {
+    let fault = Fault::from_class(Dialect::Mysql, FaultClass::Deadlock);
+    let event = Event {
+        fault: Some(fault),
+        delay: Some(Duration::from_secs(1)),
+        ..event(EventKind::Retrying)
+    };
+    assert_eq!(event.kind(), EventKind::Retrying);
+    assert_eq!(event.attempt(), 2);
+    assert_eq!(event.fault(), Some(fault));
+    assert_eq!(event.delay(), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_logger_that_wants_no_record_gets_none() {
+    let deaf = Arc::new(Records {
+        is_deaf: true,
+        ..Records::default()
+    });
+    let logging = Logging {
+        logger: Some(deaf.clone()),
+        ..Logging::default()
+    };
+    logging.record(&SUBJECT, &event(EventKind::Failed), None);
+    assert!(deaf.take().is_empty());
+}
+
+/// The only test that sets the global logger.
+#[test]
+fn the_global_logger_gets_what_the_global_level_lets_through() {
+    static GLOBAL: Records = Records {
+        written: Mutex::new(Vec::new()),
+        is_deaf: false,
+    };
+    log::set_logger(&GLOBAL).expect("it is the first");
+    let levels_up_to = |filter| {
+        set_max_level(filter);
+        let logging = Logging::default();
+        for kind in [EventKind::Returned, EventKind::Retrying, EventKind::Failed] {
+            logging.record(&SUBJECT, &event(kind), None);
+        }
+        let written = GLOBAL.take().into_iter();
+        written.map(|(level, _)| level).collect::<Vec<_>>()
+    };
+    assert!(levels_up_to(LevelFilter::Off).is_empty());
+    let all = [Level::Debug, Level::Warn, Level::Error];
+    assert_eq!(levels_up_to(LevelFilter::Warn), all[1..]);
+    assert_eq!(levels_up_to(LevelFilter::Debug), all);
+}

@@ -1,0 +1,8 @@
+//! COMMIT tells the truth: lost answers, `verify`, ledger. On servers.
+
+use super::*;
+
+mod asking;
+pub(super) mod ledger;
+pub(super) mod lost;
+mod matrix;

@@ -1,0 +1,98 @@
+//! The ledger finds out what nobody else can: that the operation had committed implicitly, with or
+//! without the rest of it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dbop_diesel::{Ledger, Outcome, Report, StopReason};
+use dbop_tests::InstantClock;
+use dbop_tests::proxy::{Cut, Proxy, When};
+use diesel::result::Error;
+
+use super::commit::ledger::with_table;
+use super::commit::lost::is_unknown;
+use super::money::add;
+use super::{Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+
+/// What TRUNCATE, between the two halves of the work, commits with the token.
+const HALF: [(i32, i64); 3] = [(1, 110), (2, 100), (3, 100)];
+const WHOLE: [(i32, i64); 3] = [(1, 110), (2, 110), (3, 100)];
+
+/// Two halves, with something between them, while a cut comes down. What is there in the end?
+#[helper]
+async fn work(
+    between: Option<&str>,
+    when: When,
+    cut: Cut,
+    language: &str,
+) -> (Report<usize, Error>, Vec<(i32, i64)>) {
+    let bed = with_table().await;
+    let mut conn = bed.connect();
+    conn.batch_execute("CREATE TABLE other (n INT)")
+        .await
+        .expect("a table");
+    let proxy = Proxy::start(bed.url());
+    _ = proxy.cut(when, cut);
+    let ledger = Ledger::new();
+    let bodies = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .operation("in halves")
+        .ledger(&ledger)
+        .run_on_report(
+            &async || {
+                let mut conn = Conn::establish(proxy.url()).await?;
+                let speak = format!("SET lc_messages = '{language}'");
+                conn.batch_execute(&speak).await.expect("a language");
+                diesel::ConnectionResult::Ok(conn)
+            },
+            async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                add(conn, 1, 10).await?;
+                if let Some(sql) = between {
+                    conn.batch_execute(sql).await?;
+                }
+                add(conn, 2, 10).await
+            },
+        )
+        .await;
+    assert_eq!(bodies.into_inner(), 1, "not done again");
+    (report, bed.balances())
+}
+
+fn assert_unknown((report, balances): &(Report<usize, Error>, Vec<(i32, i64)>)) {
+    let error = report.result.as_ref().expect_err("half of it is there");
+    assert!(is_unknown(error), "{error}");
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_eq!(report.stop, StopReason::OutcomeUnknown);
+    assert_eq!(*balances, HALF);
+}
+
+const TRUNCATE: Option<&str> = Some("TRUNCATE other");
+
+/// The connection is lost long before COMMIT.
+#[scenario]
+async fn what_was_committed_implicitly_and_then_lost_is_not_called_undone() {
+    let second = When::statement("UPDATE").nth(2);
+    assert_unknown(&work(TRUNCATE, second, Cut::BeforeSent, "en_US").await);
+}
+
+/// The answer to COMMIT is lost, which the server has refused: the token is there, and the second
+/// half is not.
+#[scenario]
+async fn what_was_committed_implicitly_is_not_the_whole() {
+    for cut in [Cut::AnswerLost, Cut::BeforeSent] {
+        assert_unknown(&work(TRUNCATE, When::commit(), cut, "en_US").await);
+    }
+}
+
+/// That the token is there is recognised in every language.
+#[scenario]
+async fn whatever_language_the_server_speaks() {
+    for language in ["de_DE", "fr_FR", "ja_JP", "ru_RU", "el_GR"] {
+        let second = When::statement("UPDATE").nth(2);
+        assert_unknown(&work(TRUNCATE, second, Cut::BeforeSent, language).await);
+        let (report, balances) = work(None, When::commit(), Cut::AnswerLost, language).await;
+        assert_eq!(report.outcome, Outcome::Committed, "{language}");
+        assert_eq!(balances, WHOLE);
+    }
+}

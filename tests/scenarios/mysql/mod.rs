@@ -1,0 +1,24 @@
+//! The errors, locks and settings of MySQL and MariaDB.
+
+use super::*;
+
+mod after_commit;
+mod batches;
+mod caller_deadlock;
+mod connection;
+mod deadlock;
+pub(super) mod effect;
+mod errors;
+mod implicit_commit;
+mod leaks;
+mod ledger;
+mod lock_timeout;
+mod nested_deadlock;
+mod outcomes;
+mod server;
+mod session;
+mod settings;
+mod snapshot;
+mod steps;
+#[path = "../commit/transaction_status_elsewhere.rs"]
+mod transaction_status_elsewhere;

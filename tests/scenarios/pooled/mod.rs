@@ -1,0 +1,6 @@
+//! What holds on a pooled connection.
+
+use super::*;
+
+mod leaks;
+mod pool;

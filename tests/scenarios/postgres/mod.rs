@@ -1,0 +1,23 @@
+//! PostgreSQL's own errors, locks and settings.
+
+use super::*;
+
+mod batches;
+mod commit;
+mod connection;
+mod deadlock;
+mod documented_options;
+mod drop_in;
+pub(super) mod effect;
+mod ended;
+mod leaks;
+mod ledger;
+mod locks;
+mod lost_connection;
+mod plan;
+mod serialization;
+mod settings;
+mod stale_savepoint;
+mod steps;
+mod swallowed_deadlock;
+mod transaction_status;
