@@ -1,5 +1,8 @@
 //! dbop-diesel-async on SQLite.
 
+// The types of twenty futures, one in the other.
+#![recursion_limit = "512"]
+
 #![allow(
     clippy::duplicate_mod,
     reason = "written once, run on every kind of connection"
@@ -30,6 +33,7 @@ mod asynchronous {
     mod closures;
     mod frame;
     mod fresh_cancellation;
+    mod future_sizes;
     mod keying;
     mod leaked;
     mod leaks_cancellation;

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{
-    Code, Dialect, FaultClass, Ledger, OperationError as _, Outcome, Report, StopReason,
-};
-use dbop_tests::{Meanwhile, TestPool as _, blocking};
+use dbop_diesel::{Code, Dialect, FaultClass, Ledger, Outcome, Report, StopReason};
+use dbop_tests::{Meanwhile, TestPool as _, blocking, is_unknown};
 use diesel::result::Error;
 use diesel::sql_query;
 
@@ -150,12 +148,7 @@ async fn what_became_of_a_commit_in_which_the_quorum_was_lost_the_ledger_tells()
             assert_eq!(bed.balances()[0], (1, 110));
         } else {
             let error = report.result.expect_err("nobody knows");
-            assert!(
-                error
-                    .dbop_error()
-                    .is_some_and(|own| own.is_outcome_unknown()),
-                "{error:?}"
-            );
+            assert!(is_unknown(&error), "{error:?}");
             assert_eq!((report.outcome, report.attempts), (Outcome::Unknown, 1));
         }
     }

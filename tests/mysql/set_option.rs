@@ -4,10 +4,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Ledger, OperationError as _, Outcome, Runner};
-use dbop_tests::InstantClock;
+use dbop_diesel::{Ledger, Outcome, Runner};
 use dbop_tests::mysql::{Bed, Conn, DIALECT};
 use dbop_tests::proxy::{Cut, Proxy, When};
+use dbop_tests::{InstantClock, is_unknown};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -80,8 +80,7 @@ fn lost_around_commit_nobody_knows() {
         for cut in CUTS {
             let paid = pay(nth, cut, false);
             let error: Error = paid.result.expect_err("nobody knows");
-            let own = error.dbop_error().expect("dbop's own");
-            assert!(own.is_outcome_unknown(), "{nth} {cut:?}: {own}");
+            assert!(is_unknown(&error), "{nth} {cut:?}: {error}");
             assert_eq!(paid.outcome, Outcome::Unknown, "{nth} {cut:?}");
             assert_eq!((paid.attempts, paid.bodies), (1, 1), "{nth} {cut:?}");
             assert_eq!(paid.balance, balance, "{nth} {cut:?}");

@@ -33,7 +33,7 @@ install_packages() {
     exit 1
   fi
   say "installing ${missing[*]}"
-  # One repository out of reach need not matter; whether the packages can be had is seen next.
+  # One repository out of reach need not matter; whether the packages are available is seen next.
   apt-get update -qq || warn "apt-get update failed; trying with what is known"
   keep_services_down
   DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends "${missing[@]}" \

@@ -9,7 +9,10 @@ pub use capture::{Capture, Captured};
 pub use clock::InstantClock;
 pub use meanwhile::Meanwhile;
 pub use opponent::Opponent;
-pub use pooled::Pooled;
+pub use outcome::{
+    assert_lost, assert_rolled_back, assert_unknown, is_lost, is_rolled_back, is_unknown,
+};
+pub use pooled::{Pooled, TestBed};
 pub use recorder::Recorder;
 pub use reluctant::Reluctant;
 pub use silent::Silent;
@@ -25,6 +28,7 @@ mod clock;
 pub mod environment;
 mod meanwhile;
 mod opponent;
+mod outcome;
 mod pooled;
 mod recorder;
 mod reluctant;

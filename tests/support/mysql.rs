@@ -8,7 +8,9 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, PooledConnection};
 use diesel::sql_query;
 
-use crate::{ACCOUNTS, Number, Opponent, Pooled, accounts, eventually, server_url, unique_name};
+use crate::{
+    ACCOUNTS, Number, Opponent, Pooled, TestBed, accounts, eventually, server_url, unique_name,
+};
 
 /// Its dialect.
 pub const DIALECT: dbop_core::Dialect = dbop_core::Dialect::Mysql;
@@ -21,23 +23,6 @@ pub type PooledBed = Pooled<Bed, Conn>;
 
 /// One of those.
 pub type PooledConn = PooledConnection<ConnectionManager<Conn>>;
-
-impl PooledBed {
-    /// A fresh one, with room for a few.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it talks to a database")]
-    pub fn new() -> Self {
-        Self::of(4)
-    }
-
-    /// A fresh one, with room for this many.
-    #[must_use]
-    pub fn of(size: u32) -> Self {
-        let bed = Bed::new();
-        let url = bed.url().to_owned();
-        Self::around(bed, &url, size)
-    }
-}
 
 /// A database of its own, with `accounts`.
 #[derive(Debug)]
@@ -226,6 +211,16 @@ impl Bed {
             .order(accounts::id)
             .load(&mut self.connect())
             .expect("an answer")
+    }
+}
+
+impl TestBed for Bed {
+    fn fresh() -> Self {
+        Self::new()
+    }
+
+    fn address(&self) -> &str {
+        &self.url
     }
 }
 

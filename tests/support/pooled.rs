@@ -4,27 +4,44 @@ use std::time::Duration;
 
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection, R2D2Connection};
 
+/// A test bed, whatever its backend.
+pub trait TestBed {
+    /// A fresh one.
+    fn fresh() -> Self;
+
+    /// Its URL.
+    fn address(&self) -> &str;
+}
+
 /// A test bed whose connections come out of an r2d2 pool.
 pub struct Pooled<B, C: R2D2Connection + 'static> {
     bed: B,
     pool: Pool<ConnectionManager<C>>,
 }
 
-impl<B, C: R2D2Connection + Send + 'static> Pooled<B, C> {
-    /// A pool of at most this many connections to a test bed. It does not test them when they are
-    /// taken out, so what it throws away, it throws away on return.
+impl<B: TestBed, C: R2D2Connection + Send + 'static> Pooled<B, C> {
+    /// A fresh one, with room for a few.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a database")]
+    pub fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// A pool of at most this many connections to a fresh test bed. It does not test them when they
+    /// are taken out, so what it throws away, it throws away on return.
     ///
     /// # Panics
     ///
     /// If there can be no such pool.
     #[must_use]
-    pub fn around(bed: B, url: &str, size: u32) -> Self {
+    pub fn of(size: u32) -> Self {
+        let bed = B::fresh();
         let pool = Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(10))
-            .build(ConnectionManager::new(url))
+            .build(ConnectionManager::new(bed.address()))
             .expect("a pool");
         Self { bed, pool }
     }

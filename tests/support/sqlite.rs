@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, PooledConnection};
 use tempfile::TempDir;
 
-use crate::{ACCOUNTS, Opponent, Pooled, accounts};
+use crate::{ACCOUNTS, Opponent, Pooled, TestBed, accounts};
 
 /// Its dialect.
 pub const DIALECT: dbop_core::Dialect = dbop_core::Dialect::Sqlite;
@@ -18,23 +18,6 @@ pub type PooledBed = Pooled<Bed, Conn>;
 
 /// One of those.
 pub type PooledConn = PooledConnection<ConnectionManager<Conn>>;
-
-impl PooledBed {
-    /// A fresh one, with room for a few.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it talks to a database")]
-    pub fn new() -> Self {
-        Self::of(4)
-    }
-
-    /// A fresh one, with room for this many.
-    #[must_use]
-    pub fn of(size: u32) -> Self {
-        let bed = Bed::new();
-        let url = bed.url().to_owned();
-        Self::around(bed, &url, size)
-    }
-}
 
 /// A database file of its own in WAL mode, with `accounts`.
 #[derive(Debug)]
@@ -126,6 +109,16 @@ impl Bed {
             .order(accounts::id)
             .load(&mut conn)
             .expect("an answer")
+    }
+}
+
+impl TestBed for Bed {
+    fn fresh() -> Self {
+        Self::new()
+    }
+
+    fn address(&self) -> &str {
+        &self.url
     }
 }
 

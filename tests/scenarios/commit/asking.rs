@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Dialect, Jitter, Ledger, OperationError as _, Outcome, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{Capture, InstantClock, Meanwhile, blocking};
+use dbop_tests::{Capture, InstantClock, Meanwhile, blocking, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 use log::Level;
 
-use super::lost::{is_unknown, losing_an_answer};
+use super::lost::losing_an_answer;
 use super::money::{add, balance, insert};
 use super::{
     Bed, Conn, Connection as _, Manager, Runner, SimpleConnection as _, TransactionManager as _,

@@ -5,8 +5,8 @@ use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Ledger, OperationError, Outcome, StopReason};
-use dbop_tests::Capture;
 use dbop_tests::proxy::{Cut, Proxy, When};
+use dbop_tests::{Capture, assert_unknown, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 use log::Level;
@@ -21,11 +21,6 @@ pub(crate) fn losing_an_answer(bed: &Bed) -> Proxy {
     let proxy = Proxy::start(bed.url());
     _ = proxy.cut(When::commit(), Cut::AnswerLost);
     proxy
-}
-
-pub(crate) fn is_unknown(error: &Error) -> bool {
-    let own = error.dbop_error();
-    own.is_some_and(dbop_diesel::Error::is_outcome_unknown)
 }
 
 #[scenario]
@@ -127,9 +122,7 @@ async fn no_fallback_value_hides_that_nobody_knows() {
             async |conn: &mut Conn| add(conn, 1, 10).await,
         )
         .await;
-    let error = report.result.expect_err("nobody knows");
-    assert!(is_unknown(&error), "{error}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
 }
 
 /// A service that tells its users.

@@ -160,7 +160,7 @@ async fn a_skipped_setting_is_logged_once_even_after_a_failed_connect() {
 }
 
 /// The source's second connection has a transaction open, in which the operation's isolation level
-/// cannot be had: that does not make the first attempt undone.
+/// is not supported: that does not make the first attempt undone.
 #[scenario]
 async fn a_refusal_on_a_later_connection_does_not_hide_what_became_of_the_first() {
     let bed = Bed::new();

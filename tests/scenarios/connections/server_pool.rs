@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{FaultClass, Ledger, OperationError as _, Outcome, Report, StopReason};
+use dbop_diesel::{FaultClass, Ledger, Outcome, Report, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, Meanwhile, TestPool as _, eventually};
+use dbop_tests::{InstantClock, Meanwhile, TestPool as _, eventually, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -79,11 +79,7 @@ async fn a_connection_whose_commit_was_lost_leaves_the_pool() {
         .await;
     cut.wait_until_finished();
     let error = result.expect_err("nobody knows");
-    assert!(
-        error
-            .dbop_error()
-            .is_some_and(|error| error.is_outcome_unknown())
-    );
+    assert!(is_unknown(&error));
     assert_eq!(pool.connections(), 0);
     assert_eq!(bed.balances()[0], (1, 110));
 }

@@ -32,8 +32,8 @@ fn chosen(runner: &Runner, session: usize, number: usize) -> Vec<Operation<'_>> 
         .collect()
 }
 
-/// Runs operations that end in every way there is. Those that ask for what cannot be had here are
-/// refused, which is one more.
+/// Runs operations that end in every way there is. Those that ask for what is not supported here
+/// are refused, which is one more.
 #[helper]
 async fn ends_of_all_kinds(conn: &mut Conn, operation: Operation<'_>) {
     let before = session(conn).await;

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Ledger, OperationError as _, Outcome, StopReason};
-use dbop_tests::InstantClock;
+use dbop_diesel::{Ledger, Outcome, StopReason};
+use dbop_tests::{InstantClock, is_unknown};
 
 use super::money::add;
 use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend, depth, scenario};
@@ -29,8 +29,7 @@ async fn an_error_behind_it_is_unknown() {
         })
         .await;
     let error: diesel::result::Error = report.result.expect_err("no fallback: it is not undone");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
+    assert!(is_unknown(&error), "{error}");
     assert_eq!(report.outcome, Outcome::Unknown);
     assert_eq!(report.stop, StopReason::OutcomeUnknown);
     assert_eq!((report.attempts, bodies.into_inner()), (1, 1));

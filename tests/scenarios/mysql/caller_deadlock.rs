@@ -2,9 +2,10 @@
 //! caller is told by the error. One who does not listen still gets no `Ok`: the connection takes
 //! no further COMMIT, and nothing written after the loss outlives it.
 
+use dbop_tests::is_lost;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{OperationError as _, Outcome, StopReason};
+use dbop_diesel::{Outcome, StopReason};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -161,8 +162,7 @@ async fn steps_in_steps_hand_the_loss_up_to_the_caller() {
                 })
                 .await;
             let error = step.expect_err("swallowed inside, but not lost on us");
-            let own = error.dbop_error().expect("dbop's own");
-            assert!(own.is_transaction_lost(), "{own}");
+            assert!(is_lost(&error), "{error}");
             Ok(0)
         })
         .await;

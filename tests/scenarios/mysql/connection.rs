@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::InstantClock;
+use dbop_diesel::{FaultClass, Outcome, StopReason};
+use dbop_tests::{InstantClock, assert_unknown, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -84,8 +84,7 @@ async fn a_body_that_hides_it_gets_no_ok() {
         })
         .await;
     let error: Error = report.result.expect_err("nothing was committed");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
+    assert!(is_unknown(&error), "{error}");
     assert_eq!(report.outcome, Outcome::Unknown);
     assert_eq!(bed.balances(), UNTOUCHED);
     assert_refuses(&mut conn).await;
@@ -158,10 +157,7 @@ async fn at_the_commit_the_outcome_is_unknown() {
             QueryResult::Ok(())
         })
         .await;
-    let error = report.result.expect_err("no answer");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(report.stop, StopReason::OutcomeUnknown);
     assert_eq!(bodies.into_inner(), 1);
     assert_refuses(&mut conn).await;

@@ -2,9 +2,10 @@
 //! body. Such an operation is never reported as done, never tried again and never done twice; the
 //! session is what it was.
 
+use dbop_tests::{assert_unknown, is_unknown};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{OperationError as _, Outcome, StopReason};
+use dbop_diesel::{Outcome, StopReason};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -31,8 +32,7 @@ async fn in_a_body_that_returns_ok_the_outcome_is_unknown() {
             })
             .await;
         let error = report.result.expect_err("committed in between");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{statement}: {own}");
+        assert!(is_unknown(&error), "{statement}: {error}");
         assert_eq!(report.outcome, Outcome::Unknown);
         assert_eq!(report.stop, StopReason::OutcomeUnknown);
         assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
@@ -63,10 +63,7 @@ async fn in_a_body_that_fails_the_outcome_is_unknown_too() {
             Err(Error::RollbackTransaction)
         })
         .await;
-    let error = report.result.expect_err("no fallback: it is not undone");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(bodies.into_inner(), 1);
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }
@@ -96,8 +93,7 @@ async fn whatever_language_the_server_speaks() {
                 })
                 .await;
             let error = report.result.expect_err("committed in between");
-            let own = error.dbop_error().expect("dbop's own");
-            assert!(own.is_outcome_unknown(), "{language}, {body}: {own}");
+            assert!(is_unknown(&error), "{language}, {body}: {error}");
             assert_eq!(report.outcome, Outcome::Unknown);
             assert_eq!(bed.balances()[0], (1, 110));
         }
@@ -125,10 +121,7 @@ async fn in_a_step_the_outcome_of_the_whole_operation_is_unknown() {
             add(conn, 3, 10).await
         })
         .await;
-    let error = report.result.expect_err("committed in between");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!([outer, step].map(AtomicU32::into_inner), [1, 1]);
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
     assert_unchanged(&mut conn, &before).await;

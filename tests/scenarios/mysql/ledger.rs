@@ -4,12 +4,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Ledger, Outcome, Report, StopReason};
-use dbop_tests::InstantClock;
 use dbop_tests::proxy::{Cut, Proxy, When};
+use dbop_tests::{InstantClock, is_unknown};
 use diesel::result::Error;
 
 use super::commit::ledger::with_table;
-use super::commit::lost::is_unknown;
 use super::money::add;
 use super::{Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
 

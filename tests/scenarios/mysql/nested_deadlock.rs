@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{OperationError as _, Outcome, StopReason};
-use dbop_tests::InstantClock;
+use dbop_diesel::{Outcome, StopReason};
+use dbop_tests::{InstantClock, assert_lost, is_lost, is_unknown};
 use diesel::QueryResult;
 
 use super::money::add;
@@ -210,10 +210,7 @@ async fn a_body_that_swallows_it_gets_no_ok_when_no_retry_is_left() {
             written
         })
         .await;
-    let error = report.result.expect_err("half of it is lost");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_transaction_lost(), "{own}");
-    assert_eq!(report.outcome, Outcome::Undone);
+    assert_lost(&report);
     assert_eq!(bed.balances(), UNTOUCHED);
     drop(conn);
     assert_eq!(bed.balances(), UNTOUCHED);
@@ -246,8 +243,7 @@ async fn a_further_step_is_refused_before_it_begins() {
                 .await;
             assert_eq!(refused.attempts, 0);
             let error = refused.result.expect_err("refused");
-            let own = error.dbop_error().expect("dbop's own");
-            assert!(own.is_transaction_lost(), "{own}");
+            assert!(is_lost(&error), "{error}");
             Err(error)
         })
         .await;
@@ -284,8 +280,7 @@ async fn hidden_by_the_body_of_a_step_nothing_is_kept() {
             })
             .await;
         let error = report.result.expect_err("half of it is lost");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{ends_well}: {own}");
+        assert!(is_unknown(&error), "{ends_well}: {error}");
         assert_eq!(report.outcome, Outcome::Unknown, "{ends_well}");
         assert_eq!([outer, step].map(AtomicU32::into_inner), [1, 1]);
         assert_eq!(bed.balances(), UNTOUCHED);

@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{Code, FaultClass, OperationError as _, Outcome, Report, StopReason};
-use dbop_tests::{InstantClock, Opponent};
+use dbop_diesel::{Code, FaultClass, Outcome, Report, StopReason};
+use dbop_tests::{InstantClock, Opponent, assert_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -131,10 +131,7 @@ async fn in_the_callers_transaction_it_is_the_caller_who_is_told() {
 
 /// Half of it is gone, so nothing is kept and nothing is claimed.
 fn assert_lost(bed: &Bed, report: Report<usize, Error>) {
-    let error = report.result.expect_err("half of it is gone");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(bed.balances(), [(1, 1100), (2, 100), (3, 100)]);
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, OperationError as _, Outcome, StopReason};
-use dbop_tests::Capture;
+use dbop_tests::{Capture, is_rolled_back};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
@@ -90,7 +90,7 @@ async fn a_swallowed_error_in_a_savepoint_is_not_a_success_either() {
                 })
                 .await;
             let error = step.expect_err("it is not");
-            assert!(error.dbop_error().is_some_and(|own| own.is_rolled_back()));
+            assert!(is_rolled_back(&error));
             assert_eq!(depth(conn), Some(1));
             set(conn, 3, 3).await
         })
@@ -256,7 +256,7 @@ async fn without_any_settings_a_swallowed_failure_is_noticed_too() {
         })
         .await;
     let error = result.expect_err("the server rolls back");
-    assert!(error.dbop_error().is_some_and(|own| own.is_rolled_back()));
+    assert!(is_rolled_back(&error));
     assert_eq!(bed.balances()[0], (1, 100));
     assert_eq!(depth(&mut conn), Some(0));
 }

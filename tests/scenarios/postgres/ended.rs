@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{IsolationLevel, OperationError as _, Outcome, StopReason};
-use dbop_tests::{Capture, InstantClock};
+use dbop_tests::{Capture, InstantClock, assert_unknown, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 use log::Level;
@@ -42,15 +42,9 @@ async fn ended_by_the_operation(statement: &str, left: i64) {
             conn.batch_execute(statement).await
         })
         .await;
-    let error = report.result.expect_err("nobody knows");
-    assert!(
-        error
-            .dbop_error()
-            .is_some_and(|own| own.is_outcome_unknown())
-    );
+    assert_unknown(&report);
     assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
     assert_eq!(report.stop, StopReason::OutcomeUnknown);
-    assert_eq!(report.outcome, Outcome::Unknown);
     assert_eq!(log.levels(), [Level::Error]);
     assert!(clock.slept().is_empty());
     assert_eq!(bed.balances()[0], (1, left));
@@ -109,8 +103,7 @@ async fn fails_after(ending: &str, failing: &str) {
             })
             .await;
         let error = report.result.expect_err("no fallback: it is not undone");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{failing}: {error}");
+        assert!(is_unknown(&error), "{failing}: {error}");
         assert_eq!(report.outcome, Outcome::Unknown, "{failing}");
         assert_eq!(bodies.into_inner(), 1, "{failing}");
         let left = if ending == "COMMIT" { 1 } else { 100 };

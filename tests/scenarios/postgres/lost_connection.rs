@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use dbop_diesel::{Ledger, Outcome, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, blocking};
+use dbop_tests::{InstantClock, blocking, is_unknown};
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
 
-use super::super::commit::lost::is_unknown;
 use super::money::{add, balance};
 use super::{
     Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend, scenario, together,

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{OperationError as _, Outcome};
-use dbop_tests::{Meanwhile, Opponent};
+use dbop_tests::{Meanwhile, Opponent, assert_rolled_back, is_rolled_back};
 use diesel::QueryResult;
 
 use super::money::add;
@@ -41,13 +40,8 @@ async fn at_top_level_nothing_is_kept_and_it_is_an_error() {
         })
         .await;
     leave(&opponent);
-    let error = report.result.expect_err("it is not done");
-    assert!(
-        error
-            .dbop_error()
-            .is_some_and(|error| error.is_rolled_back())
-    );
-    assert_eq!((report.attempts, report.outcome), (1, Outcome::Undone));
+    assert_rolled_back(&report);
+    assert_eq!(report.attempts, 1);
     assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
 }
 
@@ -67,11 +61,7 @@ async fn in_a_step_the_step_is_undone_and_it_is_an_error() {
                 })
                 .await;
             let error = step.result.expect_err("it is not done");
-            assert!(
-                error
-                    .dbop_error()
-                    .is_some_and(|error| error.is_rolled_back())
-            );
+            assert!(is_rolled_back(&error));
             assert_eq!(step.attempts, 1);
             // The locks of the step are free again.
             leave(&opponent);

@@ -4,13 +4,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Jitter, OperationError as _, Outcome, Report, RetryPolicy, StopReason};
+use dbop_diesel::{Jitter, Outcome, Report, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{InstantClock, Meanwhile, blocking};
+use dbop_tests::{InstantClock, Meanwhile, assert_rolled_back, blocking, is_unknown};
 use diesel::QueryResult;
 use diesel::result::Error;
 
-use super::super::commit::lost::is_unknown;
 use super::money::{add, balance, insert};
 use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, scenario};
 
@@ -167,9 +166,7 @@ async fn a_swallowed_error_is_not_a_success_here_either() {
             },
         )
         .await;
-    let error = report.result.expect_err("it is not");
-    assert!(error.dbop_error().is_some_and(|own| own.is_rolled_back()));
-    assert_eq!(report.outcome, Outcome::Undone);
+    assert_rolled_back(&report);
     assert_eq!(bed.balances()[1], (2, 100));
 }
 

@@ -2,9 +2,10 @@
 //! itself what is true; of the one around it nothing can be said any more, and its connection, whose
 //! settings were kept twice, is nobody's.
 
+use dbop_tests::assert_unknown;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dbop_diesel::{OperationError as _, Outcome};
+use dbop_diesel::OperationError as _;
 use diesel::QueryResult;
 
 use super::money::set;
@@ -36,10 +37,7 @@ async fn another_operation_in_its_place_is_noticed() {
                 }
             })
             .await;
-        let error = report.result.expect_err("no fallback: it is not undone");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown(), "{own}");
-        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_unknown(&report);
         assert_eq!(bodies.into_inner(), 1, "not done again");
         assert_eq!(depth(&mut conn), None, "it refuses to go on");
         drop(conn);

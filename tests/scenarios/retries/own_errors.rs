@@ -12,7 +12,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use log::Level;
 
 use super::money::{insert, set};
-use super::{Bed, Conn, Runner, scenario};
+use super::{Bed, Conn, Runner, helper, scenario};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -101,46 +101,20 @@ async fn an_enum_keeps_its_own_variant() {
 
 #[scenario]
 async fn a_diesel_error_that_is_a_source_is_judged() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let log = Capture::new();
-    let result: Result<usize, Sourced> = Runner::default()
-        .with_logger(log.clone())
-        .run(
-            &mut conn,
-            async |conn: &mut Conn| Ok(insert(conn, 1).await?),
-        )
-        .await;
+    let error = of_a_duplicate::<Sourced>().await;
     assert!(matches!(
-        result,
-        Err(Sourced::Database(Error::DatabaseError(
-            DatabaseErrorKind::UniqueViolation,
-            _
-        )))
+        error,
+        Sourced::Database(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
     ));
-    is_a_constraint(&log);
 }
 
 #[scenario]
 async fn a_diesel_error_that_is_transparent_is_judged() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let log = Capture::new();
-    let result: Result<usize, Transparent> = Runner::default()
-        .with_logger(log.clone())
-        .run(
-            &mut conn,
-            async |conn: &mut Conn| Ok(insert(conn, 1).await?),
-        )
-        .await;
+    let error = of_a_duplicate::<Transparent>().await;
     assert!(matches!(
-        result,
-        Err(Transparent::Database(Error::DatabaseError(
-            DatabaseErrorKind::UniqueViolation,
-            _
-        )))
+        error,
+        Transparent::Database(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
     ));
-    is_a_constraint(&log);
 }
 
 #[scenario]
@@ -162,22 +136,11 @@ async fn a_boxed_error_can_be_anything() {
 
 #[scenario]
 async fn a_diesel_error_in_a_box_is_judged() {
-    let bed = Bed::new();
-    let mut conn = bed.connect();
-    let log = Capture::new();
-    let result: Result<usize, AnyError> = Runner::default()
-        .with_logger(log.clone())
-        .run(
-            &mut conn,
-            async |conn: &mut Conn| Ok(insert(conn, 1).await?),
-        )
-        .await;
-    let error = result.expect_err("a duplicate");
+    let error = of_a_duplicate::<AnyError>().await;
     assert!(matches!(
         error.downcast_ref(),
         Some(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
     ));
-    is_a_constraint(&log);
 }
 
 #[scenario]
@@ -274,6 +237,23 @@ async fn never_again_forbids_what_the_class_would_allow() {
         .await;
     assert!(matches!(forbidden, Err(Advising::Never(_))));
     assert_eq!(bodies.into_inner(), 1);
+}
+
+/// The error of an operation that inserts an account twice. The Diesel error in it is judged.
+#[helper]
+async fn of_a_duplicate<E: OperationError + From<Error> + Send + 'static>() -> E {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let log = Capture::new();
+    let result: Result<usize, E> = Runner::default()
+        .with_logger(log.clone())
+        .run(
+            &mut conn,
+            async |conn: &mut Conn| Ok(insert(conn, 1).await?),
+        )
+        .await;
+    is_a_constraint(&log);
+    result.err().expect("a duplicate")
 }
 
 fn is_a_constraint(log: &Capture) {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use dbop_diesel::{Dialect, Ledger, Outcome, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{InstantClock, Meanwhile, blocking, eventually};
+use dbop_tests::{InstantClock, Meanwhile, assert_unknown, blocking, eventually, is_unknown};
 use diesel::QueryResult;
 
 use super::LOSS_IS_NOTICED;
 
-use super::commit::lost::is_unknown;
 use super::money::{add, balance};
 use super::{
     Bed, Conn, Connection as _, Runner, SimpleConnection as _, backend, scenario, together,
@@ -141,9 +140,7 @@ async fn between_the_last_statement_and_commit_nobody_knows() {
             },
         )
         .await;
-    let error = report.result.expect_err("nobody knows");
-    assert!(is_unknown(&error), "{error}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
     assert_eq!(bed.balances()[0], (1, 100));
 }
@@ -173,9 +170,7 @@ async fn swallowed_by_the_operation_it_is_never_a_success() {
         assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
         assert_eq!(bed.balances()[0], (1, 110));
     } else {
-        let error = report.result.expect_err("nobody knows");
-        assert!(is_unknown(&error), "{error}");
-        assert_eq!(report.outcome, Outcome::Unknown);
+        assert_unknown(&report);
         assert_eq!((report.attempts, bodies.into_inner()), (1, 1));
         assert_eq!(bed.balances()[0], (1, 100));
     }

@@ -1,5 +1,5 @@
 //! Settings belong to one operation: read-only is enforced and gone afterwards, and what makes no
-//! sense or cannot be had is an error before the operation begins.
+//! sense or is not supported is an error before the operation begins.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -17,7 +17,7 @@ type Ask = for<'a> fn(Operation<'a>) -> Operation<'a>;
 struct Case {
     setting: &'static str,
     ask: Ask,
-    /// Where it can be had: at top level and in a savepoint, on PostgreSQL, MySQL, SQLite.
+    /// Where it is supported: at top level and in a savepoint, on PostgreSQL, MySQL, SQLite.
     where_: [[bool; 2]; 3],
 }
 

@@ -5,8 +5,8 @@
 use std::env::{current_exe, var_os};
 use std::process::Command;
 
-use dbop_diesel::{Code, FaultClass, OperationError as _, Outcome, Report, StopReason};
-use dbop_tests::blocking;
+use dbop_diesel::{Code, FaultClass, Outcome, Report, StopReason};
+use dbop_tests::{blocking, is_unknown};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -89,8 +89,7 @@ fn assert_undone(report: &Report<(), Error>, code: i32) {
 
 fn assert_unknown(report: &Report<(), Error>) {
     let error = report.result.as_ref().expect_err("nobody knows");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
+    assert!(is_unknown(error), "{error}");
     assert_eq!((report.attempts, report.outcome), (1, Outcome::Unknown));
 }
 

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{OperationError as _, Outcome, StopReason};
-use dbop_tests::InstantClock;
+use dbop_tests::{InstantClock, assert_unknown, is_lost};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -118,10 +118,7 @@ async fn at_top_level_a_body_that_swallows_it_gets_no_ok() {
             QueryResult::Ok(())
         })
         .await;
-    let error = report.result.expect_err("nothing to commit");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(bodies.into_inner(), 1);
     assert_eq!(bed.balances(), UNTOUCHED);
     assert_eq!(depth(&mut conn), Some(0));
@@ -181,8 +178,7 @@ async fn an_outer_body_that_swallows_it_and_writes_on_gets_no_ok_and_keeps_nothi
                     })
                     .await;
                 let refusal = further.expect_err("refused");
-                let own = refusal.dbop_error().expect("dbop's own");
-                assert!(own.is_transaction_lost(), "{own}");
+                assert!(is_lost(&refusal), "{refusal}");
                 let written = add(conn, 3, 10).await;
                 assert_eq!(written, Ok(1), "SQLite lets it pass");
                 assert_eq!(bed.balances(), UNTOUCHED, "contained");
@@ -453,10 +449,7 @@ async fn a_transaction_that_a_savepoint_has_begun_after_the_end_is_not_committed
             QueryResult::Ok(())
         })
         .await;
-    let error = report.result.expect_err("half of it is gone");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(bed.balances(), UNTOUCHED);
     let next: QueryResult<usize> = Runner::default()
         .run(&mut conn, async |conn: &mut Conn| add(conn, 3, 1).await)
@@ -476,9 +469,6 @@ async fn another_transaction_of_the_bodys_own_is_not_committed() {
             add(conn, 2, 10).await
         })
         .await;
-    let error = report.result.expect_err("nobody knows");
-    let own = error.dbop_error().expect("dbop's own");
-    assert!(own.is_outcome_unknown(), "{own}");
-    assert_eq!(report.outcome, Outcome::Unknown);
+    assert_unknown(&report);
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }

@@ -22,39 +22,11 @@ pub type Db = diesel::mysql::Mysql;
 /// The test bed of the scenarios.
 pub type ScenarioBed = Unpooled<mysql::Bed, Conn>;
 
-impl ScenarioBed {
-    /// A fresh one.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it talks to a server")]
-    pub fn new() -> Self {
-        let bed = mysql::Bed::new();
-        let url = bed.url().to_owned();
-        Self::around(bed, &url)
-    }
-}
-
 /// The test bed of the scenarios that want pooled connections.
 pub type PooledBed = Pooled<mysql::Bed, AsyncDieselConnectionManager<Conn>>;
 
 /// One of those.
 pub type PooledConn = deadpool::Object<Conn>;
-
-impl PooledBed {
-    /// A fresh one, with room for a few.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it talks to a server")]
-    pub fn new() -> Self {
-        Self::of(4)
-    }
-
-    /// A fresh one, with room for this many.
-    #[must_use]
-    pub fn of(size: usize) -> Self {
-        let bed = mysql::Bed::new();
-        let url = bed.url().to_owned();
-        Self::around(bed, &url, size)
-    }
-}
 
 /// A database of its own, with `accounts`.
 #[derive(Debug)]

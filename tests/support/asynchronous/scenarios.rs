@@ -22,7 +22,7 @@ pub use super::depth;
 pub use super::queries::RunQueryDsl;
 
 use super::is_broken;
-use crate::blocking;
+use crate::{TestBed, blocking};
 
 /// A test bed whose connections are those of the async adapter. They are made without `.await`.
 pub struct Unpooled<B, C> {
@@ -31,13 +31,20 @@ pub struct Unpooled<B, C> {
     connection: PhantomData<fn() -> C>,
 }
 
-impl<B, C: AsyncConnection> Unpooled<B, C> {
+impl<B: TestBed, C: AsyncConnection> Unpooled<B, C> {
+    /// A fresh one.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a database")]
+    pub fn new() -> Self {
+        Self::on(B::fresh())
+    }
+
     /// That of a test bed of the sync adapter.
     #[must_use]
-    pub fn around(bed: B, url: &str) -> Self {
+    pub fn on(bed: B) -> Self {
         Self {
+            url: bed.address().into(),
             bed,
-            url: url.into(),
             connection: PhantomData,
         }
     }
@@ -74,22 +81,30 @@ pub struct Pooled<B, M: Manager> {
     pool: Pool<M>,
 }
 
-impl<B, C> Pooled<B, AsyncDieselConnectionManager<C>>
+impl<B: TestBed, C> Pooled<B, AsyncDieselConnectionManager<C>>
 where
     C: AsyncConnection + 'static,
     AsyncDieselConnectionManager<C>: Manager,
 {
-    /// A pool of at most this many connections to a test bed. It does not ask them anything when
-    /// they are taken out.
+    /// A fresh one, with room for a few.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it talks to a database")]
+    pub fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// A pool of at most this many connections to a fresh test bed. It does not ask them anything
+    /// when they are taken out.
     ///
     /// # Panics
     ///
     /// If there can be no such pool.
     #[must_use]
-    pub fn around(bed: B, url: &str, size: usize) -> Self {
+    pub fn of(size: usize) -> Self {
+        let bed = B::fresh();
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
-        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+        let manager = AsyncDieselConnectionManager::new_with_config(bed.address(), config);
         let pool = Pool::builder(manager).max_size(size).build();
         Self {
             bed,

@@ -27,13 +27,6 @@ pub type Db = diesel::sqlite::Sqlite;
 pub type ScenarioBed = Unpooled<sqlite::Bed, Conn>;
 
 impl ScenarioBed {
-    /// A fresh one.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it makes a file")]
-    pub fn new() -> Self {
-        Self::on(sqlite::Bed::new())
-    }
-
     /// A fresh one, with the journal that SQLite has by default: readers block COMMIT.
     #[must_use]
     pub fn with_rollback_journal() -> Self {
@@ -45,11 +38,6 @@ impl ScenarioBed {
     pub fn with_shared_cache() -> Self {
         Self::on(sqlite::Bed::with_shared_cache())
     }
-
-    fn on(bed: sqlite::Bed) -> Self {
-        let url = bed.url().to_owned();
-        Self::around(bed, &url)
-    }
 }
 
 /// The test bed of the scenarios that want pooled connections.
@@ -57,23 +45,6 @@ pub type PooledBed = Pooled<sqlite::Bed, AsyncDieselConnectionManager<Conn>>;
 
 /// One of those.
 pub type PooledConn = deadpool::Object<Conn>;
-
-impl PooledBed {
-    /// A fresh one, with room for a few.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "it makes a file")]
-    pub fn new() -> Self {
-        Self::of(4)
-    }
-
-    /// A fresh one, with room for this many.
-    #[must_use]
-    pub fn of(size: usize) -> Self {
-        let bed = sqlite::Bed::new();
-        let url = bed.url().to_owned();
-        Self::around(bed, &url, size)
-    }
-}
 
 /// A database file of its own in WAL mode, with `accounts`.
 #[derive(Debug)]
