@@ -13,6 +13,14 @@ cov:
     cargo llvm-cov --no-report -p dbop-tests --features sqlite --lib --test sqlite
     cargo llvm-cov report --html
 
+# Break the code in one place at a time, everywhere a test without a server must notice it.
+mutations *names:
+    tests/mutations/run.sh {{ names }}
+
+# Break the code in ten places, others after each commit.
+mutations-sample *seed:
+    tests/mutations/run.sh --sample 10 {{ seed }}
+
 # Count the lines of LLVM IR that each operation adds to a release build.
 llvm-lines *args:
     tests/llvm-lines/run.sh {{ args }}

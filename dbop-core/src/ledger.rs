@@ -138,6 +138,7 @@ mod tests {
         };
         let postgres = first.issue_sql(Dialect::Postgres).expect("a token");
         assert!(postgres.cleanup().is_empty() && !postgres.opening().contains("DELETE"));
+        assert!(postgres.opening().contains(&token));
         first.close(Outcome::Committed);
         let undone = ledger.open();
         let deletes = format!("DELETE FROM dbop_ledger WHERE token = '{token}'");

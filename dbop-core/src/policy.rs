@@ -206,6 +206,13 @@ mod tests {
     }
 
     #[test]
+    fn each_delay_is_longer_than_the_one_before() {
+        let policy = RetryPolicy::new().with_jitter(Jitter::None);
+        let delays: Vec<_> = policy.delays().take(3).collect();
+        assert_eq!(delays, [100, 200, 400].map(Duration::from_millis));
+    }
+
+    #[test]
     fn a_class_is_opted_in_alone() {
         let policy = RetryPolicy::new().with_retry_on(FaultClass::StatementTimeout);
         assert!(policy.retries_on(FaultClass::StatementTimeout));

@@ -59,6 +59,10 @@ fn postgres() {
         set.begin(),
         "BEGIN READ ONLY; SET LOCAL lock_timeout = 2500; SET LOCAL statement_timeout = 1"
     );
+    assert_eq!(
+        set.commit(),
+        "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
+    );
     let nested = batches(Dialect::Postgres, NESTED, all());
     assert_eq!(
         texts(&nested),
@@ -120,10 +124,9 @@ fn mysql() {
                 .into()
         )
     );
-    assert!(
-        set.undo(Undo::BlindRollback)
-            .starts_with("ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION")
-    );
+    let blind = set.undo(Undo::BlindRollback);
+    assert!(blind.starts_with("ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION"));
+    assert!(blind.ends_with("; SET autocommit=@dbop_autocommit"));
     let nested = batches(Dialect::Mysql, NESTED, timeouts());
     assert!(nested.begin().starts_with("SET @dbop_lock_1="));
     assert!(nested.begin().ends_with("; SAVEPOINT dbop_savepoint_1"));
@@ -299,4 +302,52 @@ fn an_attempt_is_one_level_deeper_than_what_is_around_it() {
         let level = Level::at_depth(depth);
         assert_eq!((level.outside(), level.inside()), (depth, depth + 1));
     }
+}
+
+#[test]
+fn under_query_only_sqlite_gives_no_write_lock() {
+    let settings = Settings {
+        read_only: true,
+        begin_mode: Some(crate::BeginMode::Immediate),
+        ..Settings::default()
+    };
+    assert_eq!(
+        batches(Dialect::Sqlite, TOP, settings).begin(),
+        "BEGIN IMMEDIATE; SAVEPOINT dbop_alive; PRAGMA query_only=1"
+    );
+}
+
+#[test]
+fn defaults_count_where_they_can() {
+    let begin = |dialect, level, defaults: Defaults| {
+        let settings = Settings::default();
+        let batches = Batches::new(
+            dialect,
+            level,
+            &settings,
+            &defaults,
+            SavedPragmas::default(),
+        );
+        batches.expect("valid").begin().to_owned()
+    };
+    let read_only = Defaults {
+        read_only: true,
+        ..Defaults::NONE
+    };
+    assert_eq!(begin(Dialect::Postgres, TOP, read_only), "BEGIN READ ONLY");
+    let savepoint = "SAVEPOINT dbop_savepoint_1";
+    assert_eq!(
+        begin(Dialect::Postgres, NESTED, read_only),
+        format!("{savepoint}; SET TRANSACTION READ ONLY")
+    );
+    assert_eq!(begin(Dialect::Mysql, NESTED, read_only), savepoint);
+    let exclusive = Defaults {
+        begin_mode: Some(crate::BeginMode::Exclusive),
+        ..Defaults::NONE
+    };
+    assert_eq!(
+        begin(Dialect::Sqlite, TOP, exclusive),
+        "BEGIN EXCLUSIVE; SAVEPOINT dbop_alive"
+    );
+    assert_eq!(begin(Dialect::Sqlite, NESTED, exclusive), savepoint);
 }

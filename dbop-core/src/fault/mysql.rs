@@ -382,6 +382,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dbop_s_own_is_known_in_any_language() {
+        for name in ["dbop_alive", "dbop_savepoint_1", "diesel_savepoint_2"] {
+            let text = format!("no existe SAVEPOINT {name}");
+            check(Kind::Unknown, &text, Some(1305), TransactionLost);
+        }
+        let text = "Duplicata du champ 'dbop00a1' pour la clef 'dbop_ledger.PRIMARY'";
+        check(Kind::Unknown, text, Some(1062), Constraint);
+    }
+
+    #[test]
     fn some_errors_may_end_the_transaction() {
         let ends = |errno| may_end_transaction(Some(Code::Errno(errno)), class(errno));
         for errno in [1213, 1020, 1205, 1206, 1613, 1614, 3101, 4060, 9007] {

@@ -259,3 +259,62 @@ fn an_error_that_wants_a_retry_gets_none_after_the_deadline() {
     assert_eq!(done.stop, StopReason::DeadlineExceeded);
     assert!(script.delays.iter().sum::<Duration>() < Duration::from_secs(3));
 }
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    const ZERO: &[Duration] = &[Duration::from_millis(10), Duration::ZERO];
+
+    let config = config(RetryPolicy::new());
+    let deadline = Spec {
+        deadline: Some(Duration::ZERO),
+        ..SPEC
+    };
+    let ladder = Spec {
+        lock_timeouts: ZERO,
+        ..SPEC
+    };
+    for spec in [deadline, ladder] {
+        let machine = Machine::new(Dialect::Postgres, &config, &spec, false, Instant::now);
+        let error = machine.expect_err("zero is no limit");
+        assert!(error.is_invalid_setting(), "{error}");
+    }
+}
+
+#[test]
+fn the_default_deadline_limits_the_wait_for_a_connection() {
+    let (now, mut config) = (Instant::now(), config(RetryPolicy::new()));
+    config.set_defaults(|defaults| defaults.deadline = Some(Duration::from_secs(2)));
+    let machine = Machine::new(Dialect::Postgres, &config, &SPEC, true, || now);
+    let mut machine = machine.expect("a valid deadline");
+    let step = machine.step(|| now + Duration::from_secs(1));
+    let left = Duration::from_secs(1);
+    assert!(
+        matches!(step, Step::Connect { within } if within == Some(left)),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn sqlite_waits_no_longer_than_what_is_left() {
+    let begin = |lock_timeout: Option<u64>, busy_timeout, left| {
+        let settings = Settings {
+            lock_timeout: lock_timeout.map(Duration::from_millis),
+            ..Settings::default()
+        };
+        let (defaults, query_only) = (Defaults::NONE, false);
+        let before = SavedPragmas {
+            busy_timeout,
+            query_only,
+        };
+        let level = Level::Transaction;
+        let batches = Batches::new(Dialect::Sqlite, level, &settings, &defaults, before);
+        let batches = batches.expect("valid settings");
+        let late = batches.for_attempt(None, Some(Duration::from_millis(left)));
+        late.map(|batches| batches.begin().to_owned())
+    };
+    let immediate = "PRAGMA busy_timeout=1000; BEGIN IMMEDIATE; SAVEPOINT dbop_alive";
+    assert_eq!(begin(Some(3000), 0, 1000).as_deref(), Some(immediate));
+    assert_eq!(begin(None, 3000, 1000).as_deref(), Some(immediate));
+    assert_eq!(begin(Some(500), 3000, 1000), None);
+    assert_eq!(begin(None, 500, 1000), None);
+}

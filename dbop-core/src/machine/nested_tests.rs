@@ -1,10 +1,15 @@
 //! The machine in an open transaction: its own, or the caller's.
 
-use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
+use std::time::Duration;
+
+use super::tests::{
+    OK, SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
+};
 use super::*;
 use crate::fault::FaultClass;
 use crate::nesting::locks_taken;
 use crate::outcome::{Outcome, StopReason};
+use crate::policy::RetryPolicy;
 
 /// An outermost operation whose body runs `nested`, on the same connection.
 fn enclosing(
@@ -160,6 +165,107 @@ fn a_nested_operation_that_lost_the_connection_ends_the_outermost() {
     assert_eq!(steps, ["Begin", "body 1", "Failed"]);
     assert_eq!(done.outcome, Outcome::Undone);
     assert_eq!(done.stop, StopReason::NeedsConnection);
+}
+
+/// Within those of the operation around it.
+#[test]
+fn a_nested_operation_has_its_own_number_of_retries() {
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    enclosing(Dialect::Sqlite, 0, |key, _| {
+        let policy = RetryPolicy::new().with_max_retries(2);
+        let mut inner = Script::at(Dialect::Sqlite, key, 1).with_policy(policy);
+        assert_eq!(inner.run(&[], |_| failed(busy, 2)).attempts, 3);
+        (BodyEnd::Ok, Some(1))
+    });
+}
+
+#[test]
+fn the_defaults_are_for_outermost_operations() {
+    let key = new_key();
+    let (none, mut ten_seconds) = (config(RetryPolicy::new()), config(RetryPolicy::new()));
+    ten_seconds.set_defaults(|defaults| defaults.lock_timeout = Some(Duration::from_secs(10)));
+    let outer = Machine::new(Dialect::Postgres, &none, &SPEC, false, no_clock);
+    let mut outer = outer.expect("valid settings");
+    connect(&mut outer, key, 0);
+    let inner = Machine::new(Dialect::Postgres, &ten_seconds, &SPEC, false, no_clock);
+    let mut inner = inner.expect("valid settings");
+    connect(&mut inner, key, 1);
+    let savepoint = "SAVEPOINT dbop_savepoint_1";
+    let step = inner.step(no_clock);
+    assert!(
+        matches!(step, Step::Batch(batch) if batch.sql == savepoint),
+        "{step:?}"
+    );
+    // In a transaction of the caller's there is none around it.
+    let alone = Machine::new(Dialect::Postgres, &ten_seconds, &SPEC, false, no_clock);
+    let mut alone = alone.expect("valid settings");
+    connect(&mut alone, new_key(), 1);
+    let step = alone.step(no_clock);
+    let with_timeout = "SAVEPOINT dbop_savepoint_1; SELECT set_config('dbop.lock_timeout_1', ";
+    assert!(
+        matches!(step, Step::Batch(batch) if batch.sql.starts_with(with_timeout)),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn sqlite_is_asked_what_was_written_after_the_end_and_keeps_nothing_that_follows() {
+    let full = fault(Dialect::Sqlite, FaultClass::ResourceExhausted);
+    let gone = Err(fault(Dialect::Sqlite, FaultClass::TransactionLost));
+    let mut script = Script::at(Dialect::Sqlite, new_key(), 1);
+    let done = script.run(&[OK, gone], |_| failed(full, 2));
+    assert_eq!(
+        script.steps,
+        [
+            "Begin",
+            "body 1",
+            "Rollback",
+            "CheckUndone",
+            "Contain",
+            "Failed"
+        ]
+    );
+    assert_eq!(script.contained, ["BEGIN"]);
+    assert!(done.connection_broken);
+}
+
+#[test]
+fn what_was_lost_further_down_still_restores_the_settings() {
+    let lost = Err(errno(1305));
+    enclosing(Dialect::Mysql, 0, |key, attempt| {
+        if attempt == 1 {
+            let mut middle = Script::at(Dialect::Mysql, key, 1);
+            middle.settings.lock_timeout = Some(Duration::from_secs(1));
+            middle.run(&[], |_| {
+                Script::at(Dialect::Mysql, key, 2).run(&[OK, lost], |_| failed(errno(1213), 3));
+                (BodyEnd::Ok, Some(2))
+            });
+            assert!(middle.contained[0].contains("innodb_lock_wait_timeout=@dbop_lock_1"));
+        }
+        (BodyEnd::Ok, Some(1))
+    });
+}
+
+#[test]
+fn what_its_own_body_ended_still_restores_the_settings() {
+    let mut script = Script::at(Dialect::Mysql, new_key(), 1);
+    script.settings.lock_timeout = Some(Duration::from_secs(1));
+    let done = script.run(&[], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.contained,
+        ["SET SESSION innodb_lock_wait_timeout=@dbop_lock_1; SET autocommit=0"]
+    );
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn another_operation_in_its_place_costs_the_connection() {
+    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
+        Script::at(Dialect::Postgres, key, 0).run(&[], |_| (BodyEnd::Ok, Some(1)));
+        (BodyEnd::Ok, Some(1))
+    });
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(done.connection_broken);
 }
 
 #[test]

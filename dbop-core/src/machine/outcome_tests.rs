@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::reconnecting_tests::Given::{Exhausted, Finds, Fine, Panics, Reads, Refuses};
+use super::reconnecting_tests::Given::{
+    Exhausted, Finds, Fine, LeavesOpen, Panics, Reads, Refuses,
+};
 use super::reconnecting_tests::{Script, fault, ledger, lost};
 use super::*;
 use crate::fault::FaultClass;
@@ -407,4 +409,68 @@ fn ddl_is_not_settled_by_a_token_that_it_has_committed() {
     let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
     let done = script.run([Fine, Fine, Fine, gone]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+}
+
+/// With an error of its own, which another look would have as well.
+#[test]
+fn a_look_that_fails_for_good_is_the_last_one() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let permanent = fault(Dialect::Postgres, FaultClass::Permanent);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, permanent]);
+    assert_eq!(script.steps[7..], ["verify", "OutcomeUnknown"]);
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn a_look_that_leaves_a_transaction_open_costs_the_connection() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, LeavesOpen]);
+    assert_eq!(
+        script.steps[7..10],
+        ["verify", "Retrying", "Discard settled"]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn a_question_that_cannot_be_rolled_back_costs_the_connection() {
+    let mut script = Script::new(Dialect::Postgres, ledger());
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, lost()]);
+    assert_eq!(
+        script.steps[7..11],
+        ["Begin", "Rollback", "Retrying", "Discard settled"]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn a_token_that_is_there_before_it_is_written_leaves_it_unknown() {
+    let there = fault(Dialect::Postgres, FaultClass::Constraint);
+    for (resolution, outcome) in [
+        (ledger(), Outcome::Unknown),
+        (Resolution::Verify, Outcome::Undone),
+    ] {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        assert_eq!(script.run([Fine, there]).outcome, outcome);
+    }
+}
+
+#[test]
+fn what_is_read_only_is_not_asked_for_its_id() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    script.spec.settings.read_only = true;
+    script.run([]);
+    assert_eq!(
+        script.steps,
+        ["connect", "Begin", "body", "Commit", "Succeeded"]
+    );
+}
+
+#[test]
+fn what_is_idempotent_is_looked_for_in_its_ledger_first() {
+    let mut script = Script::new(Dialect::Postgres, ledger());
+    script.spec.idempotent = true;
+    let done = script.run([Fine, Fine, Fine, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    assert!(script.steps.contains(&"Asking".into()));
 }

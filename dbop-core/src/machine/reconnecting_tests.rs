@@ -24,9 +24,11 @@ pub(super) enum Given {
     Panics,
     /// The pool had no connection for as long as it waits.
     Exhausted,
+    /// A look finds nothing, and leaves a transaction open.
+    LeavesOpen,
 }
 
-use Given::{Exhausted, Fails, Finds, Fine, Panics, Reads, Refuses, Wants};
+use Given::{Exhausted, Fails, Finds, Fine, LeavesOpen, Panics, Reads, Refuses, Wants};
 
 pub(super) struct Script {
     dialect: Dialect,
@@ -151,15 +153,18 @@ impl Script {
                 }
                 Step::Verify => {
                     self.steps.push("verify".into());
-                    let verified = match next() {
+                    let answer = next();
+                    let verified = match answer {
                         Finds(found) => Verified::Committed(found),
+                        LeavesOpen => Verified::Committed(false),
                         Fails(fault) => Verified::Failed {
                             fault: Some(fault),
                             advice: Advice::Judge,
                         },
                         _ => Verified::Panicked,
                     };
-                    machine.verify_done(verified, Some(0));
+                    let depth = u32::from(matches!(answer, LeavesOpen));
+                    machine.verify_done(verified, Some(depth));
                 }
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
                 Step::Pause(pause) => {
@@ -210,6 +215,7 @@ fn a_lost_connection_is_discarded_and_the_next_one_tried() {
     );
     assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
     assert!(!done.connection_broken);
+    assert_eq!(script.delays, [Duration::from_millis(100)], "no longer");
 }
 
 #[test]
@@ -278,6 +284,7 @@ fn a_server_that_takes_no_writes_is_left() {
     script.policy = RetryPolicy::no_retries();
     let done = script.run([Fine, Fine, standby]);
     assert_eq!(done.attempts, 1);
+    assert!(done.connection_broken, "it does not go back to its pool");
 }
 
 #[test]
@@ -334,4 +341,35 @@ fn the_text_goes_along_to_a_connection_like_the_one_before() {
         let parked = machine.parked_batches(&placement, session);
         assert_eq!(parked.is_some(), expected, "{depth} {session:?}");
     }
+}
+
+#[test]
+fn an_operation_can_have_its_own_number_of_retries() {
+    for max_retries in [0, 9] {
+        let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+        script.spec.max_retries = Some(max_retries);
+        let done = script.run([Fine, Fine, lost()].into_iter().cycle().take(100));
+        assert_eq!(done.attempts, max_retries + 1);
+    }
+}
+
+#[test]
+fn the_statement_cache_is_cleared_for_a_stale_plan() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    let done = script.run([Fine, Fine, fault(Dialect::Postgres, FaultClass::StalePlan)]);
+    assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
+    let cleared = "ClearStatementCache settled".to_owned();
+    assert!(script.steps.contains(&cleared), "{:?}", script.steps);
+}
+
+#[test]
+fn what_is_skipped_is_reported_once_on_however_many_connections() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.spec.settings.begin_mode = Some(crate::BeginMode::Immediate);
+    script.spec.settings.best_effort = true;
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let done = script.run([refused, Fine, Fine, lost()]);
+    assert_eq!(done.attempts, 3);
+    let is_skipped = |step: &&String| *step == "SettingSkipped(BeginMode)";
+    assert_eq!(script.steps.iter().filter(is_skipped).count(), 1);
 }

@@ -17,6 +17,8 @@ pub(super) struct Script {
     pub(super) policy: RetryPolicy,
     pub(super) depth: u32,
     pub(super) steps: Vec<String>,
+    /// What was sent to contain a loss.
+    pub(super) contained: Vec<String>,
 }
 
 impl Script {
@@ -32,6 +34,7 @@ impl Script {
             policy: RetryPolicy::new(),
             depth,
             steps: Vec::new(),
+            contained: Vec::new(),
         }
     }
 
@@ -60,6 +63,9 @@ impl Script {
             match machine.step(no_clock) {
                 Step::Batch(batch) => {
                     self.steps.push(format!("{:?}", batch.purpose));
+                    if batch.purpose == BatchPurpose::Contain {
+                        self.contained.push(batch.sql.to_owned());
+                    }
                     _ = machine.batch_done(answers.next().copied().unwrap_or(Ok(())));
                 }
                 Step::Body => {
@@ -223,6 +229,11 @@ fn a_failed_begin_on_sqlite_has_opened_nothing() {
         ]
     );
     assert_eq!(done.attempts, 2);
+    // But the settings are restored.
+    let mut script = Script::new(Dialect::Sqlite);
+    script.settings.lock_timeout = Some(Duration::from_secs(1));
+    script.run(&[Err(busy)], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(script.steps[..3], ["Begin", "Rollback", "Retrying"]);
 }
 
 #[test]
@@ -333,10 +344,12 @@ fn a_rollback_that_fails_never_replaces_the_first_error() {
     let done = script.run(&[OK, fails, fails], |_| failed(syntax, 1));
     assert!(matches!(done.answer, Answer::FirstError));
     assert!(done.connection_broken, "the transaction may still be open");
-    let mut script = Script::new(Dialect::Mysql);
-    let done = script.run(&[OK, Err(errno(1047))], |_| failed(errno(1062), 1));
-    assert!(matches!(done.answer, Answer::FirstError));
-    assert!(done.connection_broken, "the transaction may still be open");
+    for to_rollback in [1047, 1064] {
+        let mut script = Script::new(Dialect::Mysql);
+        let done = script.run(&[OK, Err(errno(to_rollback))], |_| failed(errno(1062), 1));
+        assert!(matches!(done.answer, Answer::FirstError));
+        assert!(done.connection_broken, "the transaction may still be open");
+    }
 }
 
 #[test]
@@ -477,6 +490,7 @@ fn mysql_errors_at_commit_are_definite_only_where_known() {
     for (errno_at_commit, outcome) in [
         (1213, Outcome::Committed),
         (1205, Outcome::Committed),
+        (1290, Outcome::Undone),
         (1180, Outcome::Unknown),
         (1317, Outcome::Unknown),
         (9999, Outcome::Unknown),
@@ -523,4 +537,21 @@ fn a_stale_plan_after_another_fault_is_tried_once_more_too() {
         (done.attempts, done.stop),
         (3, StopReason::RetriesExhausted)
     );
+}
+
+#[test]
+fn the_driver_is_told_which_error_is_the_first() {
+    let config = config(RetryPolicy::new());
+    let machine = Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock);
+    let mut machine = machine.expect("valid settings");
+    connect(&mut machine, new_key(), 0);
+    assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+    assert_eq!(machine.batch_done(OK), ErrorSlot::First);
+    assert!(matches!(machine.step(no_clock), Step::Body));
+    machine.body_done(BodyEnd::Ok, Some(1));
+    let refused = fault(Dialect::Postgres, FaultClass::Constraint);
+    for slot in [ErrorSlot::First, ErrorSlot::Rollback] {
+        assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+        assert_eq!(machine.batch_done(Err(refused)), slot);
+    }
 }
