@@ -1,6 +1,6 @@
 //! Errors whose text is not known, against scripts.
 
-use super::reconnecting_tests::Given::{Fine, Reads};
+use super::reconnecting_tests::Given::{Fails, Fine, Reads};
 use super::reconnecting_tests::{Script as Reconnecting, fault as fails, ledger, lost};
 use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
 use super::*;
@@ -185,7 +185,7 @@ fn a_body_that_crashes_its_server_does_so_twice() {
 fn a_connection_that_was_terminated_is_lost_as_often_as_the_policy_allows() {
     let code = |state| {
         let code = SqlState::new(state).map(Code::SqlState).expect("a state");
-        super::reconnecting_tests::Given::Fails(Fault::from_code(Dialect::Postgres, code))
+        Fails(Fault::from_code(Dialect::Postgres, code))
     };
     // A body that is too slow is going to be as slow again.
     for (state, attempts) in [("57P01", 6), ("57P02", 6), ("25P03", 2), ("25P04", 2)] {
