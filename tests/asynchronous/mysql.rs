@@ -83,7 +83,7 @@ mod pooled {
 
     mod any;
     mod money;
-    mod pooled;
+    mod pools;
     mod sessions;
 
     mod mysql {

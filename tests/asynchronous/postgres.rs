@@ -95,7 +95,7 @@ mod pooled {
 
     mod any;
     mod money;
-    mod pooled;
+    mod pools;
     mod sessions;
 
     mod postgres {

@@ -72,7 +72,7 @@ mod pooled {
 
     mod any;
     mod money;
-    mod pooled;
+    mod pools;
     mod sessions;
 
     mod sqlite {

@@ -35,7 +35,7 @@ mod pooled {
 
     mod any;
     mod money;
-    mod pooled;
+    mod pools;
     mod sessions;
 
     mod mysql {

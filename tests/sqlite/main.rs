@@ -29,7 +29,7 @@ mod pooled {
 
     mod any;
     mod money;
-    mod pooled;
+    mod pools;
     mod sessions;
 
     mod sqlite {

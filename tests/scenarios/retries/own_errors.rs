@@ -253,7 +253,7 @@ async fn of_a_duplicate<E: OperationError + From<Error> + Send + 'static>() -> E
         )
         .await;
     is_a_constraint(&log);
-    result.err().expect("a duplicate")
+    result.expect_err("a duplicate")
 }
 
 fn is_a_constraint(log: &Capture) {
