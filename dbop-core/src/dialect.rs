@@ -88,6 +88,24 @@ impl Dialect {
         }
     }
 
+    /// What keeps the number of the last error for
+    /// [`kept_diagnostics`](Self::kept_diagnostics): a batch that comes before the ROLLBACK. `None`
+    /// where the server cannot be asked.
+    pub(crate) const fn keep_diagnostics(self) -> Option<&'static str> {
+        match self {
+            Self::Mysql => Some(mysql::KEEP_DIAGNOSTICS),
+            Self::Postgres | Self::Sqlite => None,
+        }
+    }
+
+    /// The query for what was kept: one text, the number of the error, a space, and its message.
+    pub(crate) const fn kept_diagnostics(self) -> &'static str {
+        match self {
+            Self::Mysql => mysql::KEPT_DIAGNOSTICS,
+            Self::Postgres | Self::Sqlite => "",
+        }
+    }
+
     /// What to send when the server has dropped the transaction around a savepoint, so that nothing
     /// written after that is kept.
     pub(crate) const fn containment(self) -> Option<&'static str> {
@@ -103,6 +121,8 @@ impl Dialect {
     pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {
         match (self, fault.class()) {
             (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
+            // An unknown text can be that of a pooler, which has lost the server in the COMMIT.
+            (Self::Postgres, FaultClass::Unknown) => false,
             // Only FATAL errors are ambiguous, and they break the connection.
             (Self::Postgres, class) => class.leaves_connection_usable(),
             // The file is local.

@@ -107,6 +107,18 @@ impl Fault {
 }
 
 impl Fault {
+    /// Whether the server closed the connection because the operation itself was too slow: 25P03
+    /// between two statements, 25P04 as a whole.
+    pub(crate) fn is_own_slowness(&self) -> bool {
+        matches!(self.code, Some(Code::SqlState(state)) if ["25P03", "25P04"].contains(&state.as_str()))
+    }
+
+    /// Whether the connection broke and the server did not say why.
+    pub(crate) const fn is_silent_loss(&self) -> bool {
+        matches!(self.class, FaultClass::ConnectionLost)
+            && matches!(self.code, None | Some(Code::Errno(2006 | 2013)))
+    }
+
     /// Whether it takes a question to know that a transaction which is gone after it was undone: on
     /// MySQL and MariaDB it depends on `innodb_rollback_on_timeout` whether a lock wait timeout ends
     /// it; on SQLite, where nothing keeps an operation from writing on, those later writes are kept.

@@ -42,6 +42,7 @@ mod attempt;
 mod body;
 mod connecting;
 mod deadline;
+mod diagnosing;
 mod ending;
 mod outcome;
 mod reports;
@@ -262,6 +263,7 @@ impl<'a> Machine<'a> {
             State::Verify => return Step::Verify,
             State::ReadId => return Step::ReadId,
             State::ReadStatus(sql) => return Step::Read(sql),
+            State::Diagnose(..) => return Step::Diagnose(self.dialect.kept_diagnostics()),
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
@@ -274,6 +276,7 @@ impl<'a> Machine<'a> {
             State::Commit => (BatchPurpose::Commit, batches().commit()),
             State::CommitAgain => (BatchPurpose::CommitAgain, batches().commit_again()),
             State::Rollback(undo) => (BatchPurpose::Rollback, batches().undo(*undo)),
+            State::DiagnosingRollback(_, sql) => (BatchPurpose::Rollback, &**sql),
             State::ReadTokenRollback(..) => (
                 BatchPurpose::Rollback,
                 batches().undo(undo_unchecked(batches())),
@@ -334,6 +337,7 @@ impl<'a> Machine<'a> {
             State::Begin => self.begun(result),
             State::Commit | State::CommitAgain => self.committed(result),
             State::Rollback(undo) => self.rolled_back(undo, result.err()),
+            State::DiagnosingRollback(undo, _) => self.rolled_back_undiagnosed(undo, result.err()),
             State::RollbackAgain { gone } => self.rolled_back_again(gone, result.is_ok()),
             State::CheckUndone => self.undone_checked(result.err()),
             State::Contain(_) => self.contained(result.is_ok()),
@@ -345,6 +349,7 @@ impl<'a> Machine<'a> {
             | State::Body
             | State::ReadId
             | State::ReadStatus(_)
+            | State::Diagnose(..)
             | State::Verify
             | State::Pause(..)
             | State::Done(_) => debug_assert!(false, "no batch was asked for"),
@@ -358,6 +363,7 @@ impl<'a> Machine<'a> {
     const fn slot(&self) -> ErrorSlot {
         match self.state {
             State::Rollback(_)
+            | State::DiagnosingRollback(..)
             | State::RollbackAgain { .. }
             | State::CheckUndone
             | State::Contain(_)
@@ -370,6 +376,8 @@ impl<'a> Machine<'a> {
 
 #[cfg(test)]
 mod deadline_tests;
+#[cfg(test)]
+mod diagnosing_tests;
 #[cfg(test)]
 mod nested_tests;
 #[cfg(test)]

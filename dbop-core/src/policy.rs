@@ -31,6 +31,7 @@ use crate::fault::FaultClass;
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
 /// - no class opted in
+/// - `max_silent_losses`: 2
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     max_retries: u32,
@@ -39,6 +40,7 @@ pub struct RetryPolicy {
     jitter: Jitter,
     seed: Option<u64>,
     retry_on: u32,
+    max_silent_losses: u32,
 }
 
 impl RetryPolicy {
@@ -52,6 +54,7 @@ impl RetryPolicy {
             jitter: Jitter::Full,
             seed: None,
             retry_on: 0,
+            max_silent_losses: 2,
         }
     }
 
@@ -81,6 +84,24 @@ impl RetryPolicy {
     #[must_use]
     pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
+        self
+    }
+
+    /// How often the server may close the connection without a word while the operation's body runs.
+    /// Defaults to 2: after that the operation is given up, whatever `max_retries` allows.
+    ///
+    /// A statement that crashes its server would otherwise do so six times. A connection that the
+    /// server says it has terminated (57P01, `KILL`) does not count.
+    ///
+    /// ```
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// const CAREFUL: RetryPolicy = RetryPolicy::new().with_max_silent_losses(1);
+    /// assert_eq!(CAREFUL.max_silent_losses(), 1);
+    /// ```
+    #[must_use]
+    pub const fn with_max_silent_losses(mut self, max_silent_losses: u32) -> Self {
+        self.max_silent_losses = max_silent_losses;
         self
     }
 
@@ -116,6 +137,12 @@ impl RetryPolicy {
     #[must_use]
     pub const fn max_retries(&self) -> u32 {
         self.max_retries
+    }
+
+    /// How often the server may close the connection without a word while the body runs.
+    #[must_use]
+    pub const fn max_silent_losses(&self) -> u32 {
+        self.max_silent_losses
     }
 
     /// The delay arithmetic of this policy.

@@ -37,7 +37,7 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(CurrentTransaction::default()))
     }
 
-    /// Reads one text. Only PostgreSQL is asked for any.
+    /// Reads one text. SQLite is asked for none.
     #[doc(hidden)]
     fn read_text<C>(
         _conn: &mut C,
@@ -67,7 +67,7 @@ impl SupportedBackend for diesel::pg::Pg {
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::postgres::Text;
+        use dbop_diesel::adapter::text::Text;
         use diesel_async::RunQueryDsl as _;
 
         let row: Text = diesel::sql_query(sql).get_result(conn).await?;
@@ -76,7 +76,18 @@ impl SupportedBackend for diesel::pg::Pg {
 }
 
 #[cfg(feature = "mysql")]
-impl SupportedBackend for diesel::mysql::Mysql {}
+impl SupportedBackend for diesel::mysql::Mysql {
+    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::text::Text;
+        use diesel_async::RunQueryDsl as _;
+
+        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
+        Ok(row.into())
+    }
+}
 
 #[cfg(feature = "sqlite")]
 impl SupportedBackend for diesel::sqlite::Sqlite {

@@ -116,6 +116,10 @@ async fn until_user<S: Slot>(
                 let result = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql).await;
                 run.read_done(result);
             }
+            Step::Diagnose(sql) => {
+                let result = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql).await;
+                run.diagnosed(result, results);
+            }
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
                 run.pause(&pause, results);

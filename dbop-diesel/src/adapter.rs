@@ -12,3 +12,5 @@ mod run;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod status;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod text;

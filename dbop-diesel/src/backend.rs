@@ -36,7 +36,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(CurrentTransaction::default())
     }
 
-    /// Reads one text. Only PostgreSQL is asked for any.
+    /// Reads one text. SQLite is asked for none.
     #[doc(hidden)]
     fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
     where
@@ -59,7 +59,8 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::postgres::{Text, current_transaction, which_transaction};
+    use crate::adapter::postgres::{current_transaction, which_transaction};
+    use crate::adapter::text::Text;
 
     use super::{CurrentTransaction, Dialect, Sealed, SupportedBackend};
 
@@ -89,7 +90,11 @@ mod postgres {
 
 #[cfg(feature = "mysql")]
 mod mysql {
+    use diesel::connection::LoadConnection;
     use diesel::mysql::Mysql;
+    use diesel::{QueryResult, RunQueryDsl, sql_query};
+
+    use crate::adapter::text::Text;
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -97,6 +102,14 @@ mod mysql {
 
     impl SupportedBackend for Mysql {
         const DIALECT: Dialect = Dialect::Mysql;
+
+        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let row: Text = sql_query(sql).get_result(conn)?;
+            Ok(row.into())
+        }
     }
 }
 

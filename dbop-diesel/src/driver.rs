@@ -110,6 +110,10 @@ fn until_user<S: Slot>(
                 let result = BackendOf::<S>::read_text(slot.conn(), sql);
                 run.read_done(result);
             }
+            Step::Diagnose(sql) => {
+                let result = BackendOf::<S>::read_text(slot.conn(), sql);
+                run.diagnosed(result, results);
+            }
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
                 run.pause(&pause, results);

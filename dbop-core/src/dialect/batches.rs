@@ -124,6 +124,13 @@ impl Batches {
             && !matches!(sqlite::begin_mode(&self.plan), BeginMode::Deferred)
     }
 
+    /// Whether what comes before the COMMIT in its batch fails only where the server has refused the
+    /// transaction. A statement timeout asks for deferred constraints to be checked there.
+    pub(crate) const fn only_checks_before_commit(&self) -> bool {
+        matches!(self.plan.level, Level::Savepoint(_))
+            || self.plan.applied.statement_timeout.is_none()
+    }
+
     /// Whether nothing follows the COMMIT in its batch.
     pub(crate) const fn commit_is_last(&self) -> bool {
         match self.plan.dialect {

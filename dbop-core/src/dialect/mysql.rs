@@ -121,6 +121,17 @@ pub(super) fn blind_rollback(plan: &Plan) -> Cow<'static, str> {
 pub(super) const UNDONE_CHECK: &str =
     "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
 
+/// See [`Dialect::keep_diagnostics`](super::Dialect::keep_diagnostics). Where there is no error, the
+/// second statement leaves the old number in place (measured), so the first says whether there is
+/// one.
+pub(super) const KEEP_DIAGNOSTICS: &str = "GET DIAGNOSTICS @dbop_errors=NUMBER; \
+     GET DIAGNOSTICS CONDITION 1 @dbop_errno=MYSQL_ERRNO, @dbop_message=MESSAGE_TEXT";
+
+/// Reads what [`KEEP_DIAGNOSTICS`] has kept, as one text: the number of the error, a space, and its
+/// message. NULL if there is no error.
+pub(super) const KEPT_DIAGNOSTICS: &str =
+    "SELECT CAST(IF(@dbop_errors > 0, CONCAT(@dbop_errno, ' ', @dbop_message), NULL) AS CHAR) AS s";
+
 /// The settings as they were before.
 pub(super) fn restoration(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);

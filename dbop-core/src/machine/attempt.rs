@@ -19,6 +19,10 @@ pub(super) struct Attempt {
     pub(super) rollback_fault: Option<Fault>,
     /// The body committed or rolled back a transaction that it had not begun.
     pub(super) body_ended_it: bool,
+    /// Its fault was recognised by more than the text of the error.
+    pub(super) is_reclassified: bool,
+    /// The batch that ends with COMMIT failed before the COMMIT.
+    pub(super) commit_not_reached: bool,
     /// Its outcome was unknown, and it was found to be undone. That took time enough: the next
     /// attempt does not wait, and the connection of the answer is good for it.
     pub(super) is_resolved: bool,

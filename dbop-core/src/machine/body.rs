@@ -122,7 +122,7 @@ impl Machine<'_> {
         if undo == Undo::FailedBegin && self.connection.batches().undo(undo).is_empty() {
             return self.decide_after_rollback(false);
         }
-        self.go_to(State::Rollback(undo));
+        self.roll_back();
     }
 
     /// A nested operation found that the server had dropped the transaction around it.

@@ -29,6 +29,9 @@ impl Machine<'_> {
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a lost commit without a failure");
         };
+        // A server that does not know what has become of the commit is not to be relied on.
+        let unknown = |fault: Fault| fault.class() == FaultClass::OutcomeUnknown;
+        self.connection.is_broken |= failure.fault.is_some_and(unknown);
         let never_sent = |fault: Fault| fault.class() == FaultClass::NotConnected;
         if failure.fault.is_some_and(never_sent)
             || self.connection.is_read_only()

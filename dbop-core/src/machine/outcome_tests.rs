@@ -388,7 +388,7 @@ fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
             "Commit",
             "Rollback",
             "Asking",
-            "GiveBack open",
+            "Discard open",
             "connect",
             "Begin",
             "Rollback",

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::tests::{SPEC, config, connect, new_key, no_clock};
+use super::tests::{MESSAGE, SPEC, config, connect, new_key, no_clock};
 use super::*;
 use crate::fault::FaultClass;
 use crate::outcome::{Outcome, StopReason};
@@ -151,6 +151,17 @@ impl Script {
                         _ => Ok(None),
                     });
                 }
+                Step::Diagnose(_) => {
+                    self.steps.push("diagnose".into());
+                    machine.diagnosed(
+                        match next() {
+                            Fails(fault) => Err(fault),
+                            Reads(kept) => Ok(Some(kept.into())),
+                            _ => Ok(None),
+                        },
+                        Some(MESSAGE),
+                    );
+                }
                 Step::Verify => {
                     self.steps.push("verify".into());
                     let answer = next();
@@ -267,6 +278,7 @@ fn retries_are_shared_by_all_connections() {
         (6, StopReason::RetriesExhausted)
     );
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.policy = script.policy.with_max_silent_losses(100);
     let done = script.run([Fine, Fine, lost()].into_iter().cycle().take(100));
     assert_eq!(
         (done.attempts, done.stop),

@@ -25,6 +25,8 @@ pub(super) struct Retries<'a> {
     pub(super) parked: u32,
     /// It was retried after a fault that is worth only one retry.
     tried_once_more: bool,
+    /// How often the server closed the connection without a word while the body ran.
+    silent_losses: u32,
     delays: Option<Delays>,
 }
 
@@ -36,6 +38,7 @@ impl<'a> Retries<'a> {
             taken: 0,
             parked: max,
             tried_once_more: false,
+            silent_losses: 0,
             delays: None,
         }
     }
@@ -87,6 +90,9 @@ impl Machine<'_> {
             return Err(StopReason::EnclosingTransaction);
         }
         let Plan { once, connection } = self.plan(failure)?;
+        if self.crashes_its_server(failure) {
+            return Err(StopReason::RetriesExhausted);
+        }
         if is_savepoint && enclosing == Enclosing::Lost {
             return Err(StopReason::EnclosingTransaction);
         }
@@ -128,16 +134,28 @@ impl Machine<'_> {
 
     /// What the verdict on a failure means for another attempt, limits aside.
     fn plan(&self, failure: &Failure) -> Result<Plan, StopReason> {
+        // The body itself was too slow, and is going to be as slow again.
+        let too_slow = failure.fault.is_some_and(|fault| fault.is_own_slowness());
         let (once, connection) = match self.judge(failure) {
             Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
             Verdict::GiveUp => return Err(StopReason::NotRetryable),
             Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
-            Verdict::NeedsConnection => (false, ConnectionAction::Discard),
+            Verdict::NeedsConnection => (too_slow, ConnectionAction::Discard),
             Verdict::Retry => (false, ConnectionAction::Keep),
             Verdict::RetryOnce => (true, ConnectionAction::Keep),
             Verdict::RetryReplanned => (true, ConnectionAction::ClearStatementCache),
         };
         Ok(Plan { once, connection })
+    }
+
+    /// Whether a statement of the body may be what ends the server's process, as it has done so
+    /// before. A connection that another session or an administrator has terminated does not count:
+    /// that is said.
+    fn crashes_its_server(&mut self, failure: &Failure) -> bool {
+        let silent = |fault: Fault| fault.is_silent_loss();
+        let is_silent = failure.phase == Phase::Body && failure.fault.is_some_and(silent);
+        self.retries.silent_losses += u32::from(is_silent);
+        is_silent && self.retries.silent_losses >= self.retries.policy.max_silent_losses()
     }
 
     /// What there is to be done about a failure, limits aside.

@@ -11,11 +11,6 @@ use crate::nesting::EnclosingLoss;
 use crate::outcome::Phase;
 
 impl Machine<'_> {
-    pub(super) fn roll_back(&mut self) {
-        let undo = self.how_to_undo();
-        self.go_to(State::Rollback(undo));
-    }
-
     /// How the current attempt is rolled back.
     pub(super) fn how_to_undo(&self) -> Undo {
         let batches = self.connection.batches();
@@ -23,7 +18,9 @@ impl Machine<'_> {
             Undo::FailedBegin
         } else if self.need_not_check() && batches.has(Undo::BlindRollback) {
             Undo::BlindRollback
-        } else if self.body_may_have_ended_it() && batches.has(Undo::CheckedRollback) {
+        } else if (self.body_may_have_ended_it() || self.asks_whether_commit_was_reached())
+            && batches.has(Undo::CheckedRollback)
+        {
             Undo::CheckedRollback
         } else {
             Undo::Rollback
@@ -57,8 +54,15 @@ impl Machine<'_> {
     pub(super) fn rolled_back(&mut self, undo: Undo, fault: Option<Fault>) {
         self.attempt.rollback_fault = fault;
         let Some(fault) = fault else {
+            let is_checked = undo == Undo::CheckedRollback || self.connection.is_savepoint();
+            if is_checked && self.asks_whether_commit_was_reached() {
+                self.commit_was_not_reached();
+            }
             return self.decide_after_rollback(false);
         };
+        if !fault.leaves_connection_usable() {
+            self.explain_by_lost_connection();
+        }
         if self.connection.is_savepoint() {
             return self.savepoint_gone(fault);
         }
@@ -206,7 +210,8 @@ impl Machine<'_> {
             lost: self.connection.loss().is_some(),
             loss_undone: self.connection.loss().is_some_and(|loss| loss.undone),
             token_found: fault.is_some_and(|fault| self.found_token(&fault)),
-            commit_refused: fault.is_none_or(|fault| self.dialect.commit_error_is_definite(&fault)),
+            commit_refused: self.attempt.commit_not_reached
+                || fault.is_none_or(|fault| self.dialect.commit_error_is_definite(&fault)),
             commit_is_last: self.connection.batches().commit_is_last(),
             committed_early: fault
                 .is_some_and(|fault| fault.class() == FaultClass::TransactionLost),
@@ -298,10 +303,7 @@ const RULES: [Rule; 13] = {
             |it| it.phase == Commit && it.commit_refused && (!it.gone || it.commit_is_last),
             Undone,
         ),
-        (
-            |it| it.phase == Commit && (it.gone || it.committed_early),
-            Unknown,
-        ),
+        (|it| it.phase == Commit && it.committed_early, Unknown),
         (|it| it.phase == Commit, Resolve),
         // The body failed, and its transaction was there to be rolled back.
         (|it| !it.gone, Undone),

@@ -38,13 +38,10 @@ fn promised(it: &RolledBack) -> AfterRollback {
     match it.phase {
         FailedPhase::Begin if it.token_found => Unknown,
         FailedPhase::Begin => Undone,
-        FailedPhase::Commit => match (it.gone, it.commit_refused) {
-            (false, true) => Undone,
-            (false, false) if it.committed_early => Unknown,
-            (false, false) => Resolve,
-            (true, true) if it.commit_is_last => Undone,
-            (true, _) => Unknown,
-        },
+        FailedPhase::Commit if it.commit_refused && !it.gone => Undone,
+        FailedPhase::Commit if it.commit_refused && it.commit_is_last => Undone,
+        FailedPhase::Commit if it.committed_early => Unknown,
+        FailedPhase::Commit => Resolve,
         FailedPhase::Body => match (it.gone, it.needs_check) {
             (false, _) => Undone,
             (true, true) if it.connection_broken => Unknown,

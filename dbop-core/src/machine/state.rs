@@ -16,6 +16,10 @@ pub(super) enum State {
     /// SQLite was busy and has kept the transaction open.
     CommitAgain,
     Rollback(Undo),
+    /// The same, and before it the server keeps the number of the error for [`Self::Diagnose`].
+    DiagnosingRollback(Undo, String),
+    /// What was the number of the error? With what the ROLLBACK answered.
+    Diagnose(Undo, Option<Fault>),
     /// `gone`: there was no transaction left to roll back.
     RollbackAgain {
         gone: bool,

@@ -27,6 +27,9 @@ pub enum Step<'a> {
     /// Send this query and read its one value, then call
     /// [`read_done`](super::Machine::read_done).
     Read(&'a str),
+    /// Send this query for what the server has kept about the first error of the attempt, read its
+    /// one value, then call [`diagnosed`](super::Machine::diagnosed).
+    Diagnose(&'a str),
     /// Ask the caller whether the work was committed, then call
     /// [`verify_done`](super::Machine::verify_done).
     Verify,

@@ -16,10 +16,15 @@ pub(super) struct Script {
     pub(super) settings: Settings,
     pub(super) policy: RetryPolicy,
     pub(super) depth: u32,
+    /// What the server has kept about an error, where it is asked.
+    pub(super) kept: Option<&'static str>,
     pub(super) steps: Vec<String>,
     /// What was sent to contain a loss.
     pub(super) contained: Vec<String>,
 }
+
+/// The text of every error.
+pub(super) const MESSAGE: &str = "un interblocage";
 
 impl Script {
     pub(super) fn new(dialect: Dialect) -> Self {
@@ -33,6 +38,7 @@ impl Script {
             settings: Settings::NONE,
             policy: RetryPolicy::new(),
             depth,
+            kept: None,
             steps: Vec::new(),
             contained: Vec::new(),
         }
@@ -77,6 +83,10 @@ impl Script {
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
                 Step::Pause(_) => self.steps.push("pause".into()),
                 Step::Connect { .. } => connect(&mut machine, self.key, self.depth),
+                Step::Diagnose(_) => {
+                    self.steps.push("diagnose".into());
+                    machine.diagnosed(Ok(self.kept.map(Into::into)), Some(MESSAGE));
+                }
                 Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => return done,
             }

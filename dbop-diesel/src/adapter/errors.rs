@@ -79,6 +79,22 @@ impl AttemptErrors {
         })
     }
 
+    /// The text of the first error, as the server has sent it.
+    pub(super) fn server_message<'a>(
+        &'a self,
+        of_body: impl FnOnce() -> Option<&'a DieselError>,
+    ) -> Option<&'a str> {
+        let error = match self.first.as_ref()? {
+            FirstError::Body => of_body()?,
+            FirstError::Batch(error) => error,
+            FirstError::Connect(_) => return None,
+        };
+        match error {
+            DieselError::DatabaseError(_, information) => Some(information.message()),
+            _ => None,
+        }
+    }
+
     /// Attaches the first error to one of dbop's own: the batch's, or the text of the body's, which
     /// may not be taken out of it.
     pub(super) fn explain<E: OperationError>(

@@ -168,6 +168,17 @@ impl<'a> Run<'a> {
         self.answered(result, Machine::read_done);
     }
 
+    /// What the server has kept about the first error of the attempt was read.
+    pub fn diagnosed(&mut self, result: QueryResult<Option<String>>, results: &dyn UserResults) {
+        let dialect = self.dialect();
+        let result = result.map_err(|error| {
+            fault_of(dialect, &error)
+                .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown))
+        });
+        let message = self.errors.server_message(|| results.diesel_error());
+        self.machine.diagnosed(result, message);
+    }
+
     fn answered<T>(
         &mut self,
         result: QueryResult<T>,
@@ -219,12 +230,19 @@ impl<'a> Run<'a> {
     /// lock in its value must not be held while others wait for it.
     pub fn pause(&mut self, pause: &Pause, results: &mut dyn UserResults) {
         if pause.settled {
+            self.put_fault_right();
             results.settle(std::mem::take(&mut self.errors));
         }
     }
 
+    /// The report tells what the attempt's fault was found to be.
+    fn put_fault_right(&mut self) {
+        self.errors.fault = self.machine.reclassified().or(self.errors.fault);
+    }
+
     /// The machine is done.
     pub fn done(&mut self, done: Done) {
+        self.put_fault_right();
         self.end = Some(End::Done(done));
     }
 

@@ -10,6 +10,7 @@ mod deadlock;
 pub(super) mod effect;
 mod errors;
 mod implicit_commit;
+mod languages;
 mod leaks;
 mod ledger;
 mod lock_timeout;

@@ -1,0 +1,201 @@
+//! Errors whose text is not known, against scripts.
+
+use super::reconnecting_tests::Given::{Fails, Fine, Reads};
+use super::reconnecting_tests::{Script as Reconnecting, fault as fails, ledger, lost};
+use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
+use super::*;
+use crate::fault::{Code, FaultClass, SqlState};
+use crate::outcome::{Outcome, StopReason};
+use crate::policy::RetryPolicy;
+
+fn unknown(dialect: Dialect) -> Fault {
+    fault(dialect, FaultClass::Unknown)
+}
+
+#[test]
+fn mysql_is_asked_for_the_number_of_an_unknown_error() {
+    // A real deadlock has taken the savepoint along.
+    let gone = Err(errno(1305));
+    let mut script = Script::new(Dialect::Mysql);
+    script.kept = Some("1213 un interblocage");
+    let done = script.run(&[OK, gone], |attempt| match attempt {
+        1 => failed(unknown(Dialect::Mysql), 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    });
+    assert_eq!(
+        script.steps[..7],
+        [
+            "Begin",
+            "body 1",
+            "Rollback",
+            "diagnose",
+            "RollbackAgain",
+            "Retrying",
+            "pause"
+        ]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn a_number_of_another_error_is_not_believed() {
+    for kept in [
+        None,
+        Some("1213 Deadlock found when trying to get lock"),
+        Some("1213"),
+        Some("x un interblocage"),
+    ] {
+        let mut script = Script::new(Dialect::Mysql);
+        script.kept = kept;
+        let done = script.run(&[], |_| failed(unknown(Dialect::Mysql), 1));
+        assert_eq!(
+            script.steps,
+            ["Begin", "body 1", "Rollback", "diagnose", "Failed"]
+        );
+        assert_eq!(done.stop, StopReason::NotRetryable, "{kept:?}");
+    }
+}
+
+#[test]
+fn only_an_unknown_error_is_asked_about_and_only_on_mysql() {
+    let asks = |dialect, end: (BodyEnd, Option<u32>)| {
+        let mut script = Script::new(dialect).with_policy(RetryPolicy::no_retries());
+        script.run(&[], |_| end);
+        script.steps.contains(&"diagnose".into())
+    };
+    assert!(asks(Dialect::Mysql, failed(unknown(Dialect::Mysql), 1)));
+    assert!(!asks(Dialect::Mysql, own_error(1)));
+    assert!(!asks(Dialect::Mysql, failed(errno(1062), 1)));
+    assert!(
+        !asks(Dialect::Mysql, failed(errno(1030), 1)),
+        "it has a number"
+    );
+    for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+        assert!(!asks(dialect, failed(unknown(dialect), 1)));
+    }
+}
+
+#[test]
+fn it_is_asked_at_begin_at_commit_and_in_a_savepoint_too() {
+    let unknown = Err(unknown(Dialect::Mysql));
+    for (answers, depth, outcome) in [
+        (&[unknown][..], 0, Outcome::Undone),
+        (&[OK, unknown], 0, Outcome::Undone),
+        (&[OK, unknown], 1, Outcome::Undone),
+    ] {
+        let mut script =
+            Script::at(Dialect::Mysql, new_key(), depth).with_policy(RetryPolicy::no_retries());
+        script.kept = Some("1205 un interblocage");
+        let done = script.run(answers, |_| (BodyEnd::Ok, Some(depth + 1)));
+        assert!(
+            script.steps.contains(&"diagnose".into()),
+            "{:?}",
+            script.steps
+        );
+        assert_eq!(done.outcome, outcome, "{:?}", script.steps);
+    }
+    // What is not diagnosed is not proven.
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, unknown], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn an_unknown_error_whose_rollback_finds_the_connection_gone_was_its_loss() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let gone = Err(fault(dialect, FaultClass::ConnectionLost));
+        let mut script = Script::new(dialect);
+        let done = script.run(&[OK, gone], |_| failed(unknown(dialect), 1));
+        assert_eq!(
+            (done.outcome, done.stop),
+            (Outcome::Undone, StopReason::NeedsConnection)
+        );
+        // At COMMIT it can have happened.
+        let mut script = Script::new(dialect);
+        let done = script.run(&[OK, Err(unknown(dialect)), gone], |_| {
+            (BodyEnd::Ok, Some(1))
+        });
+        assert_eq!(done.outcome, Outcome::Unknown);
+    }
+    // With a source there is another attempt.
+    let mut script = Reconnecting::new(Dialect::Postgres, Resolution::Nothing);
+    let unknown = fails(Dialect::Postgres, FaultClass::Unknown);
+    let done = script.run([Fine, Fine, unknown, lost()]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+}
+
+#[test]
+fn an_aborted_transaction_is_known_by_the_rollback_in_any_language() {
+    let unknown = Err(unknown(Dialect::Postgres));
+    for depth in [0, 1] {
+        let mut script = Script::at(Dialect::Postgres, new_key(), depth);
+        let done = script.run(&[OK, unknown], |_| (BodyEnd::Ok, Some(depth + 1)));
+        assert_eq!(done.outcome, Outcome::Undone);
+        assert!(matches!(done.answer, Answer::Own(error) if error.is_rolled_back()));
+    }
+}
+
+#[test]
+fn a_commit_refused_by_an_unknown_text_is_unknown() {
+    let unknown_error = Err(unknown(Dialect::Postgres));
+    let no_transaction = SqlState::new("25P01").map(Code::SqlState).expect("a state");
+    let gone = Err(Fault::from_code(Dialect::Postgres, no_transaction));
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[OK, unknown_error, gone], |_| (BodyEnd::Ok, Some(1)));
+    assert_eq!(
+        script.steps,
+        [
+            "Begin",
+            "body 1",
+            "Commit",
+            "Rollback",
+            "RollbackAgain",
+            "OutcomeUnknown"
+        ]
+    );
+    assert_eq!(done.outcome, Outcome::Unknown);
+    // A way to find out is used.
+    let mut script = Reconnecting::new(Dialect::Mysql, ledger());
+    let unknown = fails(Dialect::Mysql, FaultClass::Unknown);
+    let done = script.run([Fine, Fine, Fine, unknown, Fine, Reads("0 x")]);
+    assert!(
+        script.steps.contains(&"Asking".into()),
+        "{:?}",
+        script.steps
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+    assert!(matches!(done.answer, Answer::FirstError));
+}
+
+#[test]
+fn a_body_that_crashes_its_server_does_so_twice() {
+    for (limit, attempts) in [(2, 2), (1, 1), (4, 4)] {
+        let mut script = Reconnecting::new(Dialect::Postgres, Resolution::Nothing);
+        script.policy = script.policy.with_max_silent_losses(limit);
+        let attempt = [Fine, Fine, lost()];
+        let done = script.run(std::iter::repeat_n(attempt, 9).flatten());
+        assert_eq!(
+            (done.attempts, done.stop, done.outcome),
+            (attempts, StopReason::RetriesExhausted, Outcome::Undone)
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_was_terminated_is_lost_as_often_as_the_policy_allows() {
+    let code = |state| {
+        let code = SqlState::new(state).map(Code::SqlState).expect("a state");
+        Fails(Fault::from_code(Dialect::Postgres, code))
+    };
+    // A body that is too slow is going to be as slow again.
+    for (state, attempts) in [("57P01", 6), ("57P02", 6), ("25P03", 2), ("25P04", 2)] {
+        let mut script = Reconnecting::new(Dialect::Postgres, Resolution::Nothing);
+        let attempt = [Fine, Fine, code(state)];
+        let done = script.run(std::iter::repeat_n(attempt, 9).flatten());
+        assert_eq!(
+            (done.attempts, done.outcome),
+            (attempts, Outcome::Undone),
+            "{state}"
+        );
+    }
+}
