@@ -360,6 +360,7 @@ fn an_operation_can_have_its_own_number_of_retries() {
     for max_retries in [0, 9] {
         let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
         script.spec.max_retries = Some(max_retries);
+        script.policy = script.policy.with_max_silent_losses(100);
         let done = script.run([Fine, Fine, lost()].into_iter().cycle().take(100));
         assert_eq!(done.attempts, max_retries + 1);
     }
