@@ -23,9 +23,11 @@ pub use step::{
     Step, Verified,
 };
 
+pub use crate::classifier::{BorrowedClassifier, Classifier};
 pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
+pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
 pub use crate::spec::{Resolution, Spec};
 
@@ -43,6 +45,7 @@ mod body;
 mod connecting;
 mod deadline;
 mod ending;
+mod judging;
 mod outcome;
 mod reports;
 mod retrying;

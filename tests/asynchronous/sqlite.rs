@@ -2,7 +2,6 @@
 
 // The types of twenty futures, one in the other.
 #![recursion_limit = "512"]
-
 #![allow(
     clippy::duplicate_mod,
     reason = "written once, run on every kind of connection"
