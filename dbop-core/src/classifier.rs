@@ -111,8 +111,30 @@ impl fmt::Debug for SharedClassifier {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// All of them.
+    pub(crate) const CLASSES: [FaultClass; 18] = [
+        FaultClass::Deadlock,
+        FaultClass::SerializationFailure,
+        FaultClass::LockTimeout,
+        FaultClass::Busy,
+        FaultClass::ConnectionLost,
+        FaultClass::NotConnected,
+        FaultClass::ServerUnavailable,
+        FaultClass::ReadOnlyServer,
+        FaultClass::StalePlan,
+        FaultClass::StatementTimeout,
+        FaultClass::Canceled,
+        FaultClass::ResourceExhausted,
+        FaultClass::TransactionAborted,
+        FaultClass::TransactionLost,
+        FaultClass::OutcomeUnknown,
+        FaultClass::Constraint,
+        FaultClass::Permanent,
+        FaultClass::Unknown,
+    ];
 
     #[test]
     fn the_message_is_seen_and_not_shown() {

@@ -374,6 +374,10 @@ impl<'a> Machine<'a> {
 #[cfg(test)]
 mod deadline_tests;
 #[cfg(test)]
+mod judged_pairs_tests;
+#[cfg(test)]
+mod judging_tests;
+#[cfg(test)]
 mod nested_tests;
 #[cfg(test)]
 mod outcome_tests;

@@ -281,4 +281,133 @@ mod tests {
         let lost = fault(FaultClass::ConnectionLost);
         assert_eq!(judge(lost, Advice::Retry, TOP), Verdict::NeedsConnection);
     }
+
+    #[test]
+    fn an_excluded_class_is_given_up_everywhere() {
+        let policy = RetryPolicy::new().without_retry_on(FaultClass::Deadlock);
+        for scope in [TOP, SAVEPOINT, IN_IMMEDIATE] {
+            for advice in [
+                Advice::Judge,
+                Advice::Retry,
+                Advice::As(FaultClass::Deadlock),
+            ] {
+                let fault = Fault::from_class(Dialect::Mysql, FaultClass::Deadlock);
+                let verdict = verdict(Some(fault), advice, scope, false, &policy);
+                assert_eq!(verdict, Verdict::GiveUp, "{advice:?} {scope:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_fault_is_of_the_class_that_it_names() {
+        let policy = RetryPolicy::new();
+        let judge = |class, scope| verdict(None, Advice::As(class), scope, false, &policy);
+        assert_eq!(judge(FaultClass::Deadlock, TOP), Verdict::Retry);
+        assert_eq!(judge(FaultClass::Deadlock, SAVEPOINT), Verdict::Escalate);
+        assert_eq!(
+            judge(FaultClass::LockTimeout, SAVEPOINT),
+            Verdict::RetryOnce
+        );
+        assert_eq!(judge(FaultClass::StalePlan, TOP), Verdict::RetryReplanned);
+        assert_eq!(judge(FaultClass::Permanent, TOP), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_judged_class_decides_unless_only_the_recognized_one_can() {
+        use FaultClass as C;
+        use Verdict as V;
+
+        let policy = RetryPolicy::new().with_retry_on(C::Constraint);
+        for (dialect, recognized, judged, top, savepoint) in [
+            (
+                Dialect::Postgres,
+                C::Unknown,
+                C::Deadlock,
+                V::Retry,
+                V::RetryOnce,
+            ),
+            (
+                Dialect::Postgres,
+                C::Deadlock,
+                C::Permanent,
+                V::GiveUp,
+                V::GiveUp,
+            ),
+            (
+                Dialect::Postgres,
+                C::Unknown,
+                C::ConnectionLost,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            // The snapshot is the enclosing transaction's, and the whole transaction is gone.
+            (
+                Dialect::Postgres,
+                C::SerializationFailure,
+                C::LockTimeout,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::SerializationFailure,
+                C::Constraint,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Mysql,
+                C::Deadlock,
+                C::LockTimeout,
+                V::Retry,
+                V::Escalate,
+            ),
+            // The connection is gone.
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Deadlock,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Constraint,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Permanent,
+                V::GiveUp,
+                V::GiveUp,
+            ),
+            // It is not.
+            (
+                Dialect::Postgres,
+                C::ReadOnlyServer,
+                C::Deadlock,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Sqlite,
+                C::ConnectionLost,
+                C::Deadlock,
+                V::Retry,
+                V::Escalate,
+            ),
+        ] {
+            let fault = Fault::from_class(dialect, recognized).judged_as(judged);
+            let judge = |scope| verdict(Some(fault), Advice::Judge, scope, false, &policy);
+            assert_eq!(judge(TOP), top, "{dialect} {recognized} as {judged}");
+            assert_eq!(
+                judge(SAVEPOINT),
+                savepoint,
+                "{dialect} {recognized} as {judged}"
+            );
+        }
+    }
 }
