@@ -1,23 +1,26 @@
 //! What a runner of any adapter is configured with.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use crate::classifier::{Classifier, Seen, SharedClassifier};
 use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
 use crate::error::Error;
 use crate::event::Logging;
+use crate::fault::FaultClass;
 use crate::machine::Placement;
 use crate::policy::RetryPolicy;
 use crate::settings::{Defaults, Settings};
 
-/// The configuration of a runner: policy, default settings and logging.
+/// The configuration of a runner: policy, classifier, default settings and logging.
 ///
 /// # Default
 ///
-/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`].
+/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`]; no classifier.
 #[derive(Clone, Debug, Default)]
 pub struct RunnerConfig {
     policy: RetryPolicy,
+    classifier: Option<SharedClassifier>,
     defaults: Defaults,
     logging: Logging,
     /// The SQL of top-level operations that ask for nothing, made once.
@@ -28,6 +31,19 @@ impl RunnerConfig {
     /// Sets the retry policy.
     pub const fn set_policy(&mut self, policy: RetryPolicy) {
         self.policy = policy;
+    }
+
+    /// Sets what judges the database errors of all operations.
+    pub fn set_classifier(&mut self, classifier: Arc<Classifier<'static>>) {
+        self.classifier = Some(SharedClassifier(classifier));
+    }
+
+    pub(crate) const fn has_classifier(&self) -> bool {
+        self.classifier.is_some()
+    }
+
+    pub(crate) fn classify(&self, seen: &Seen<'_>) -> Option<FaultClass> {
+        (self.classifier.as_ref()?.0)(seen)
     }
 
     /// Sets the default settings.

@@ -119,7 +119,7 @@ impl Dialect {
     /// Whether this error of a top-level COMMIT proves that nothing was committed. A transaction that
     /// it leaves open must then be ended by a ROLLBACK or with the connection.
     pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {
-        match (self, fault.class()) {
+        match (self, fault.recognized_class()) {
             (_, FaultClass::OutcomeUnknown | FaultClass::TransactionLost) => false,
             // An unknown text can be that of a pooler, which has lost the server in the COMMIT.
             (Self::Postgres, FaultClass::Unknown) => false,

@@ -353,6 +353,9 @@ impl Source for Keys<'_> {
         pair("attempt", event.attempt.into())?;
         if let Some(fault) = &event.fault {
             pair("class", fault.class().as_str().into())?;
+            if fault.recognized_class() != fault.class() {
+                pair("recognized", fault.recognized_class().as_str().into())?;
+            }
             if let Some(code) = fault.code_ref() {
                 pair("code", code_value(code))?;
             }

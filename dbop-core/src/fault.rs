@@ -22,7 +22,10 @@ mod text;
 pub struct Fault {
     dialect: Dialect,
     code: Option<Code>,
+    /// As recognized.
     class: FaultClass,
+    /// The class that the user gave it, if that is another one.
+    judged: Option<FaultClass>,
 }
 
 impl Fault {
@@ -41,6 +44,7 @@ impl Fault {
             dialect,
             code,
             class,
+            judged: None,
         }
     }
 
@@ -51,6 +55,7 @@ impl Fault {
             dialect,
             code: Some(code),
             class: code.class(),
+            judged: None,
         }
     }
 
@@ -62,6 +67,7 @@ impl Fault {
             dialect,
             code: None,
             class,
+            judged: None,
         }
     }
 
@@ -82,10 +88,47 @@ impl Fault {
         self.code.as_ref()
     }
 
-    /// The class that decides what may be done.
+    /// The class that decides whether and when to retry, and that records show: the one that a
+    /// classifier, the policy or the error itself has given it, or the recognized one.
     #[must_use]
     pub const fn class(&self) -> FaultClass {
+        match self.judged {
+            Some(class) => class,
+            None => self.class,
+        }
+    }
+
+    /// The class that dbop has recognized, whatever it was judged to be. What is known about the
+    /// transaction and the connection after the fault follows from this one alone.
+    #[must_use]
+    pub const fn recognized_class(&self) -> FaultClass {
         self.class
+    }
+
+    /// The same fault, judged to be of this class.
+    ///
+    /// ```
+    /// use dbop_core::{Dialect, Fault, FaultClass};
+    ///
+    /// let fault = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    /// let judged = fault.judged_as(FaultClass::Deadlock);
+    /// assert_eq!(judged.class(), FaultClass::Deadlock);
+    /// assert_eq!(judged.recognized_class(), FaultClass::ConnectionLost);
+    /// assert!(!judged.leaves_connection_usable());
+    /// ```
+    #[must_use]
+    pub const fn judged_as(self, class: FaultClass) -> Self {
+        let judged = if class as u32 == self.class as u32 {
+            None
+        } else {
+            Some(class)
+        };
+        Self { judged, ..self }
+    }
+
+    /// The same fault as dbop has recognized it.
+    pub(crate) const fn as_recognized(self) -> Self {
+        self.judged_as(self.class)
     }
 
     /// Whether an error like this one can have ended the whole transaction on the server, so that

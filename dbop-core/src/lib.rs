@@ -26,7 +26,7 @@
 //! # What this crate does not do
 //!
 //! It does not talk to a database, does not wait, and does not decide which errors of *your* code
-//! are worth another attempt: that is what [`Advice`] is for. The one piece of state it keeps is
+//! are worth another attempt: that is what [`Advice`] and [`Classifier`] are for. The one piece of state it keeps is
 //! the table of connections that have an operation running on them, which is how an operation
 //! learns that it is nested in another one.
 //!
@@ -36,6 +36,7 @@
 //! public for the adapters only, which depend on exactly this version.
 
 pub use backoff::{Backoff, Jitter};
+pub use classifier::{Classifier, Seen};
 pub use dialect::Dialect;
 pub use error::Error;
 pub use event::LogLevels;
@@ -50,6 +51,7 @@ pub mod machine;
 
 mod backoff;
 mod builder;
+mod classifier;
 mod config;
 mod dialect;
 mod error;

@@ -23,9 +23,11 @@ pub use step::{
     Step, Verified,
 };
 
+pub use crate::classifier::{BorrowedClassifier, Classifier};
 pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
+pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
 pub use crate::spec::{Resolution, Spec};
 
@@ -44,6 +46,7 @@ mod connecting;
 mod deadline;
 mod diagnosing;
 mod ending;
+mod judging;
 mod outcome;
 mod reports;
 mod retrying;
@@ -378,6 +381,10 @@ impl<'a> Machine<'a> {
 mod deadline_tests;
 #[cfg(test)]
 mod diagnosing_tests;
+#[cfg(test)]
+mod judged_pairs_tests;
+#[cfg(test)]
+mod judging_tests;
 #[cfg(test)]
 mod nested_tests;
 #[cfg(test)]

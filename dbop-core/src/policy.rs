@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
-use crate::fault::FaultClass;
+use crate::fault::{Code, FaultClass};
 
 /// When and how often a failed operation is retried.
 ///
 /// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on the
 /// class of the fault and on whether the operation runs in a transaction or in a savepoint. A
-/// policy limits the retries, and can [opt in](Self::with_retry_on) to classes that are not retried
-/// otherwise.
+/// policy limits the retries. It can [opt in](Self::with_retry_on) to classes that are not retried
+/// otherwise, [exclude](Self::without_retry_on) classes that are, and say which class a
+/// [code](Self::with_class_of) belongs to.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::fault::FaultClass;
 /// - `max_delay`: 1 s
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
-/// - no class opted in
+/// - no class opted in or excluded, and no code of another class
 /// - `max_silent_losses`: 2
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -39,9 +40,14 @@ pub struct RetryPolicy {
     max_delay: Duration,
     jitter: Jitter,
     seed: Option<u64>,
-    retry_on: u32,
+    classes: ClassRules,
+    /// A table in the policy itself, so that a policy with codes is still a constant.
+    codes: [Option<(Code, FaultClass)>; MAX_CODES],
     max_silent_losses: u32,
 }
+
+/// For more there is the classifier.
+const MAX_CODES: usize = 8;
 
 impl RetryPolicy {
     /// The default policy.
@@ -53,7 +59,8 @@ impl RetryPolicy {
             max_delay: Duration::from_secs(1),
             jitter: Jitter::Full,
             seed: None,
-            retry_on: 0,
+            classes: ClassRules::NONE,
+            codes: [None; MAX_CODES],
             max_silent_losses: 2,
         }
     }
@@ -126,10 +133,61 @@ impl RetryPolicy {
     /// [`Canceled`](FaultClass::Canceled), [`ResourceExhausted`](FaultClass::ResourceExhausted)
     /// and, for upserts written by hand, [`Constraint`](FaultClass::Constraint). An attempt that is
     /// not certainly undone is still never retried, and neither is one that cannot succeed in its
-    /// scope.
+    /// scope. Of this method and [`without_retry_on`](Self::without_retry_on), the last call for a
+    /// class counts.
     #[must_use]
     pub const fn with_retry_on(mut self, class: FaultClass) -> Self {
-        self.retry_on |= 1 << class as u32;
+        self.classes = self.classes.also(class);
+        self
+    }
+
+    /// Never retries faults of this class, not even when the operation's error asks for it. None by
+    /// default. An operation that is nested in another one does not retry such a fault either;
+    /// whether the other one does is decided by the other one's policy.
+    ///
+    /// For example, a planned read-only maintenance window lasts longer than any retry:
+    ///
+    /// ```
+    /// use dbop_core::{FaultClass, RetryPolicy};
+    ///
+    /// const POLICY: RetryPolicy =
+    ///     RetryPolicy::new().without_retry_on(FaultClass::ReadOnlyServer);
+    /// assert!(POLICY.never_retries_on(FaultClass::ReadOnlyServer));
+    /// ```
+    #[must_use]
+    pub const fn without_retry_on(mut self, class: FaultClass) -> Self {
+        self.classes = self.classes.never(class);
+        self
+    }
+
+    /// Says which class an error code belongs to, instead of the one that dbop knows. None by
+    /// default, at most 8. If a code is given twice, the last class counts.
+    ///
+    /// The class decides whether and when to retry, and is what records show. Whether an attempt is
+    /// undone and its connection usable is still decided by what dbop knows about the code. Diesel
+    /// 2.3 hides the codes, so only a code that dbop has recognized by the error's text is known:
+    /// for other errors use a classifier, which sees the text.
+    ///
+    /// ```
+    /// use dbop_core::{Code, FaultClass, RetryPolicy, SqlState};
+    ///
+    /// const TOO_LONG: Code = Code::SqlState(SqlState::QUERY_CANCELED);
+    /// const POLICY: RetryPolicy =
+    ///     RetryPolicy::new().with_class_of(TOO_LONG, FaultClass::LockTimeout);
+    /// assert_eq!(POLICY.class_of(TOO_LONG), Some(FaultClass::LockTimeout));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are 8 codes already; in a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn with_class_of(mut self, code: Code, class: FaultClass) -> Self {
+        let mut free = 0;
+        while free < MAX_CODES && self.codes[free].is_some() {
+            free += 1;
+        }
+        assert!(free < MAX_CODES, "a policy has at most 8 codes");
+        self.codes[free] = Some((code, class));
         self
     }
 
@@ -154,7 +212,24 @@ impl RetryPolicy {
     /// Whether this class was opted in with [`with_retry_on`](Self::with_retry_on).
     #[must_use]
     pub const fn retries_on(&self, class: FaultClass) -> bool {
-        self.retry_on & (1 << class as u32) != 0
+        matches!(self.rule(class), Some(ClassRule::Also))
+    }
+
+    /// Whether this class was excluded with [`without_retry_on`](Self::without_retry_on).
+    #[must_use]
+    pub const fn never_retries_on(&self, class: FaultClass) -> bool {
+        matches!(self.rule(class), Some(ClassRule::Never))
+    }
+
+    /// The class that was given to this code with [`with_class_of`](Self::with_class_of).
+    #[must_use]
+    pub fn class_of(&self, code: Code) -> Option<FaultClass> {
+        let mut last_first = self.codes.iter().rev().flatten();
+        last_first.find_map(|&(known, class)| (known == code).then_some(class))
+    }
+
+    pub(crate) const fn rule(&self, class: FaultClass) -> Option<ClassRule> {
+        self.classes.rule(class)
     }
 
     /// The delays of one operation, in order, without end.
@@ -182,6 +257,70 @@ impl RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Whether to retry on some classes, whatever else is said about them.
+///
+/// # Default
+///
+/// [`NONE`](Self::NONE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassRules {
+    also: u32,
+    never: u32,
+}
+
+/// Whether to retry on a class, whatever else is said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassRule {
+    /// Retry on it too.
+    Also,
+    /// Never retry on it.
+    Never,
+}
+
+impl ClassRules {
+    /// No rules.
+    pub const NONE: Self = Self { also: 0, never: 0 };
+
+    /// Retry on this class too.
+    #[must_use]
+    pub const fn also(self, class: FaultClass) -> Self {
+        let bit = 1 << class as u32;
+        Self {
+            also: self.also | bit,
+            never: self.never & !bit,
+        }
+    }
+
+    /// Never retry on this class.
+    #[must_use]
+    pub const fn never(self, class: FaultClass) -> Self {
+        let bit = 1 << class as u32;
+        Self {
+            also: self.also & !bit,
+            never: self.never | bit,
+        }
+    }
+
+    /// The rule for this class.
+    #[must_use]
+    pub const fn rule(&self, class: FaultClass) -> Option<ClassRule> {
+        let bit = 1 << class as u32;
+        if self.never & bit != 0 {
+            Some(ClassRule::Never)
+        } else if self.also & bit != 0 {
+            Some(ClassRule::Also)
+        } else {
+            None
+        }
+    }
+}
+
+impl Default for ClassRules {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 
@@ -244,5 +383,48 @@ mod tests {
         let policy = RetryPolicy::new().with_retry_on(FaultClass::StatementTimeout);
         assert!(policy.retries_on(FaultClass::StatementTimeout));
         assert!(!policy.retries_on(FaultClass::Canceled));
+        assert!(!policy.never_retries_on(FaultClass::StatementTimeout));
+        assert!(!policy.never_retries_on(FaultClass::Canceled));
+    }
+
+    #[test]
+    fn of_opting_in_and_excluding_the_last_call_counts() {
+        const CLASS: FaultClass = FaultClass::Canceled;
+        let excluded = RetryPolicy::new()
+            .with_retry_on(CLASS)
+            .without_retry_on(CLASS);
+        assert!(excluded.never_retries_on(CLASS) && !excluded.retries_on(CLASS));
+        assert!(!excluded.never_retries_on(FaultClass::Deadlock));
+        let opted_in = excluded.with_retry_on(CLASS);
+        assert!(opted_in.retries_on(CLASS) && !opted_in.never_retries_on(CLASS));
+    }
+
+    #[test]
+    fn a_code_has_the_class_that_it_was_given_last() {
+        const POLICY: RetryPolicy = RetryPolicy::new()
+            .with_class_of(Code::Errno(1), FaultClass::Deadlock)
+            .with_class_of(Code::Errno(2), FaultClass::Busy)
+            .with_class_of(Code::Errno(1), FaultClass::Permanent);
+        assert_eq!(POLICY.class_of(Code::Errno(1)), Some(FaultClass::Permanent));
+        assert_eq!(POLICY.class_of(Code::Errno(2)), Some(FaultClass::Busy));
+        assert_eq!(POLICY.class_of(Code::Sqlite(1)), None);
+    }
+
+    fn with_codes(count: u16) -> RetryPolicy {
+        (0..count).fold(RetryPolicy::new(), |policy, errno| {
+            policy.with_class_of(Code::Errno(errno), FaultClass::Busy)
+        })
+    }
+
+    #[test]
+    fn a_policy_has_room_for_eight_codes() {
+        let full = with_codes(8);
+        assert_eq!(full.class_of(Code::Errno(7)), Some(FaultClass::Busy));
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 8 codes")]
+    fn a_ninth_code_is_refused() {
+        _ = with_codes(9);
     }
 }

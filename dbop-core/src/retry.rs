@@ -7,7 +7,7 @@
 
 use crate::dialect::Dialect;
 use crate::fault::{Code, Fault, FaultClass};
-use crate::policy::RetryPolicy;
+use crate::policy::{ClassRule, RetryPolicy};
 
 /// What the operation itself says about its error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum Advice {
     Retry,
     /// Do not retry, whatever the class.
     Never,
+    /// Treat the error as a database error of this class, before any classifier is asked. That
+    /// decides whether and when to retry, and not what has happened: what is not certainly undone,
+    /// and what cannot succeed in its scope, is still not retried.
+    As(FaultClass),
 }
 
 /// Where the failed attempt ran.
@@ -64,24 +68,48 @@ pub fn verdict(
     read_only: bool,
     policy: &RetryPolicy,
 ) -> Verdict {
-    let judged = fault.map_or(Verdict::GiveUp, |fault| by_class(fault, scope, read_only));
-    match advice {
-        Advice::Never => Verdict::GiveUp,
-        Advice::Retry if judged == Verdict::GiveUp => Verdict::Retry,
-        Advice::Retry => judged,
-        Advice::Judge => match fault {
-            Some(fault) if judged == Verdict::GiveUp && policy.retries_on(fault.class()) => {
-                Verdict::Retry
-            }
-            _ => judged,
-        },
+    decide(fault, advice, scope, read_only, |class| policy.rule(class))
+}
+
+/// [`verdict`], with what the operation and the policy say about a class.
+pub(crate) fn decide(
+    fault: Option<Fault>,
+    advice: Advice,
+    scope: Scope,
+    read_only: bool,
+    rule: impl Fn(FaultClass) -> Option<ClassRule>,
+) -> Verdict {
+    let class = match advice {
+        Advice::As(class) => Some(class),
+        _ => fault.map(|fault| fault.class()),
+    };
+    let rule = class.and_then(rule);
+    if advice == Advice::Never || rule == Some(ClassRule::Never) {
+        return Verdict::GiveUp;
+    }
+    let by = |class| by_class(class, fault, scope, read_only);
+    let verdict = match class.map_or(Verdict::GiveUp, by) {
+        Verdict::GiveUp if advice == Advice::Retry || rule == Some(ClassRule::Also) => {
+            Verdict::Retry
+        }
+        verdict => verdict,
+    };
+    let recognized = fault.map(|fault| (by(fault.recognized_class()), fault));
+    match (verdict, recognized) {
+        // Whatever the class is said to be, that is what the database has left.
+        (Verdict::GiveUp, _) => Verdict::GiveUp,
+        (_, Some((Verdict::Escalate, _))) => Verdict::Escalate,
+        (_, Some((Verdict::NeedsConnection, fault))) if !fault.leaves_connection_usable() => {
+            Verdict::NeedsConnection
+        }
+        _ => verdict,
     }
 }
 
-fn by_class(fault: Fault, scope: Scope, read_only: bool) -> Verdict {
+/// `fault` is what is known about an error of this class.
+fn by_class(class: FaultClass, fault: Option<Fault>, scope: Scope, read_only: bool) -> Verdict {
     use FaultClass as C;
 
-    let class = fault.class();
     // An operation that asked for read-only is told that it may not write: that is no failover.
     if class == C::ReadOnlyServer && read_only {
         return Verdict::GiveUp;
@@ -91,7 +119,7 @@ fn by_class(fault: Fault, scope: Scope, read_only: bool) -> Verdict {
             Verdict::Retry
         }
         // MySQL's "table definition has changed" is about the snapshot, not about a cached plan.
-        (C::StalePlan, Scope::Transaction) => match fault.code() {
+        (C::StalePlan, Scope::Transaction) => match fault.and_then(|fault| fault.code()) {
             Some(Code::Errno(1412)) => Verdict::RetryOnce,
             _ => Verdict::RetryReplanned,
         },
@@ -103,8 +131,8 @@ fn by_class(fault: Fault, scope: Scope, read_only: bool) -> Verdict {
         // PostgreSQL undoes a deadlock's victim back to the savepoint, which frees the locks taken
         // since. If the cycle runs through a lock of the transaction around it, it recurs
         // (measured), so once. MySQL and MariaDB have rolled back the whole transaction.
-        (C::Deadlock, Scope::Savepoint { .. }) => match fault.dialect() {
-            Dialect::Postgres => Verdict::RetryOnce,
+        (C::Deadlock, Scope::Savepoint { .. }) => match fault.map(|fault| fault.dialect()) {
+            Some(Dialect::Postgres) => Verdict::RetryOnce,
             _ => Verdict::Escalate,
         },
         (C::LockTimeout, Scope::Savepoint { .. }) => Verdict::RetryOnce,
@@ -252,5 +280,134 @@ mod tests {
         assert_eq!(judge(deadlock, Advice::Retry, SAVEPOINT), Verdict::Escalate);
         let lost = fault(FaultClass::ConnectionLost);
         assert_eq!(judge(lost, Advice::Retry, TOP), Verdict::NeedsConnection);
+    }
+
+    #[test]
+    fn an_excluded_class_is_given_up_everywhere() {
+        let policy = RetryPolicy::new().without_retry_on(FaultClass::Deadlock);
+        for scope in [TOP, SAVEPOINT, IN_IMMEDIATE] {
+            for advice in [
+                Advice::Judge,
+                Advice::Retry,
+                Advice::As(FaultClass::Deadlock),
+            ] {
+                let fault = Fault::from_class(Dialect::Mysql, FaultClass::Deadlock);
+                let verdict = verdict(Some(fault), advice, scope, false, &policy);
+                assert_eq!(verdict, Verdict::GiveUp, "{advice:?} {scope:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_fault_is_of_the_class_that_it_names() {
+        let policy = RetryPolicy::new();
+        let judge = |class, scope| verdict(None, Advice::As(class), scope, false, &policy);
+        assert_eq!(judge(FaultClass::Deadlock, TOP), Verdict::Retry);
+        assert_eq!(judge(FaultClass::Deadlock, SAVEPOINT), Verdict::Escalate);
+        assert_eq!(
+            judge(FaultClass::LockTimeout, SAVEPOINT),
+            Verdict::RetryOnce
+        );
+        assert_eq!(judge(FaultClass::StalePlan, TOP), Verdict::RetryReplanned);
+        assert_eq!(judge(FaultClass::Permanent, TOP), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_judged_class_decides_unless_only_the_recognized_one_can() {
+        use FaultClass as C;
+        use Verdict as V;
+
+        let policy = RetryPolicy::new().with_retry_on(C::Constraint);
+        for (dialect, recognized, judged, top, savepoint) in [
+            (
+                Dialect::Postgres,
+                C::Unknown,
+                C::Deadlock,
+                V::Retry,
+                V::RetryOnce,
+            ),
+            (
+                Dialect::Postgres,
+                C::Deadlock,
+                C::Permanent,
+                V::GiveUp,
+                V::GiveUp,
+            ),
+            (
+                Dialect::Postgres,
+                C::Unknown,
+                C::ConnectionLost,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            // The snapshot is the enclosing transaction's, and the whole transaction is gone.
+            (
+                Dialect::Postgres,
+                C::SerializationFailure,
+                C::LockTimeout,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::SerializationFailure,
+                C::Constraint,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Mysql,
+                C::Deadlock,
+                C::LockTimeout,
+                V::Retry,
+                V::Escalate,
+            ),
+            // The connection is gone.
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Deadlock,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Constraint,
+                V::NeedsConnection,
+                V::Escalate,
+            ),
+            (
+                Dialect::Postgres,
+                C::ConnectionLost,
+                C::Permanent,
+                V::GiveUp,
+                V::GiveUp,
+            ),
+            // It is not.
+            (
+                Dialect::Postgres,
+                C::ReadOnlyServer,
+                C::Deadlock,
+                V::Retry,
+                V::Escalate,
+            ),
+            (
+                Dialect::Sqlite,
+                C::ConnectionLost,
+                C::Deadlock,
+                V::Retry,
+                V::Escalate,
+            ),
+        ] {
+            let fault = Fault::from_class(dialect, recognized).judged_as(judged);
+            let judge = |scope| verdict(Some(fault), Advice::Judge, scope, false, &policy);
+            assert_eq!(judge(TOP), top, "{dialect} {recognized} as {judged}");
+            assert_eq!(
+                judge(SAVEPOINT),
+                savepoint,
+                "{dialect} {recognized} as {judged}"
+            );
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::classifier::BorrowedClassifier;
 use crate::dialect::{Dialect, Unsupported};
 use crate::error::{Error, Kind};
 use crate::event::Name;
 use crate::ledger::Ledger;
+use crate::policy::ClassRules;
 use crate::settings::{Setting, Settings, check_duration};
 
 /// Everything that one operation asks for, from the builder to the machine. A further option is a
@@ -24,6 +26,10 @@ pub struct Spec<'a> {
     pub settings: Settings,
     /// How often it may be retried after the first attempt. `None`: as the policy says.
     pub max_retries: Option<u32>,
+    /// Classes that it is retried on, or never, whatever the policy says.
+    pub classes: ClassRules,
+    /// What judges its database errors before the runner's classifier.
+    pub classifier: Option<BorrowedClassifier<'a>>,
     /// Its work done twice is the same as done once.
     pub idempotent: bool,
     /// How long it may take, all attempts together. `None`: the runner's default, or what is left
@@ -44,6 +50,8 @@ impl<'a> Spec<'a> {
             name,
             settings: Settings::NONE,
             max_retries: None,
+            classes: ClassRules::NONE,
+            classifier: None,
             idempotent: false,
             deadline: None,
             lock_timeouts: &[],

@@ -168,10 +168,10 @@ pub use body::Body;
 pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
 pub use dbop_diesel::{
-    Advice, Backoff, BeginMode, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
+    Advice, Backoff, BeginMode, Classifier, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
     FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter, Ledger,
-    LogLevels, NoFallback, OperationError, Outcome, Report, RetryPolicy, Scope, SqlState,
-    StopReason, Verdict, diesel_error_in, fault_of, verdict,
+    LogLevels, NoFallback, OperationError, Outcome, Phase, Report, RetryPolicy, Scope, Seen,
+    SqlState, StopReason, Verdict, diesel_error_in, fault_of, verdict,
 };
 pub use operation::Operation;
 pub use runner::Runner;

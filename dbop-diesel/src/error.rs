@@ -71,8 +71,8 @@ pub trait OperationError: From<DieselError> {
         }
     }
 
-    /// Whether to retry even though the database did not fail, or never to retry. By default the
-    /// database's error decides.
+    /// Whether to retry even though the database did not fail, never to retry, or as which class of
+    /// database error to treat this one. By default the database's error decides.
     fn advice(&self) -> Advice {
         Advice::Judge
     }

@@ -138,6 +138,34 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// Judges the database errors of all operations with this function, which may name another
+        /// class than dbop has recognized. None by default.
+        ///
+        /// The class decides whether and when to retry, and is what records and reports show. It
+        /// does not decide what has happened: an attempt that is not certainly undone is still not
+        /// retried, and a lost connection is not used again. See [`Seen`]($crate::Seen). An
+        /// operation's own [`classify`](Operation::classify) is asked first.
+        ///
+        /// The function must not use the connection. If it panics, the operation is rolled back,
+        /// then the panic continues.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{FaultClass, Runner};")]
+        ///
+        /// let runner = Runner::default().with_classifier(|seen| {
+        ///     let is_conflict = seen.message().starts_with("write conflict:");
+        ///     is_conflict.then_some(FaultClass::SerializationFailure)
+        /// });
+        /// ```
+        #[must_use]
+        pub fn with_classifier(
+            mut self,
+            classifier: impl Fn(&$crate::Seen<'_>) -> Option<$crate::FaultClass> + Send + Sync + 'static,
+        ) -> Self {
+            self.config.set_classifier(::std::sync::Arc::new(classifier));
+            self
+        }
+
         /// Sends records to this logger. Defaults to the global logger of the `log` crate.
         ///
         /// ```

@@ -203,6 +203,63 @@ macro_rules! __operation_methods {
             self
         }
 
+        /// Retries database errors of this class too, whatever the policy says. None by default.
+        ///
+        /// An attempt that is not certainly undone is still never retried, and neither is one that
+        /// cannot succeed in its scope. Of this method and
+        /// [`never_retry_on`](Self::never_retry_on), the last call for a class counts.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{FaultClass, Runner};")]
+        /// # let runner = Runner::default();
+        ///
+        /// let report = runner.operation("report").also_retry_on(FaultClass::StatementTimeout);
+        /// ```
+        #[must_use]
+        pub const fn also_retry_on(mut self, class: $crate::FaultClass) -> Self {
+            self.spec.classes = self.spec.classes.also(class);
+            self
+        }
+
+        /// Never retries database errors of this class, whatever the policy and the error say. None
+        /// by default. An operation around this one decides for itself.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{FaultClass, Runner};")]
+        /// # let runner = Runner::default();
+        ///
+        /// let touch = runner.operation("touch").never_retry_on(FaultClass::ReadOnlyServer);
+        /// ```
+        #[must_use]
+        pub const fn never_retry_on(mut self, class: $crate::FaultClass) -> Self {
+            self.spec.classes = self.spec.classes.never(class);
+            self
+        }
+
+        /// Judges the operation's database errors with this function, before the runner's
+        /// [`with_classifier`](Runner::with_classifier), which says what a class decides. None by
+        /// default.
+        ///
+        /// It is for this operation alone: operations nested in it, and one around it, judge with
+        /// their own.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{FaultClass, Phase, Runner, Seen};")]
+        /// # let runner = Runner::default();
+        ///
+        /// fn full_disk_passes(seen: &Seen<'_>) -> Option<FaultClass> {
+        ///     let is_full = seen.class() == FaultClass::ResourceExhausted;
+        ///     (is_full && seen.phase() == Phase::Body).then_some(FaultClass::ServerUnavailable)
+        /// }
+        ///
+        /// let load = runner.operation("load").classify(&full_disk_passes);
+        /// ```
+        #[must_use]
+        pub const fn classify(mut self, classifier: &'a $crate::Classifier<'a>) -> Self {
+            self.spec.classifier = Some($crate::machine::BorrowedClassifier(classifier));
+            self
+        }
+
         /// Promises that doing the work twice is the same as doing it once, such as setting a value
         /// or deleting a row. Not set by default.
         ///

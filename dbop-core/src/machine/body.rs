@@ -85,7 +85,7 @@ impl Machine<'_> {
                 self.go_to(State::Commit);
             }
             Err(fault) => self.batch_failed(
-                match fault.class() {
+                match fault.recognized_class() {
                     // As the COMMIT would have told.
                     FaultClass::TransactionAborted => Phase::Commit,
                     _ => Phase::Body,
@@ -104,7 +104,7 @@ impl Machine<'_> {
     }
 
     fn batch_failed(&mut self, phase: Phase, fault: Fault) {
-        let answer = match (phase, fault.class()) {
+        let answer = match (phase, fault.recognized_class()) {
             // The body said Ok although the server had refused its transaction.
             (Phase::Commit | Phase::Release, FaultClass::TransactionAborted) => {
                 FailureAnswer::Own(Kind::RolledBack)
@@ -130,10 +130,17 @@ impl Machine<'_> {
         // What the body made of that, even an Ok, does not matter; but its error stays the one
         // that is reported.
         let lost = FailureAnswer::Own(Kind::TransactionLost);
-        self.attempt.fail(Phase::Body, loss.fault, lost);
+        let seen = self.attempt.fault();
+        let fault = match loss.fault {
+            // The body has handed it on, and it was judged by its message.
+            Some(fault) if seen.is_some_and(|seen| seen.as_recognized() == fault) => seen,
+            Some(fault) => Some(self.judge_fault(fault, Phase::Body, "")),
+            None => None,
+        };
+        self.attempt.fail(Phase::Body, fault, lost);
         if let Some(failure) = &mut self.attempt.failure {
             if failure.answer != FailureAnswer::Panic {
-                failure.fault = loss.fault.or(failure.fault);
+                failure.fault = fault.or(failure.fault);
             }
         }
         if self.connection.is_savepoint() {
@@ -150,6 +157,7 @@ impl Machine<'_> {
     /// The connection broke in the body, and the transaction with it.
     fn broke_in_body(&mut self) {
         let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
+        let lost = self.judge_fault(lost, Phase::Body, "");
         self.attempt
             .fail(Phase::Body, Some(lost), FailureAnswer::FirstError);
         if let Some(failure) = &mut self.attempt.failure {

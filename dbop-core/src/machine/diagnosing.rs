@@ -31,7 +31,9 @@ impl Machine<'_> {
 
     /// The server reported an error, and its text is not known.
     fn is_undiagnosed(&self) -> bool {
-        let unknown = |fault: Fault| fault.class() == FaultClass::Unknown && fault.code().is_none();
+        let unknown = |fault: Fault| {
+            fault.recognized_class() == FaultClass::Unknown && fault.code().is_none()
+        };
         self.attempt.fault().is_some_and(unknown)
     }
 
@@ -54,7 +56,10 @@ impl Machine<'_> {
         match result {
             Ok(kept) => {
                 if let Some(errno) = errno_of(kept.as_deref(), message) {
-                    self.reclassify(Fault::from_code(self.dialect, Code::Errno(errno)));
+                    self.reclassify(
+                        Fault::from_code(self.dialect, Code::Errno(errno)),
+                        message.unwrap_or_default(),
+                    );
                 }
                 self.rolled_back(undo, rollback);
             }
@@ -65,7 +70,12 @@ impl Machine<'_> {
         }
     }
 
-    fn reclassify(&mut self, fault: Fault) {
+    /// What the fault was is known now, and the user judges it again.
+    fn reclassify(&mut self, fault: Fault, message: &str) {
+        let Some(phase) = self.attempt.failure.map(|failure| failure.phase) else {
+            return;
+        };
+        let fault = self.judge_fault(fault, phase, message);
         if let Some(failure) = &mut self.attempt.failure {
             failure.fault = Some(fault);
             self.attempt.is_reclassified = true;
@@ -88,7 +98,8 @@ impl Machine<'_> {
     /// COMMIT, was the connection's loss.
     pub(super) fn explain_by_lost_connection(&mut self) {
         if self.is_undiagnosed() && !self.attempt.failed_in(Phase::Commit) {
-            self.reclassify(Fault::from_class(self.dialect, FaultClass::ConnectionLost));
+            let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
+            self.reclassify(lost, "");
         }
     }
 
@@ -102,10 +113,8 @@ impl Machine<'_> {
             if let Some(failure) = &mut self.attempt.failure {
                 failure.answer = FailureAnswer::Own(Kind::RolledBack);
             }
-            self.reclassify(Fault::from_class(
-                self.dialect,
-                FaultClass::TransactionAborted,
-            ));
+            let aborted = Fault::from_class(self.dialect, FaultClass::TransactionAborted);
+            self.reclassify(aborted, "");
         }
     }
 

@@ -13,7 +13,8 @@ use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
 use crate::nesting::UserCode;
 use crate::outcome::Outcome;
-use crate::retry::{Advice, Scope, Verdict};
+use crate::policy::ClassRule;
+use crate::retry::{Advice, Scope, Verdict, decide};
 use crate::spec::Resolution;
 
 /// What holds while it is asked what became of one COMMIT.
@@ -30,9 +31,9 @@ impl Machine<'_> {
             return debug_assert!(false, "a lost commit without a failure");
         };
         // A server that does not know what has become of the commit is not to be relied on.
-        let unknown = |fault: Fault| fault.class() == FaultClass::OutcomeUnknown;
+        let unknown = |fault: Fault| fault.recognized_class() == FaultClass::OutcomeUnknown;
         self.connection.is_broken |= failure.fault.is_some_and(unknown);
-        let never_sent = |fault: Fault| fault.class() == FaultClass::NotConnected;
+        let never_sent = |fault: Fault| fault.recognized_class() == FaultClass::NotConnected;
         if failure.fault.is_some_and(never_sent)
             || self.connection.is_read_only()
             || self.attempt.transaction_id == Some(None)
@@ -92,8 +93,10 @@ impl Machine<'_> {
     }
 
     pub(super) fn question_failed(&mut self, fault: Option<Fault>, advice: Advice) {
-        let class = fault.map(|fault| fault.class());
-        let verdict = self.verdict(fault, advice, Scope::Transaction, false);
+        let class = fault.map(|fault| fault.recognized_class());
+        // That the operation is not to be retried is no reason not to know what became of it.
+        let also = |class| self.rule(class).filter(|rule| *rule == ClassRule::Also);
+        let verdict = decide(fault, advice, Scope::Transaction, false, also);
         let is_gone = fault.is_some_and(|fault| !fault.leaves_connection_usable());
         // A server that takes no writes is the wrong one to ask, even for a look. Whether or not it
         // is asked again, the connection is of no use to anyone.
@@ -157,7 +160,7 @@ impl Machine<'_> {
     pub(super) fn token_read(&mut self, question: TokenQuestion, result: Result<(), Fault>) {
         let found = match result {
             Ok(()) => Ok(false),
-            Err(fault) if fault.class() == FaultClass::Constraint => Ok(true),
+            Err(fault) if fault.recognized_class() == FaultClass::Constraint => Ok(true),
             Err(fault) if !fault.leaves_connection_usable() => {
                 self.connection.is_broken = true;
                 return self.question_failed(Some(fault), Advice::Judge);
@@ -194,7 +197,7 @@ impl Machine<'_> {
     /// undone was committed, as far as it had come, by DDL or by its own COMMIT.
     pub(super) fn found_token(&self, fault: &Fault) -> bool {
         matches!(self.spec.resolution, Resolution::Ledger(_))
-            && fault.class() == FaultClass::Constraint
+            && fault.recognized_class() == FaultClass::Constraint
     }
 
     /// It is known whether the work is there.

@@ -13,7 +13,7 @@ use crate::fault::{Fault, FaultClass};
 use crate::nesting::Seat;
 use crate::outcome::{Phase, StopReason};
 use crate::policy::{Delays, RetryPolicy};
-use crate::retry::{Advice, Scope, Verdict, verdict};
+use crate::retry::{Advice, Verdict, decide};
 
 /// The retries of an operation.
 #[derive(Debug)]
@@ -160,29 +160,17 @@ impl Machine<'_> {
 
     /// What there is to be done about a failure, limits aside.
     fn judge(&self, failure: &Failure) -> Verdict {
-        let scope = if self.connection.is_savepoint() {
-            let immediate = self.connection.seat().is_some_and(Seat::is_immediate);
-            Scope::Savepoint { immediate }
-        } else {
-            Scope::Transaction
-        };
         let read_only = self.spec.settings.read_only || self.connection.is_read_only();
-        self.verdict(failure.fault, failure.advice, scope, read_only)
-    }
-
-    pub(super) fn verdict(
-        &self,
-        fault: Option<Fault>,
-        advice: Advice,
-        scope: Scope,
-        read_only: bool,
-    ) -> Verdict {
-        verdict(fault, advice, scope, read_only, self.retries.policy)
+        let rule = |class| self.rule(class);
+        decide(failure.fault, failure.advice, self.scope(), read_only, rule)
     }
 
     /// Whether the connection leads to where no operation can succeed.
     pub(super) fn wants_another_connection(&self, failure: &Failure) -> bool {
-        self.judge(failure) == Verdict::NeedsConnection && !self.attempt.is_resolved
+        let is_lost = |fault: Fault| !fault.leaves_connection_usable();
+        let is_useless =
+            failure.fault.is_some_and(is_lost) || self.judge(failure) == Verdict::NeedsConnection;
+        is_useless && !self.attempt.is_resolved
     }
 
     /// What to do about the connection before a delay: others can use it if it is long.
@@ -227,8 +215,11 @@ impl Machine<'_> {
 
     /// SQLite was busy: the transaction is still open, and COMMIT alone is worth another try.
     pub(super) fn commit_again(&mut self, fault: Fault) -> bool {
-        let is_busy = self.dialect == Dialect::Sqlite && fault.class() == FaultClass::Busy;
-        if !is_busy || !self.take_retry() {
+        let is_busy =
+            self.dialect == Dialect::Sqlite && fault.recognized_class() == FaultClass::Busy;
+        let rule = |class| self.rule(class);
+        let verdict = decide(Some(fault), Advice::Judge, self.scope(), false, rule);
+        if !is_busy || verdict == Verdict::GiveUp || !self.take_retry() {
             return false;
         }
         self.attempt.failure = None;

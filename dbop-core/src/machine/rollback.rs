@@ -32,7 +32,7 @@ impl Machine<'_> {
     /// opened, after a loss, and after a fault that ends the transaction for certain.
     fn need_not_check(&self) -> bool {
         let certain = |fault: Fault| {
-            let class = fault.class();
+            let class = fault.recognized_class();
             matches!(
                 class,
                 FaultClass::Deadlock | FaultClass::SerializationFailure
@@ -69,7 +69,7 @@ impl Machine<'_> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        let gone = fault.class() == FaultClass::TransactionLost;
+        let gone = fault.recognized_class() == FaultClass::TransactionLost;
         if undo == Undo::CheckedRollback {
             // Gone, or the check itself is not understood.
             self.go_to(State::RollbackAgain { gone });
@@ -93,7 +93,8 @@ impl Machine<'_> {
         self.connection.is_broken = true;
         // Not if the server has refused the COMMIT, and only the ROLLBACK after that was lost.
         let is_refusal = |fault: Fault| {
-            fault.class() != FaultClass::Unknown && self.dialect.commit_error_is_definite(&fault)
+            fault.recognized_class() != FaultClass::Unknown
+                && self.dialect.commit_error_is_definite(&fault)
         };
         if self.connection.is_savepoint() {
             self.lose(true);
@@ -112,7 +113,7 @@ impl Machine<'_> {
     /// transaction is gone, or on PostgreSQL was aborted before the savepoint could be opened.
     fn savepoint_gone(&mut self, fault: Fault) {
         let failed_with = self.attempt.fault();
-        let aborted = |fault: Fault| fault.class() == FaultClass::TransactionAborted;
+        let aborted = |fault: Fault| fault.recognized_class() == FaultClass::TransactionAborted;
         let needs_check = |fault: Fault| fault.needs_undone_check();
         if self.attempt.failed_in(Phase::Begin) && failed_with.is_some_and(aborted) {
             self.undone(Enclosing::Lost);
@@ -143,7 +144,8 @@ impl Machine<'_> {
     pub(super) fn lose(&mut self, undone: bool) {
         if let Some(seat) = self.connection.seat() {
             seat.set_lost(EnclosingLoss {
-                fault: self.attempt.fault(),
+                // The operations around this one judge it for themselves.
+                fault: self.attempt.fault().map(Fault::as_recognized),
                 undone,
                 saved_values_overwritten: false,
             });
@@ -214,7 +216,7 @@ impl Machine<'_> {
                 || fault.is_none_or(|fault| self.dialect.commit_error_is_definite(&fault)),
             commit_is_last: self.connection.batches().commit_is_last(),
             committed_early: fault
-                .is_some_and(|fault| fault.class() == FaultClass::TransactionLost),
+                .is_some_and(|fault| fault.recognized_class() == FaultClass::TransactionLost),
             needs_check: fault.is_some_and(|fault| fault.needs_undone_check()),
             connection_broken: self.connection.is_broken,
             server_may_have_ended_it: self.attempt.may_have_ended_transaction(),

@@ -4,13 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use dbop_core::machine::{Answer, BodyEnd, Done, Verified};
-use dbop_core::{Outcome, StopReason};
+use dbop_core::{Advice, Fault, Outcome, StopReason};
 use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
 use super::run::{End, Ended, Panic, Refusal, Run};
 use crate::error::OperationError;
-use crate::fault::fault_of;
 use crate::report::{FailedAttempt, Report};
 
 /// What the body returned in the current attempt, and the failed attempts before it where a report
@@ -84,9 +83,9 @@ impl<T, E: OperationError> Results<T, E> {
 
     fn body_failed(&mut self, run: &Run<'_>, error: E) -> Result<BodyEnd, Panic> {
         // The caller's code, too.
-        let end = caught(|| BodyEnd::Failed {
-            fault: fault_in(run, &error),
-            advice: error.advice(),
+        let end = caught(|| {
+            let (fault, advice) = judged(run, &error);
+            BodyEnd::Failed { fault, advice }
         })?;
         self.error = Some(error);
         Ok(end)
@@ -101,9 +100,9 @@ impl<T, E: OperationError> Results<T, E> {
     ) {
         let verified = found.and_then(|found| match found {
             Ok(committed) => Ok(Verified::Committed(committed)),
-            Err(error) => caught(|| Verified::Failed {
-                fault: fault_in(run, &error),
-                advice: error.advice(),
+            Err(error) => caught(|| {
+                let (fault, advice) = judged(run, &error);
+                Verified::Failed { fault, advice }
             }),
         });
         run.verify_done(verified, depth);
@@ -200,10 +199,11 @@ impl<T, E: OperationError> Results<T, E> {
     }
 }
 
-fn fault_in<E: OperationError>(run: &Run<'_>, error: &E) -> Option<dbop_core::Fault> {
-    fault_of(run.dialect(), error.diesel_error()?)
+/// The database error in an error of the user's code, and what the error says about itself.
+fn judged<E: OperationError>(run: &Run<'_>, error: &E) -> (Option<Fault>, Advice) {
+    run.judged_error(error.diesel_error(), error.advice())
 }
 
-fn caught<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
+pub(super) fn caught<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(code))
 }

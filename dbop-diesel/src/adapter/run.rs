@@ -8,12 +8,12 @@ use dbop_core::machine::{
     BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine, Pause, PragmasToRead,
     RunnerConfig, SavedPragmas, Spec, Step, Subject, Verified,
 };
-use dbop_core::{Dialect, Error, Fault, FaultClass};
+use dbop_core::{Advice, Dialect, Error, Fault, FaultClass};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
-use super::errors::AttemptErrors;
-use super::results::UserResults;
+use super::errors::{AttemptErrors, connect_message, database_message};
+use super::results::{UserResults, caught};
 use crate::fault::fault_of;
 use crate::source::ConnectError;
 
@@ -149,6 +149,7 @@ impl<'a> Run<'a> {
     /// There is no connection.
     pub fn connect_failed(&mut self, error: ConnectError, now: &dyn Fn() -> Instant) {
         let (fault, advice) = error.fault(self.dialect());
+        let fault = self.judged(fault, || connect_message(&error));
         let slot = self.machine.connect_failed(fault, advice, now);
         self.errors.record_connect_error(slot, fault, error);
     }
@@ -176,7 +177,12 @@ impl<'a> Run<'a> {
                 .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown))
         });
         let message = self.errors.server_message(|| results.diesel_error());
-        self.machine.diagnosed(result, message);
+        let machine = &mut self.machine;
+        // The user's classifier is asked again.
+        if let Err(payload) = caught(|| machine.diagnosed(result, message)) {
+            self.panic = Some(payload);
+            self.machine.diagnosed(Ok(None), None);
+        }
     }
 
     fn answered<T>(
@@ -191,10 +197,40 @@ impl<'a> Run<'a> {
                 let dialect = self.dialect();
                 let fault = fault_of(dialect, &error)
                     .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown));
+                let fault = self.judged(fault, || database_message(&error).to_owned());
                 let slot = tell(&mut self.machine, Err(fault));
                 self.errors.record_batch_error(slot, fault, error);
             }
         }
+    }
+
+    /// The fault with which the present step has failed, as the user judges it. `message` is asked
+    /// for only if there is a classifier.
+    fn judged(&mut self, fault: Fault, message: impl FnOnce() -> String) -> Fault {
+        if !self.machine.has_classifier() {
+            return self.machine.judged(fault, "");
+        }
+        let judged = caught(|| self.machine.judged(fault, &message()));
+        judged.unwrap_or_else(|payload| {
+            // It continues once everything is cleaned up. Until then nothing is tried again.
+            self.panic = Some(payload);
+            fault.judged_as(FaultClass::Permanent)
+        })
+    }
+
+    /// The database error in an error of the user's code, as the user judges it, and what the error
+    /// says about itself.
+    pub(super) fn judged_error(
+        &self,
+        error: Option<&DieselError>,
+        advice: Advice,
+    ) -> (Option<Fault>, Advice) {
+        let fault = error.and_then(|error| fault_of(self.dialect(), error));
+        let message = match error {
+            Some(error) if self.machine.has_classifier() => database_message(error),
+            _ => "",
+        };
+        self.machine.judged_error(fault, advice, message)
     }
 
     pub(super) fn body_done(&mut self, end: Result<BodyEnd, Panic>, depth: Option<u32>) {
