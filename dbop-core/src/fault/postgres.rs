@@ -71,18 +71,22 @@ type Judged = (Option<Code>, FaultClass);
 /// The code and class of an error as Diesel reports it.
 pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
     match kind {
-        ErrorKind::UniqueViolation => exactly(SqlState::UNIQUE_VIOLATION),
-        ErrorKind::ForeignKeyViolation => exactly(SqlState::FOREIGN_KEY_VIOLATION),
-        ErrorKind::RestrictViolation => exactly(SqlState::RESTRICT_VIOLATION),
-        ErrorKind::NotNullViolation => exactly(SqlState::NOT_NULL_VIOLATION),
-        ErrorKind::CheckViolation => exactly(SqlState::CHECK_VIOLATION),
-        ErrorKind::ExclusionViolation => exactly(SqlState::EXCLUSION_VIOLATION),
+        ErrorKind::UniqueViolation => constraint(SqlState::UNIQUE_VIOLATION),
+        ErrorKind::ForeignKeyViolation => constraint(SqlState::FOREIGN_KEY_VIOLATION),
+        ErrorKind::RestrictViolation => constraint(SqlState::RESTRICT_VIOLATION),
+        ErrorKind::NotNullViolation => constraint(SqlState::NOT_NULL_VIOLATION),
+        ErrorKind::CheckViolation => constraint(SqlState::CHECK_VIOLATION),
+        ErrorKind::ExclusionViolation => constraint(SqlState::EXCLUSION_VIOLATION),
         ErrorKind::ReadOnlyTransaction => exactly(SqlState::READ_ONLY_SQL_TRANSACTION),
         // A standby's conflict with recovery may be fatal, still with 40001 (measured).
-        ErrorKind::SerializationFailure => match find_whole(message) {
-            Some((code, ConnectionLost)) => (code, ConnectionLost),
-            _ => exactly(SqlState::SERIALIZATION_FAILURE),
-        },
+        ErrorKind::SerializationFailure => {
+            let class = if ends_connection(message) {
+                ConnectionLost
+            } else {
+                SerializationFailure
+            };
+            (Some(Code::SqlState(SqlState::SERIALIZATION_FAILURE)), class)
+        }
         // libpq's connection is gone, whatever the server said last.
         ErrorKind::ClosedConnection => match by_text(message, false) {
             Some((code, class)) if class.leaves_connection_usable() => (code, ConnectionLost),
@@ -94,6 +98,10 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
             .unwrap_or((None, Unknown)),
         ErrorKind::Unknown => by_text(message, true).unwrap_or((None, Unknown)),
     }
+}
+
+const fn constraint(state: SqlState) -> Judged {
+    (Some(Code::SqlState(state)), Constraint)
 }
 
 fn exactly(state: SqlState) -> Judged {
@@ -180,20 +188,17 @@ fn without_severity(text: &str) -> Option<&str> {
     const LONGEST: usize = 40;
 
     let start = &text.as_bytes()[..text.len().min(LONGEST)];
-    let at = start.windows(3).position(|bytes| bytes == b":  ")?;
+    let at = start.iter().position(|byte| *byte == b':')?;
+    if !text[at..].starts_with(":  ") {
+        return None;
+    }
     let (severity, said) = (&text[..at], &text[at + 3..]);
     let (index, _) = find(severity)?;
     SEVERITY.contains(&index).then(|| first_line(said))
 }
 
 static ENGLISH: Table = table!(FORMATS).with_first(REFUSAL);
-static TRANSLATED: Table = Table::new(
-    &languages::FRONT,
-    &languages::BACK,
-    &languages::INSIDE,
-    &languages::PARTS,
-)
-.with_first(REFUSAL);
+static TRANSLATED: Table = Table::new(languages::ROWS, &languages::PARTS).with_first(REFUSAL);
 
 /// The format that the text was made from, and where its last gap begins if it ends with one.
 fn find(text: &str) -> Option<(usize, usize)> {
@@ -201,12 +206,27 @@ fn find(text: &str) -> Option<(usize, usize)> {
     Some((found.meaning.into(), found.rest))
 }
 
-/// A text without values.
-fn find_whole(text: &str) -> Option<Judged> {
-    let found = ENGLISH
-        .find_whole(text)
-        .or_else(|| TRANSLATED.find_whole(text))?;
-    judged(found.meaning.into())
+/// Whether the text is that of a standby's conflict with recovery that is fatal.
+fn ends_connection(text: &str) -> bool {
+    const CONFLICT: usize = index_of("terminating connection due to conflict with recovery");
+
+    ENGLISH.is_whole(text, CONFLICT) || TRANSLATED.is_whole(text, CONFLICT)
+}
+
+const fn index_of(text: &str) -> usize {
+    let mut index = 0;
+    while !is_same(FORMATS[index].0.as_bytes(), text.as_bytes()) {
+        index += 1;
+    }
+    index
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
 }
 
 fn judged(index: usize) -> Option<Judged> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::catalog::Catalog;
-use crate::text::{Part, Row, Side, Unfit, compile};
+use crate::format::{Part, Row, Side, Unfit, compile};
 use crate::{Message, Role};
 
 /// A translation of a message that dbop-core knows.
@@ -127,7 +127,7 @@ impl Table {
     #[must_use]
     pub fn source(&self) -> String {
         let mut parts: Vec<(u64, u16)> = Vec::new();
-        let mut rows = [const { Vec::new() }; 3];
+        let mut rows = [const { Vec::new() }; 4];
         for ((side, _, _, shape), (row, _)) in &self.rows {
             let known = parts
                 .windows(shape.len().max(1))
@@ -163,7 +163,10 @@ impl Table {
              //!\n\
              //! Languages: {}.\n\
              \n\
-             use crate::fault::text::{{Part, Row}};\n\
+             use crate::fault::format::{{Part, Row}};\n\
+             \n\
+             /// By their sides. Each means the index of its message.\n\
+             pub(super) const ROWS: [&[Row]; 4] = [&WHOLE, &FRONT, &BACK, &INSIDE];\n\
              \n\
              const fn r(hash: u64, gate: u16, length: u16, first: u16, parts: u8, meaning: u8) -> Row {{\n    \
                  Row::new(hash, gate, length, first, parts, meaning)\n\
@@ -175,7 +178,7 @@ impl Table {
             versions.join(" and "),
             self.languages().join(", "),
         );
-        for (name, rows) in ["FRONT", "BACK", "INSIDE"].into_iter().zip(&rows) {
+        for (name, rows) in ["WHOLE", "FRONT", "BACK", "INSIDE"].into_iter().zip(&rows) {
             array(&mut source, name, "Row", rows);
         }
         array(&mut source, "PARTS", "Part", &parts);
@@ -188,8 +191,9 @@ fn array(source: &mut String, name: &str, of: &str, items: &[String]) {
 
     write!(
         source,
-        "\n#[rustfmt::skip] // Several to a line.\npub(super) static {name}: [{of}; {}] = [\n",
-        items.len()
+        "\n#[rustfmt::skip] // Several to a line.\n{}static {name}: [{of}; {}] = [\n",
+        if of == "Part" { "pub(super) " } else { "" },
+        items.len(),
     )
     .expect("a string takes everything");
     let mut line = String::new();

@@ -14,14 +14,14 @@ pub mod generate;
 mod messages;
 
 /// How dbop-core hashes.
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "dbop-core uses all of it"
-)]
-#[path = "../../../dbop-core/src/fault/text.rs"]
-mod text;
+#[allow(dead_code, reason = "dbop-core uses all of it")]
+#[path = "../../../dbop-core/src/fault/hash.rs"]
+mod hash;
+
+/// How dbop-core makes rows.
+#[allow(dead_code, reason = "dbop-core uses all of it")]
+#[path = "../../../dbop-core/src/fault/format.rs"]
+mod format;
 
 /// The packages' versions whose catalogs are read. The first one is that of Debian 12.
 pub const VERSIONS: [&str; 2] = ["15", "18"];
