@@ -30,6 +30,7 @@ COMMAND is one of these; most are for servers that stay:
   status    list the servers that are up
   logs      print the last lines of their logs (with -f: and what follows)
   down      stop them and remove their data
+  languages make dbop-core's table of PostgreSQL's messages in other languages
 
 DBOP_CACHE is the folder for downloads and for the servers that are up (/var/cache/dbop-tests for
 root, ~/.cache/dbop-tests for others), TMPDIR the one in which the temporary folder is made. The log
@@ -59,7 +60,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    lose | prepare | up | test | status | logs | down)
+    lose | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -214,6 +215,17 @@ down_backends() {
   done
 }
 
+# The catalogs come with the servers' packages, the newer ones with what fetch.sh brings.
+languages_backends() {
+  local version root='' reason=''
+  install_packages postgres
+  make_cache
+  while read -r version; do
+    fetch postgres "$version" "$cache" || die "PostgreSQL $version: $reason"
+  done < <(versions postgres optional)
+  DBOP_CACHE=$cache cargo run --quiet -p dbop-languages
+}
+
 # The servers.
 
 # servers_of BACKEND: one server a line: kind, version, where its programs come from ("host", as
@@ -313,7 +325,7 @@ keep_log() {
 
 test_without_server() {
   local arguments
-  arguments=(--workspace --exclude dbop-tests
+  arguments=(--workspace --exclude dbop-tests --exclude dbop-languages
     --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
   build_and_test "unit tests and doctests" "${arguments[@]}"
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
@@ -338,6 +350,9 @@ test_with_own_servers() {
     fi
     stop
   done
+  # By now the catalogs of all versions that can be fetched are there.
+  [[ $1 != postgres ]] ||
+    DBOP_CACHE=$cache build_and_test "messages of PostgreSQL" -p dbop-languages
 }
 
 test_server() {

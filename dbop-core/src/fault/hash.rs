@@ -127,3 +127,50 @@ pub(crate) const fn gate(bytes: &[u8]) -> u16 {
     };
     (first.wrapping_mul(0x9e37_79b1) >> 16) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"a text that is longer than a few words of eight bytes each";
+
+    #[test]
+    fn starts_and_ends_are_hashed_in_one_pass_as_by_themselves() {
+        let (mut starts, mut ends) = (Hasher::starts(TEXT), Hasher::ends(TEXT));
+        for length in 0..=TEXT.len() {
+            assert_eq!(starts.hash(length), hash(&TEXT[..length]));
+            let end = &TEXT[TEXT.len() - length..];
+            assert_eq!(ends.hash(length), Hasher::ends(end).hash(length));
+        }
+    }
+
+    #[test]
+    fn every_byte_counts() {
+        for length in 1..=TEXT.len() {
+            let text = &TEXT[..length];
+            for at in 0..length {
+                let mut other = text.to_vec();
+                other[at] ^= 1;
+                assert_ne!(hash(text), hash(&other));
+                assert_ne!(rolling(text), rolling(&other));
+                let ends = |text| Hasher::ends(text).hash(length);
+                assert_ne!(ends(text), ends(&other));
+            }
+        }
+        assert_ne!(hash(b"a"), hash(b"a\0"));
+    }
+
+    #[test]
+    fn a_part_is_found_where_it_first_is() {
+        for start in 0..TEXT.len() {
+            for end in start + 1..=TEXT.len() {
+                let part = &TEXT[start..end];
+                let first = TEXT.windows(part.len()).position(|window| window == part);
+                let found = find_rolling(TEXT, part.len(), rolling(part));
+                assert_eq!(found, first.map(|at| at + part.len()));
+            }
+        }
+        assert_eq!(find_rolling(TEXT, 3, rolling(b"xyz")), None);
+        assert_eq!(find_rolling(b"ab", 3, rolling(b"abc")), None);
+    }
+}

@@ -295,9 +295,6 @@ const fn joined<const N: usize>(lists: &[&[Row]]) -> [Row; N] {
 const OTHERS: &[Row] = &[
     // PostgreSQL; other versions, and where the reason is the operating system's.
     ("could not extend file \"*\": No space left on device", "53100", ResourceExhausted),
-    ("terminating connection due to *", "", ConnectionLost),
-    ("terminating connection because *", "", ConnectionLost),
-    ("the database system is *", "57P03", ServerUnavailable),
     ("remaining connection slots are reserved for *", "53300", ServerUnavailable),
     ("no pg_hba.conf entry for *", "28000", Permanent),
     ("could not connect to server: *", "", NotConnected),
@@ -409,7 +406,6 @@ mod tests {
              TransactionAborted),
             ("RELEASE SAVEPOINT can only be used in transaction blocks", "25P01", TransactionLost),
             ("cannot set transaction read-write mode during recovery", "0A000", ReadOnlyServer),
-            ("terminating connection due to something new", "", ConnectionLost),
             ("konnte Sperre für Zeile in Relation »t« nicht setzen", "55P03", LockTimeout),
             ("aktuelle Transaktion wurde abgebrochen, Befehle werden bis zum Ende der Transaktion ignoriert",
              "25P02", TransactionAborted),
@@ -533,6 +529,91 @@ mod tests {
             ("FATAL:  something new", "", NotConnected),
         ] {
             let text = format!("connection to server at \"::1\", port 5432 failed: {reason}\n");
+            check(Kind::Unknown, &text, code, class);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn what_poolers_say() {
+        for (text, code, class) in [
+            ("unnamed prepared statement does not exist", "26000", StalePlan),
+            ("prepared statement did not exist", "08P01", ConnectionLost),
+            ("bind message supplies 4 parameters, but prepared statement \"s12\" requires 1", "08P01", StalePlan),
+            ("pgbouncer cannot connect to server", "08P01", ServerUnavailable),
+            ("Max client connections reached", "", ServerUnavailable),
+            ("(EMAXCONN) max client connections reached, limit: 200", "", ServerUnavailable),
+            ("MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited to pool_size", "", ServerUnavailable),
+            ("Unable to check out process from the pool due to timeout", "", ServerUnavailable),
+            ("Timed-out waiting to acquire database connection", "", ServerUnavailable),
+            ("Timed-out waiting to acquire database connection.", "", ServerUnavailable),
+            ("Control plane request failed", "", ServerUnavailable),
+            ("Couldn't connect to compute node", "", ServerUnavailable),
+            ("Failed to acquire permit to connect to the database. Too many database connection attempts are currently ongoing.", "", ServerUnavailable),
+            ("canceling the transaction since it was involved in a distributed deadlock", "40P01", Deadlock),
+            ("tuple concurrently updated", "XX000", SerializationFailure),
+            ("tuple concurrently deleted", "XX000", SerializationFailure),
+            ("SSL error: unexpected eof while reading", "", ConnectionLost),
+        ] {
+            check(Kind::Unknown, text, code, class);
+            check(Kind::UnableToSendCommand, text, code, class);
+            check(Kind::Unknown, &format!("order 7: {text}"), "", Unknown);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn a_severity_need_not_follow_an_address() {
+        for (text, code, class) in [
+            ("FATAL:  the database system is starting up", "57P03", ServerUnavailable),
+            ("FATAL:  sorry, too many clients already\n", "53300", ServerUnavailable),
+            ("FEHLER:  Verklemmung (Deadlock) entdeckt", "40P01", Deadlock),
+            ("ERROR:  could not serialize access due to concurrent update\n", "40001", SerializationFailure),
+            ("FATAL:  terminating connection due to administrator command\nserver closed the connection unexpectedly\n",
+             "57P01", ConnectionLost),
+            ("FATAL:  something new", "", Unknown),
+            ("order 7:  deadlock detected", "", Unknown),
+        ] {
+            check(Kind::Unknown, text, code, class);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn what_an_application_raises_has_no_kind() {
+        for text in [
+            "could not serialize access due to concurrent update",
+            "could not serialize access due to budget rules",
+            "cannot execute INSERT in a read-only transaction",
+            "restart transaction: too many parts",
+            "the database system is closed on Sundays",
+            "terminating connection due to budget rules",
+            "column \"SAVEPOINT\" does not exist",
+        ] {
+            check(Kind::Unknown, text, "", Unknown);
+        }
+        check(Kind::SerializationFailure, "anything", "40001", SerializationFailure);
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn a_refusal_by_the_server_outranks_an_address_without_one() {
+        let refused = |host, reason| {
+            format!("connection to server at \"{host}\" (192.0.2.1), port 5432 failed: {reason}\n")
+        };
+        let silent = refused("a", "Connection refused\n\tIs the server running on that host?");
+        let password = refused("b", "ERROR:  password authentication failed for user \"app\"");
+        let full = refused("c", "FATAL:  sorry, too many clients already");
+        let certificate = refused("d", "SSL error: certificate verify failed: expired");
+        for (text, code, class) in [
+            (format!("{silent}{password}"), "28P01", Permanent),
+            (format!("{password}{silent}"), "28P01", Permanent),
+            (format!("{password}{full}"), "53300", ServerUnavailable),
+            (format!("{full}{password}"), "53300", ServerUnavailable),
+            (format!("{silent}{certificate}"), "", NotConnected),
+            (certificate, "", Permanent),
+            (silent, "", NotConnected),
+        ] {
             check(Kind::Unknown, &text, code, class);
         }
     }
