@@ -14,9 +14,12 @@ pub struct Catalog {
     pub version: &'static str,
     /// For example `pt_BR`.
     pub language: String,
-    /// The messages: all forms of the original, all forms of the translation.
-    pub entries: Vec<(Vec<String>, Vec<String>)>,
+    /// Its messages.
+    pub entries: Vec<Entry>,
 }
+
+/// A message: all forms of the original, all forms of the translation.
+pub type Entry = (Vec<String>, Vec<String>);
 
 /// The folders in which catalogs can be: this machine's, and those of servers that tests/run.sh has
 /// fetched.
@@ -75,7 +78,7 @@ pub fn read_all(folders: &[PathBuf], versions: &[&'static str]) -> io::Result<Ve
     Ok(catalogs)
 }
 
-fn read(path: &Path) -> io::Result<Vec<(Vec<String>, Vec<String>)>> {
+fn read(path: &Path) -> io::Result<Vec<Entry>> {
     parse(&fs::read(path)?).map_err(|reason| {
         let text = format!("{}: {reason}", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
@@ -89,7 +92,7 @@ fn read(path: &Path) -> io::Result<Vec<(Vec<String>, Vec<String>)>> {
 /// # Errors
 ///
 /// It is no catalog, is cut off, or has another encoding than UTF-8.
-pub fn parse(bytes: &[u8]) -> Result<Vec<(Vec<String>, Vec<String>)>, String> {
+pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let number = |at: usize| {
         let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
         bytes
@@ -120,4 +123,81 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(Vec<String>, Vec<String>)>, String> {
         entries.push((forms(original), forms(translation)));
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A catalog of these texts, each behind the last one.
+    fn catalog(entries: &[(&str, &str)]) -> Vec<u8> {
+        let mut strings = Vec::new();
+        let tables = 20;
+        let start = tables + 16 * entries.len();
+        let mut descriptors = [Vec::new(), Vec::new()];
+        for (original, translation) in entries {
+            for (table, text) in descriptors.iter_mut().zip([original, translation]) {
+                table.push((text.len(), start + strings.len()));
+                strings.extend_from_slice(text.as_bytes());
+                strings.push(0);
+            }
+        }
+        let header = [
+            0x9504_12de,
+            0,
+            entries.len(),
+            tables,
+            tables + 8 * entries.len(),
+        ];
+        let numbers = descriptors
+            .concat()
+            .into_iter()
+            .flat_map(|(length, at)| [length, at]);
+        let mut bytes: Vec<u8> = header
+            .into_iter()
+            .chain(numbers)
+            .flat_map(|number| (number as u32).to_le_bytes())
+            .collect();
+        bytes.append(&mut strings);
+        bytes
+    }
+
+    const ABOUT: (&str, &str) = ("", "Content-Type: text/plain; charset=UTF-8\n");
+
+    #[test]
+    fn a_catalog_is_read() {
+        let bytes = catalog(&[
+            ABOUT,
+            ("%d row\0%d rows", "%d Zeile\0%d Zeilen"),
+            ("a", "ä"),
+        ]);
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let expected = vec![
+            (
+                owned(&["%d row", "%d rows"]),
+                owned(&["%d Zeile", "%d Zeilen"]),
+            ),
+            (owned(&["a"]), owned(&["ä"])),
+        ];
+        assert_eq!(parse(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_no_catalog_is_refused() {
+        let bytes = catalog(&[ABOUT, ("a", "ä")]);
+        // Without the last byte, which ends the last text.
+        for length in 0..bytes.len() - 1 {
+            assert!(parse(&bytes[..length]).is_err(), "{length}");
+        }
+        let other = catalog(&[("", "charset=KOI8-R\n")]);
+        assert_eq!(parse(&other), Err("another encoding than UTF-8".into()));
+        let mut newer = bytes;
+        newer[6] = 1;
+        assert!(parse(&newer).is_err());
+    }
 }

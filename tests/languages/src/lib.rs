@@ -64,6 +64,10 @@ pub enum Role {
 }
 
 /// All messages that are looked up in catalogs.
+///
+/// # Panics
+///
+/// There are more than 256 of them.
 #[must_use]
 pub fn messages() -> Vec<Message> {
     let lists = [
