@@ -66,6 +66,14 @@ integration-all:
 soak seconds="300" *backends:
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
 
+# Make the table of PostgreSQL's messages in other languages, from the catalogs of its packages.
+languages:
+    tests/run.sh languages
+
+# Count the instructions that recognising an error takes; needs valgrind.
+instructions:
+    tests/languages/instructions.sh
+
 # Start the PostgreSQL servers.
 integration-up:
     tests/run.sh up postgres

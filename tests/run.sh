@@ -32,6 +32,7 @@ COMMAND is one of these; most are for servers that stay:
   status    list the servers that are up
   logs      print the last lines of their logs (with -f: and what follows)
   down      stop them and remove their data
+  languages make dbop-core's table of PostgreSQL's messages in other languages
 
 To test on a server of your own, or on the containers of docker/compose.yaml, start the test programs
 yourself; DBOP_TEST_URL is the server, DBOP_TEST_SERVER its name in reports (see tests/README.md):
@@ -67,7 +68,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    lose | prepare | up | test | status | logs | down)
+    lose | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -222,6 +223,17 @@ down_backends() {
   done
 }
 
+# The catalogs come with the servers' packages, the newer ones with what fetch.sh brings.
+languages_backends() {
+  local version root='' reason=''
+  install_packages postgres
+  make_cache
+  while read -r version; do
+    fetch postgres "$version" "$cache" || die "PostgreSQL $version: $reason"
+  done < <(versions postgres optional)
+  DBOP_CACHE=$cache cargo run --quiet -p dbop-languages
+}
+
 # The servers.
 
 # servers_of BACKEND: one server a line: kind, version, where its programs come from ("host", as
@@ -321,7 +333,7 @@ keep_log() {
 
 test_without_server() {
   local arguments
-  arguments=(--workspace --exclude dbop-tests
+  arguments=(--workspace --exclude dbop-tests --exclude dbop-languages
     --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
   build_and_test "unit tests and doctests" "${arguments[@]}"
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
@@ -346,6 +358,9 @@ test_with_own_servers() {
     fi
     stop
   done
+  # By now the catalogs of all versions that can be fetched are there.
+  [[ $1 != postgres ]] ||
+    DBOP_CACHE=$cache build_and_test "messages of PostgreSQL" -p dbop-languages
 }
 
 test_server() {

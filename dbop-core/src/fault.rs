@@ -11,6 +11,8 @@ use crate::dialect::Dialect;
 
 pub use sqlstate::SqlState;
 
+mod format;
+mod hash;
 mod mysql;
 mod postgres;
 mod sqlite;

@@ -1,14 +1,22 @@
-//! PostgreSQL, and what speaks its protocol: CockroachDB, YugabyteDB, PgBouncer.
+//! PostgreSQL, and what speaks its protocol: CockroachDB, YugabyteDB, and its poolers.
 //!
 //! What a code means is taken from the manual (appendix A) and from what the servers did. Diesel
-//! 2.3 shows no code, only a kind where one exists, so the rest is known by text. The rows of
-//! [`TEXTS`] were measured on PostgreSQL 15 and 18, those of the relatives are from their
-//! documentation and source. Texts follow the server's `lc_messages`: English and German are
-//! known here, in any other language an error without a kind is [`FaultClass::Unknown`].
+//! 2.3 shows no code, only a kind where one exists, so the rest is known by text. Texts follow the
+//! server's `lc_messages`: [`messages`] are those of PostgreSQL and libpq, [`languages`] are their
+//! translations, and [`others`] are what has none. The messages were measured on PostgreSQL 15 and 18
+//! where they could be provoked; those of the relatives are from their documentation and source.
+
+use std::ops::Range;
 
 use super::FaultClass::{self, *};
-use super::text::made_from;
+use super::text::{Table, name_in, table};
 use super::{Code, ErrorKind, SqlState};
+use messages::{LIBPQ, REFUSALS, Row, SERVER, SEVERITIES};
+use others::{CLIENT_TEXTS, OTHERS};
+
+mod languages;
+mod messages;
+mod others;
 
 /// The class of a code.
 ///
@@ -60,194 +68,229 @@ pub(super) fn class(state: SqlState) -> FaultClass {
     }
 }
 
-/// The code and class of an error as Diesel reports it.
-pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultClass) {
-    // libpq ends its own texts with a line break.
-    let message = message.trim_end();
-    if let Some(refusal) = refused_connection(message) {
-        return find(TEXTS, refusal).unwrap_or((None, NotConnected));
-    }
+type Judged = (Option<Code>, FaultClass);
 
-    let found = find(TEXTS, message);
+/// The code and class of an error as Diesel reports it.
+pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
     match kind {
-        ErrorKind::UniqueViolation => exactly(SqlState::UNIQUE_VIOLATION),
-        ErrorKind::ForeignKeyViolation => exactly(SqlState::FOREIGN_KEY_VIOLATION),
-        ErrorKind::RestrictViolation => exactly(SqlState::RESTRICT_VIOLATION),
-        ErrorKind::NotNullViolation => exactly(SqlState::NOT_NULL_VIOLATION),
-        ErrorKind::CheckViolation => exactly(SqlState::CHECK_VIOLATION),
-        ErrorKind::ExclusionViolation => exactly(SqlState::EXCLUSION_VIOLATION),
+        ErrorKind::UniqueViolation => constraint(SqlState::UNIQUE_VIOLATION),
+        ErrorKind::ForeignKeyViolation => constraint(SqlState::FOREIGN_KEY_VIOLATION),
+        ErrorKind::RestrictViolation => constraint(SqlState::RESTRICT_VIOLATION),
+        ErrorKind::NotNullViolation => constraint(SqlState::NOT_NULL_VIOLATION),
+        ErrorKind::CheckViolation => constraint(SqlState::CHECK_VIOLATION),
+        ErrorKind::ExclusionViolation => constraint(SqlState::EXCLUSION_VIOLATION),
         ErrorKind::ReadOnlyTransaction => exactly(SqlState::READ_ONLY_SQL_TRANSACTION),
         // A standby's conflict with recovery may be fatal, still with 40001 (measured).
-        ErrorKind::SerializationFailure => match found {
-            Some((_, ConnectionLost)) => {
-                (exactly(SqlState::SERIALIZATION_FAILURE).0, ConnectionLost)
-            }
-            _ => exactly(SqlState::SERIALIZATION_FAILURE),
-        },
+        ErrorKind::SerializationFailure => {
+            let class = if ends_connection(message) {
+                ConnectionLost
+            } else {
+                SerializationFailure
+            };
+            (Some(Code::SqlState(SqlState::SERIALIZATION_FAILURE)), class)
+        }
         // libpq's connection is gone, whatever the server said last.
-        ErrorKind::ClosedConnection => match found {
+        ErrorKind::ClosedConnection => match by_text(message, false) {
             Some((code, class)) if class.leaves_connection_usable() => (code, ConnectionLost),
-            Some(found) => found,
+            Some(judged) => judged,
             None => (None, ConnectionLost),
         },
-        ErrorKind::UnableToSendCommand => find(CLIENT_TEXTS, message)
-            .or(found)
+        ErrorKind::UnableToSendCommand => by_client_text(message)
+            .or_else(|| by_text(message, true))
             .unwrap_or((None, Unknown)),
-        ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+        ErrorKind::Unknown => by_text(message, true).unwrap_or((None, Unknown)),
     }
 }
 
-fn exactly(state: SqlState) -> (Option<Code>, FaultClass) {
+const fn constraint(state: SqlState) -> Judged {
+    (Some(Code::SqlState(state)), Constraint)
+}
+
+fn exactly(state: SqlState) -> Judged {
     (Some(Code::SqlState(state)), class(state))
 }
 
-fn find(texts: &[Row], message: &str) -> Option<(Option<Code>, FaultClass)> {
-    texts
-        .iter()
-        .find(|(format, ..)| made_from(format, message))
-        .map(|&(_, code, class)| (SqlState::new(code).map(Code::SqlState), class))
+/// What the text says. Both clients report every 40001 and every 25006 of a server with a kind: without
+/// one it is an application's text. Only where libpq strings together several messages, each with its
+/// severity, the kind is missing.
+fn by_text(message: &str, kind_is_missing: bool) -> Option<Judged> {
+    // libpq ends its own texts with a line break.
+    let message = message.trim_end_matches('\n');
+    if let Some((index, _)) = find(message) {
+        let judged = of_format(index, message)?;
+        let counts = REFUSAL.contains(&index) || !kind_is_missing || !has_kind(judged);
+        return counts.then_some(judged);
+    }
+    let line = first_line(message);
+    if let Some(said) = without_severity(line) {
+        // libpq 13 and older show a refusal like this, newer ones what a connection ended with.
+        return find(said).and_then(|(index, _)| of_format(index, said));
+    }
+    if line.len() < message.len()
+        && let Some((index, _)) = find(line)
+        && OF_LIBPQ.contains(&index)
+    {
+        return of_format(index, message);
+    }
+    by_name(message)
 }
 
-/// What the server said when it refused a connection: libpq puts it behind the address.
-fn refused_connection(message: &str) -> Option<&str> {
-    let (address, reason) = message.split_once("FATAL:  ")?;
-    made_from("connection to server * failed: ", address)
-        .then(|| reason.lines().next().unwrap_or_default())
+fn has_kind((code, class): Judged) -> bool {
+    let always = [
+        SqlState::SERIALIZATION_FAILURE,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ];
+    let has_kind = |code| always.map(Code::SqlState).contains(&code);
+    class != ConnectionLost && code.is_some_and(has_kind)
 }
 
-/// A text with `*` for any text, its SQLSTATE ("" where there is none or more than one), and its
-/// class. The first row that fits counts.
-type Row = (&'static str, &'static str, FaultClass);
+fn of_format(index: usize, message: &str) -> Option<Judged> {
+    if REFUSAL.contains(&index) {
+        return Some(refused(message));
+    }
+    judged(index)
+}
 
-#[rustfmt::skip] // One row, one line.
-const TEXTS: &[Row] = &[
-    ("deadlock detected", "40P01", Deadlock),
-    ("could not serialize access due to *", "40001", SerializationFailure),
-    ("tuple to be * was already moved to another partition *", "40001", SerializationFailure),
-    ("canceling statement due to conflict with recovery", "40001", SerializationFailure),
-    ("canceling statement due to lock timeout", "55P03", LockTimeout),
-    ("could not obtain lock on row in relation \"*\"", "55P03", LockTimeout),
-    ("could not obtain lock on relation \"*\"", "55P03", LockTimeout),
-    ("canceling statement due to statement timeout", "57014", StatementTimeout),
-    ("canceling statement due to user request", "57014", Canceled),
-    ("canceling autovacuum task", "57014", Canceled),
-    ("current transaction is aborted, commands ignored *", "25P02", TransactionAborted),
-    ("savepoint \"*\" does not exist", "3B001", TransactionLost),
-    ("*SAVEPOINT can only be used in transaction blocks", "25P01", TransactionLost),
-    ("ROLLBACK AND CHAIN can only be used in transaction blocks", "25P01", TransactionLost),
-    ("cannot execute * in a read-only transaction", "25006", ReadOnlyServer),
-    ("cannot execute * during recovery", "25006", ReadOnlyServer),
-    // On a standby the BEGIN itself fails, as a missing feature.
-    ("cannot set transaction read-write mode during recovery", "0A000", ReadOnlyServer),
-    ("cannot use serializable mode in a hot standby", "0A000", ReadOnlyServer),
-    ("cached plan must not change result type", "0A000", StalePlan),
-    ("prepared statement \"*\" does not exist", "26000", StalePlan),
-    ("prepared statement \"*\" already exists", "42P05", StalePlan),
-    ("out of shared memory", "53200", ResourceExhausted),
-    ("out of memory", "53200", ResourceExhausted),
-    ("could not extend file \"*\": No space left on device", "53100", ResourceExhausted),
-    ("temporary file size exceeds *temp_file_limit*", "53400", ResourceExhausted),
-    // FATAL: the connection is gone, whatever the code.
-    ("terminating connection due to administrator command", "57P01", ConnectionLost),
-    ("terminating connection due to immediate shutdown command", "57P01", ConnectionLost),
-    ("terminating connection due to unexpected postmaster exit", "57P01", ConnectionLost),
-    ("terminating connection because of crash of another server process", "57P02", ConnectionLost),
-    ("terminating connection due to idle-in-transaction timeout", "25P03", ConnectionLost),
-    ("terminating connection due to idle-session timeout", "57P05", ConnectionLost),
-    ("terminating connection due to transaction timeout", "25P04", ConnectionLost),
-    ("terminating connection due to conflict with recovery", "40001", ConnectionLost),
-    ("terminating connection due to *", "", ConnectionLost),
-    ("terminating connection because *", "", ConnectionLost),
-    ("the database system is *", "57P03", ServerUnavailable),
-    ("sorry, too many clients already", "53300", ServerUnavailable),
-    ("remaining connection slots are reserved for *", "53300", ServerUnavailable),
-    ("too many connections for role \"*\"", "53300", ServerUnavailable),
-    ("too many connections for database \"*\"", "53300", ServerUnavailable),
-    ("database \"*\" does not exist", "3D000", Permanent),
-    // 28000 when connecting, 42704 in a statement.
-    ("role \"*\" does not exist", "", Permanent),
-    ("password authentication failed for user \"*\"", "28P01", Permanent),
-    ("no pg_hba.conf entry for *", "28000", Permanent),
-    // German, as PostgreSQL 15 and 18 have it.
-    ("Verklemmung (Deadlock) entdeckt", "40P01", Deadlock),
-    ("konnte Zugriff nicht serialisieren wegen *", "40001", SerializationFailure),
-    ("storniere Anfrage wegen Konflikt mit der Wiederherstellung", "40001", SerializationFailure),
-    ("storniere Anfrage wegen Zeitüberschreitung einer Sperre", "55P03", LockTimeout),
-    ("konnte Sperre für Zeile in Relation »*« nicht setzen", "55P03", LockTimeout),
-    ("konnte Sperre für Relation »*« nicht setzen", "55P03", LockTimeout),
-    ("storniere Anfrage wegen Zeitüberschreitung der Anfrage", "57014", StatementTimeout),
-    ("storniere Anfrage wegen Benutzeraufforderung", "57014", Canceled),
-    ("aktuelle Transaktion wurde abgebrochen, *", "25P02", TransactionAborted),
-    ("Sicherungspunkt »*« existiert nicht", "3B001", TransactionLost),
-    ("*SAVEPOINT kann nur in Transaktionsblöcken verwendet werden", "25P01", TransactionLost),
-    ("ROLLBACK AND CHAIN kann nur in Transaktionsblöcken verwendet werden", "25P01", TransactionLost),
-    ("gecachter Plan darf den Ergebnistyp nicht ändern", "0A000", StalePlan),
-    ("vorbereitete Anweisung »*« existiert nicht", "26000", StalePlan),
-    ("vorbereitete Anweisung »*« existiert bereits", "42P05", StalePlan),
-    ("Verbindung wird abgebrochen aufgrund von Anweisung *", "57P01", ConnectionLost),
-    ("Verbindung wird abgebrochen *", "", ConnectionLost),
-    ("das Datenbanksystem *", "57P03", ServerUnavailable),
-    ("tut mir leid, schon zu viele Verbindungen", "53300", ServerUnavailable),
-    // CockroachDB and YugabyteDB.
-    ("restart transaction: *", "40001", SerializationFailure),
-    ("result is ambiguous*", "40003", OutcomeUnknown),
-    // The clocks of two nodes differ too much.
-    ("cannot specify timestamp in the future*", "XXUUU", SerializationFailure),
-    ("server is shutting down", "57P01", ConnectionLost),
-    ("server is not accepting clients, try another node", "57P01", ConnectionLost),
-    ("Transaction * aborted due to a deadlock.*", "40P01", Deadlock),
-    ("Operation expired: *expired or aborted by a conflict*", "40001", SerializationFailure),
-    ("Restart read required at: *", "YB003", SerializationFailure),
-    ("Query error: Restart read required at: *", "XX000", SerializationFailure),
-    // PgBouncer. What its queue refuses was not executed.
-    ("query_wait_timeout", "08P01", ServerUnavailable),
-    ("server login has been failing, *", "08P01", ServerUnavailable),
-    ("no more connections allowed (max_client_conn)", "08P01", ServerUnavailable),
-    ("client connections exceeded (max_*", "08P01", ServerUnavailable),
-    ("pooler is shutting down", "08P01", ServerUnavailable),
-    ("server conn crashed?", "08P01", ConnectionLost),
-    ("client_idle_timeout", "08P01", ConnectionLost),
-    // libpq. COPY shows these without a kind.
-    ("server closed the connection unexpectedly*", "", ConnectionLost),
-    // It knows before it sends anything.
-    ("no connection to the server", "", NotConnected),
-    ("could not receive data from server: *", "", ConnectionLost),
-    ("could not send data to server: *", "", ConnectionLost),
-    ("SSL connection has been closed unexpectedly", "", ConnectionLost),
-    ("SSL SYSCALL error: *", "", ConnectionLost),
-    ("connection to server * failed: *", "", NotConnected),
-    ("could not connect to server: *", "", NotConnected),
-    ("could not translate host name \"*", "", NotConnected),
-    // In any language: what every translation leaves as it is. That a transaction is gone must be
-    // known, or what the operation itself has committed would be taken for undone.
-    ("*dbop_alive*", "3B001", TransactionLost),
-    ("*dbop_savepoint_*", "3B001", TransactionLost),
-    ("*diesel_savepoint_*", "3B001", TransactionLost),
-    ("*SAVEPOINT*", "25P01", TransactionLost),
-    ("*ROLLBACK AND CHAIN*", "25P01", TransactionLost),
-];
+/// Why libpq has no connection. It tries each address of each host and tells about all of them. What
+/// a server said outranks what libpq says, and what passes outranks what does not.
+fn refused(message: &str) -> Judged {
+    let (mut by_server, mut by_libpq) = (None, None);
+    for line in message.lines() {
+        let Some((_, rest)) = find(line).filter(|(index, _)| REFUSAL.contains(index)) else {
+            continue;
+        };
+        let reason = &line[rest..];
+        let (judged, slot) = match without_severity(reason) {
+            Some(said) => (
+                find(said).and_then(|(index, _)| judged(index)),
+                &mut by_server,
+            ),
+            None => {
+                let judged = find(reason).and_then(|(index, _)| judged(index));
+                (
+                    judged.filter(|(_, class)| *class == Permanent),
+                    &mut by_libpq,
+                )
+            }
+        };
+        let judged = judged.unwrap_or((None, NotConnected));
+        if slot.is_none_or(|(_, class)| class == Permanent) {
+            *slot = Some(judged);
+        }
+    }
+    by_server.or(by_libpq).unwrap_or((None, NotConnected))
+}
 
-/// Texts of the client libraries that a server could send as well, so they count only where the
-/// kind says that no server did: libpq, tokio-postgres 0.7 (with and without its cause) and the
-/// channel by which diesel-async hears of the end of a connection.
-#[rustfmt::skip] // One row, one line.
-const CLIENT_TEXTS: &[Row] = &[
-    ("connection closed", "", ConnectionLost),
-    ("error communicating with the server*", "", ConnectionLost),
-    ("channel closed", "", ConnectionLost),
-    ("channel lagged by *", "", ConnectionLost),
-    // The two sides no longer agree about where a message starts.
-    ("unexpected message from server", "", ConnectionLost),
-    ("error parsing response from server*", "", ConnectionLost),
-    ("error connecting to server*", "", NotConnected),
-    ("error performing TLS handshake*", "", NotConnected),
-    ("error serializing parameter *", "", Permanent),
-    ("error deserializing column *", "", Permanent),
-    ("error encoding message to server*", "", Permanent),
-    ("expected * parameters but got *", "", Permanent),
-    ("number of parameters must be between 0 and 65535", "", Permanent),
-    ("another command is already in progress", "", Permanent),
-];
+fn first_line(text: &str) -> &str {
+    text.split_once('\n').map_or(text, |(line, _)| line)
+}
+
+/// What follows a severity in the first line of the text.
+fn without_severity(text: &str) -> Option<&str> {
+    const LONGEST: usize = 40;
+
+    let start = &text.as_bytes()[..text.len().min(LONGEST)];
+    let at = start.iter().position(|byte| *byte == b':')?;
+    if !text[at..].starts_with(":  ") {
+        return None;
+    }
+    let (severity, said) = (&text[..at], &text[at + 3..]);
+    let (index, _) = find(severity)?;
+    SEVERITY.contains(&index).then(|| first_line(said))
+}
+
+static ENGLISH: Table = table!(FORMATS).with_first(REFUSAL);
+static TRANSLATED: Table = Table::new(languages::ROWS, &languages::PARTS).with_first(REFUSAL);
+
+/// The format that the text was made from, and where its last gap begins if it ends with one.
+fn find(text: &str) -> Option<(usize, usize)> {
+    let found = ENGLISH.find(text).or_else(|| TRANSLATED.find(text))?;
+    Some((found.meaning.into(), found.rest))
+}
+
+/// Whether the text is that of a standby's conflict with recovery that is fatal.
+fn ends_connection(text: &str) -> bool {
+    const CONFLICT: usize = index_of("terminating connection due to conflict with recovery");
+
+    ENGLISH.is_whole(text, CONFLICT) || TRANSLATED.is_whole(text, CONFLICT)
+}
+
+const fn index_of(text: &str) -> usize {
+    let mut index = 0;
+    while !is_same(FORMATS[index].0.as_bytes(), text.as_bytes()) {
+        index += 1;
+    }
+    index
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
+}
+
+fn judged(index: usize) -> Option<Judged> {
+    let (_, code, class) = FORMATS[index];
+    let is_said = !SEVERITY.contains(&index);
+    is_said.then(|| (SqlState::new(code).map(Code::SqlState), class))
+}
+
+/// In any language: what every translation leaves as it is. That a transaction is gone must be known,
+/// or what the operation itself has committed would be taken for undone.
+fn by_name(message: &str) -> Option<Judged> {
+    const NAMES: [&str; 5] = [
+        "dbop_alive",
+        "dbop_savepoint_",
+        "diesel_savepoint_",
+        "SAVEPOINT",
+        "ROLLBACK AND CHAIN",
+    ];
+
+    match name_in(&NAMES, message)? {
+        0..3 => Some(exactly(SqlState::INVALID_SAVEPOINT_SPECIFICATION)),
+        // No translation of "can only be used in transaction blocks" has a quotation mark.
+        _ if message.contains(['"', '\'', '«', '»', '“', '„']) => None,
+        _ => Some(exactly(SqlState::NO_ACTIVE_SQL_TRANSACTION)),
+    }
+}
+
+fn by_client_text(message: &str) -> Option<Judged> {
+    static CLIENTS: Table = table!(CLIENT_TEXTS);
+
+    let found = CLIENTS.find(message.trim_end())?;
+    let (_, code, class) = CLIENT_TEXTS[usize::from(found.meaning)];
+    Some((SqlState::new(code).map(Code::SqlState), class))
+}
+
+/// All rows whose texts are known in English. The translations mean the same indices, so [`OTHERS`]
+/// come last.
+const FORMATS: [Row; SEVERITY.end + OTHERS.len()] =
+    joined(&[SERVER, LIBPQ, REFUSALS, SEVERITIES, OTHERS]);
+
+const OF_LIBPQ: Range<usize> = SERVER.len()..REFUSAL.end;
+const REFUSAL: Range<usize> = SERVER.len() + LIBPQ.len()..SEVERITY.start;
+const SEVERITY: Range<usize> = {
+    let start = SERVER.len() + LIBPQ.len() + REFUSALS.len();
+    start..start + SEVERITIES.len()
+};
+
+const fn joined<const N: usize>(lists: &[&[Row]]) -> [Row; N] {
+    let mut all = [("", "", Unknown); N];
+    let (mut list, mut next) = (0, 0);
+    while list < lists.len() {
+        let mut index = 0;
+        while index < lists[list].len() {
+            all[next] = lists[list][index];
+            index += 1;
+            next += 1;
+        }
+        list += 1;
+    }
+    assert!(next == N);
+    all
+}
 
 #[cfg(test)]
 mod tests {
@@ -288,12 +331,13 @@ mod tests {
         for (text, code, class) in [
             ("could not obtain lock on row in relation \"t\"", "55P03", LockTimeout),
             ("canceling statement due to statement timeout", "57014", StatementTimeout),
-            ("current transaction is aborted, commands ignored until", "25P02", TransactionAborted),
+            ("current transaction is aborted, commands ignored until end of transaction block", "25P02",
+             TransactionAborted),
             ("RELEASE SAVEPOINT can only be used in transaction blocks", "25P01", TransactionLost),
-            ("cannot execute INSERT in a read-only transaction", "25006", ReadOnlyServer),
-            ("terminating connection due to something new", "", ConnectionLost),
+            ("cannot set transaction read-write mode during recovery", "0A000", ReadOnlyServer),
             ("konnte Sperre für Zeile in Relation »t« nicht setzen", "55P03", LockTimeout),
-            ("aktuelle Transaktion wurde abgebrochen, Befehle werden", "25P02", TransactionAborted),
+            ("aktuelle Transaktion wurde abgebrochen, Befehle werden bis zum Ende der Transaktion ignoriert",
+             "25P02", TransactionAborted),
             ("server login has been failing, try again later", "08P01", ServerUnavailable),
         ] {
             check(Kind::Unknown, text, code, class);
@@ -419,6 +463,91 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn what_poolers_say() {
+        for (text, code, class) in [
+            ("unnamed prepared statement does not exist", "26000", StalePlan),
+            ("prepared statement did not exist", "08P01", ConnectionLost),
+            ("bind message supplies 4 parameters, but prepared statement \"s12\" requires 1", "08P01", StalePlan),
+            ("pgbouncer cannot connect to server", "08P01", ServerUnavailable),
+            ("Max client connections reached", "", ServerUnavailable),
+            ("(EMAXCONN) max client connections reached, limit: 200", "", ServerUnavailable),
+            ("MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited to pool_size", "", ServerUnavailable),
+            ("Unable to check out process from the pool due to timeout", "", ServerUnavailable),
+            ("Timed-out waiting to acquire database connection", "", ServerUnavailable),
+            ("Timed-out waiting to acquire database connection.", "", ServerUnavailable),
+            ("Control plane request failed", "", ServerUnavailable),
+            ("Couldn't connect to compute node", "", ServerUnavailable),
+            ("Failed to acquire permit to connect to the database. Too many database connection attempts are currently ongoing.", "", ServerUnavailable),
+            ("canceling the transaction since it was involved in a distributed deadlock", "40P01", Deadlock),
+            ("tuple concurrently updated", "XX000", SerializationFailure),
+            ("tuple concurrently deleted", "XX000", SerializationFailure),
+            ("SSL error: unexpected eof while reading", "", ConnectionLost),
+        ] {
+            check(Kind::Unknown, text, code, class);
+            check(Kind::UnableToSendCommand, text, code, class);
+            check(Kind::Unknown, &format!("order 7: {text}"), "", Unknown);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn a_severity_need_not_follow_an_address() {
+        for (text, code, class) in [
+            ("FATAL:  the database system is starting up", "57P03", ServerUnavailable),
+            ("FATAL:  sorry, too many clients already\n", "53300", ServerUnavailable),
+            ("FEHLER:  Verklemmung (Deadlock) entdeckt", "40P01", Deadlock),
+            ("ERROR:  could not serialize access due to concurrent update\n", "40001", SerializationFailure),
+            ("FATAL:  terminating connection due to administrator command\nserver closed the connection unexpectedly\n",
+             "57P01", ConnectionLost),
+            ("FATAL:  something new", "", Unknown),
+            ("order 7:  deadlock detected", "", Unknown),
+        ] {
+            check(Kind::Unknown, text, code, class);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn what_an_application_raises_has_no_kind() {
+        for text in [
+            "could not serialize access due to concurrent update",
+            "could not serialize access due to budget rules",
+            "cannot execute INSERT in a read-only transaction",
+            "restart transaction: too many parts",
+            "the database system is closed on Sundays",
+            "terminating connection due to budget rules",
+            "column \"SAVEPOINT\" does not exist",
+        ] {
+            check(Kind::Unknown, text, "", Unknown);
+        }
+        check(Kind::SerializationFailure, "anything", "40001", SerializationFailure);
+    }
+
+    #[test]
+    #[rustfmt::skip] // One row, one line.
+    fn a_refusal_by_the_server_outranks_an_address_without_one() {
+        let refused = |host, reason| {
+            format!("connection to server at \"{host}\" (192.0.2.1), port 5432 failed: {reason}\n")
+        };
+        let silent = refused("a", "Connection refused\n\tIs the server running on that host?");
+        let password = refused("b", "ERROR:  password authentication failed for user \"app\"");
+        let full = refused("c", "FATAL:  sorry, too many clients already");
+        let certificate = refused("d", "SSL error: certificate verify failed: expired");
+        for (text, code, class) in [
+            (format!("{silent}{password}"), "28P01", Permanent),
+            (format!("{password}{silent}"), "28P01", Permanent),
+            (format!("{password}{full}"), "53300", ServerUnavailable),
+            (format!("{full}{password}"), "53300", ServerUnavailable),
+            (format!("{silent}{certificate}"), "", NotConnected),
+            (certificate, "", Permanent),
+            (silent, "", NotConnected),
+        ] {
+            check(Kind::Unknown, &text, code, class);
+        }
+    }
+
+    #[test]
     fn other_texts_are_unknown() {
         for text in [
             "relation \"deadlock detected\" does not exist",
@@ -432,15 +561,48 @@ mod tests {
 
     #[test]
     fn every_row_is_reached_and_agrees_with_its_code() {
-        for &(format, code, expected) in TEXTS.iter().chain(CLIENT_TEXTS) {
-            let text = format.replace('*', "x");
-            check(Kind::UnableToSendCommand, &text, code, expected);
-            // Here the text says more than the code.
-            let vague = ["", "0A000", "08P01", "57014", "XX000", "XXUUU"].contains(&code);
-            if !vague && format != "terminating connection due to conflict with recovery" {
-                assert_eq!(SqlState::new(code).map(class), Some(expected), "{format}");
+        for (index, &(format, code, expected)) in FORMATS.iter().enumerate() {
+            if SEVERITY.contains(&index) {
+                continue;
             }
+            let text = with_values(format);
+            // A severity stands where there is no kind.
+            check(Kind::Unknown, &format!("ERROR:  {text}\n"), code, expected);
+            let has_kind = ["40001", "25006"].contains(&code) && expected != ConnectionLost;
+            let (seen, class) = if has_kind {
+                ("", Unknown)
+            } else {
+                (code, expected)
+            };
+            check(Kind::Unknown, &text, seen, class);
+            agrees(format, code, expected);
         }
+        for &(format, code, expected) in CLIENT_TEXTS {
+            check(
+                Kind::UnableToSendCommand,
+                &with_values(format),
+                code,
+                expected,
+            );
+            agrees(format, code, expected);
+        }
+    }
+
+    fn agrees(format: &str, code: &str, expected: FaultClass) {
+        // Here the text says more than the code.
+        let vague = ["", "0A000", "08P01", "57014", "XX000", "XXUUU"].contains(&code);
+        if !vague && format != "terminating connection due to conflict with recovery" {
+            assert_eq!(SqlState::new(code).map(class), Some(expected), "{format}");
+        }
+    }
+
+    /// Every value is an "x".
+    fn with_values(format: &str) -> String {
+        let mut text = format.replace('*', "x");
+        for placeholder in ["%s", "%d", "%u", "%c", "%m"] {
+            text = text.replace(placeholder, "x");
+        }
+        text
     }
 
     fn check(kind: Kind, text: &str, code: &str, class: FaultClass) {

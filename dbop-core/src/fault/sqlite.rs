@@ -5,7 +5,7 @@
 //! on SQLite 3.40 and compared with the source of 3.53.
 
 use super::FaultClass::{self, *};
-use super::text::made_from;
+use super::text::{Table, table};
 use super::{Code, ErrorKind};
 
 /// The class of an extended result code; one that is not listed counts as its primary code.
@@ -42,10 +42,6 @@ pub(super) fn class(code: i32) -> FaultClass {
 
 /// The code and class of an error as Diesel reports it.
 pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultClass) {
-    let found = TEXTS
-        .iter()
-        .find(|(format, ..)| made_from(format, message))
-        .map(|&(_, code, class)| (Some(Code::Sqlite(code)), class));
     match kind {
         // UNIQUE and PRIMARY KEY have the same text, too.
         ErrorKind::UniqueViolation => exactly(19),
@@ -58,8 +54,15 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
         ErrorKind::SerializationFailure
         | ErrorKind::ReadOnlyTransaction
         | ErrorKind::UnableToSendCommand
-        | ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+        | ErrorKind::Unknown => by_text(message).unwrap_or((None, Unknown)),
     }
+}
+
+fn by_text(message: &str) -> Option<(Option<Code>, FaultClass)> {
+    static TABLE: Table = table!(TEXTS);
+
+    let (_, code, class) = TEXTS[usize::from(TABLE.find(message)?.meaning)];
+    Some((Some(Code::Sqlite(code)), class))
 }
 
 /// Whether SQLite may have rolled back the whole transaction together with this error.
@@ -79,7 +82,7 @@ fn exactly(code: i32) -> (Option<Code>, FaultClass) {
     (Some(Code::Sqlite(code)), class(code))
 }
 
-/// A text with `*` for any text, its code and its class. The first row that fits counts.
+/// A text with `*` for any text, its code and its class. The row that says the most counts.
 type Row = (&'static str, i32, FaultClass);
 
 #[rustfmt::skip] // One row, one line.
