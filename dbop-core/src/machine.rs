@@ -374,6 +374,8 @@ impl<'a> Machine<'a> {
 #[cfg(test)]
 mod deadline_tests;
 #[cfg(test)]
+mod judged_facts_tests;
+#[cfg(test)]
 mod judged_pairs_tests;
 #[cfg(test)]
 mod judging_tests;
