@@ -382,6 +382,8 @@ mod deadline_tests;
 #[cfg(test)]
 mod diagnosing_tests;
 #[cfg(test)]
+mod judged_facts_tests;
+#[cfg(test)]
 mod judged_pairs_tests;
 #[cfg(test)]
 mod judging_tests;

@@ -161,6 +161,25 @@ fn a_record_has_the_keys_of_what_happened() {
 }
 
 #[test]
+fn a_class_that_the_user_gave_is_shown_beside_the_recognized_one() {
+    let keys = |judged| {
+        let fault = Fault::from_class(Dialect::Mysql, FaultClass::Unknown).judged_as(judged);
+        let event = Event {
+            fault: Some(fault),
+            ..event(EventKind::Failed)
+        };
+        record(&Logging::default(), &event).1
+    };
+    let judged = keys(FaultClass::Deadlock);
+    assert_eq!(judged["class"], "\"deadlock\"");
+    assert_eq!(judged["recognized"], "\"unknown\"");
+    assert_eq!(judged["transient"], "true");
+    let same = keys(FaultClass::Unknown);
+    assert_eq!(same["class"], "\"unknown\"");
+    assert!(!same.contains_key("recognized"));
+}
+
+#[test]
 fn the_server_s_message_is_there_if_it_was_asked_for() {
     let logging = Logging {
         server_messages: true,

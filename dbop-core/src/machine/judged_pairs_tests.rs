@@ -32,6 +32,8 @@ enum End {
         outcome: Outcome,
         broken: bool,
         fallback_allowed: bool,
+        /// dbop's own error: rolled back, transaction lost, outcome unknown.
+        own: Option<[bool; 3]>,
     },
 }
 
@@ -89,7 +91,16 @@ impl Case {
                 Step::Diagnose(_) => machine.diagnosed(Ok(None), None),
                 Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => {
+                    let own = match done.answer {
+                        Answer::Own(error) => Some([
+                            error.is_rolled_back(),
+                            error.is_transaction_lost(),
+                            error.is_outcome_unknown(),
+                        ]),
+                        _ => None,
+                    };
                     let end = End::Done {
+                        own,
                         outcome: done.outcome,
                         broken: done.connection_broken,
                         fallback_allowed: done.fallback_allowed,

@@ -206,40 +206,6 @@ fn an_error_can_name_its_class() {
 }
 
 #[test]
-fn an_error_that_calls_itself_a_deadlock_ends_no_transaction() {
-    // On MySQL a deadlock can have ended the transaction, so that one which is gone is undone.
-    let gone = Err(errno(1305));
-    let outcome = |fault: Option<Fault>, advice| {
-        let config = config(RetryPolicy::new());
-        let mut machine =
-            Machine::new(Dialect::Mysql, &config, &SPEC, false, no_clock).expect("valid");
-        let mut rollback = Some(gone);
-        loop {
-            match machine.step(no_clock) {
-                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
-                Step::Batch(batch) if batch.purpose == BatchPurpose::Rollback => {
-                    _ = machine.batch_done(rollback.take().unwrap_or(Ok(())));
-                }
-                Step::Batch(_) => _ = machine.batch_done(Ok(())),
-                Step::Body => {
-                    let (fault, advice) = machine.judged_error(fault, advice, "");
-                    machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
-                }
-                Step::Report(_) => {}
-                Step::Pause(_) => return None,
-                Step::Done(done) => return Some(done.outcome),
-                step => unreachable!("{step:?}"),
-            }
-        }
-    };
-    let named = Advice::As(FaultClass::Deadlock);
-    assert_eq!(outcome(None, named), Some(Outcome::Unknown));
-    assert_eq!(outcome(Some(errno(1064)), named), Some(Outcome::Unknown));
-    // One that has really happened is retried.
-    assert_eq!(outcome(Some(errno(1213)), Advice::Judge), None);
-}
-
-#[test]
 fn an_outermost_operation_judges_the_loss_of_a_nested_one_for_itself() {
     let permanent: &Classifier<'_> = &|_| Some(FaultClass::Permanent);
     let attempts = |outer: Option<&Classifier<'_>>, inner: Option<&Classifier<'_>>, hides: bool| {
@@ -262,7 +228,7 @@ fn an_outermost_operation_judges_the_loss_of_a_nested_one_for_itself() {
                     lose(key, &config, &inner);
                     // The body hands the deadlock on, or hides it.
                     let fault = (!hides).then(|| errno(1213));
-                    let (fault, advice) = machine.judged_error(fault, Advice::Judge, "");
+                    let (fault, advice) = machine.judged_error(fault, Advice::Judge, "text");
                     machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
                 }
                 Step::Report(_) | Step::Pause(_) => {}
@@ -275,6 +241,11 @@ fn an_outermost_operation_judges_the_loss_of_a_nested_one_for_itself() {
         assert_eq!(attempts(None, Some(permanent), hides), 3, "hidden: {hides}");
         assert_eq!(attempts(Some(permanent), None, hides), 1, "hidden: {hides}");
     }
+    // By its message, if it is there.
+    let by_message: &Classifier<'_> =
+        &|seen| (seen.message() == "text").then_some(FaultClass::Permanent);
+    assert_eq!(attempts(Some(by_message), None, false), 1);
+    assert_eq!(attempts(Some(by_message), None, true), 3);
 }
 
 /// A nested operation meets a deadlock, with which MySQL drops the transaction.
@@ -301,33 +272,6 @@ fn lose(key: usize, config: &RunnerConfig, spec: &Spec<'_>) {
             step => unreachable!("{step:?}"),
         }
     }
-}
-
-#[test]
-fn a_connection_that_broke_in_the_body_is_judged_too() {
-    let outcome = |classifier: Option<&Classifier<'_>>| {
-        let config = config(POLICY.with_max_silent_losses(100));
-        let spec = Spec {
-            classifier: classifier.map(BorrowedClassifier),
-            ..SPEC
-        };
-        let mut machine =
-            Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
-        loop {
-            match machine.step(no_clock) {
-                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
-                Step::Batch(_) => _ = machine.batch_done(Ok(())),
-                Step::Body => machine.body_done(BodyEnd::Ok, None),
-                Step::Report(_) => {}
-                Step::Pause(pause) => assert_eq!(pause.connection, ConnectionAction::Discard),
-                Step::Done(done) => return (done.attempts, done.connection_broken),
-                step => unreachable!("{step:?}"),
-            }
-        }
-    };
-    assert_eq!(outcome(None), (3, true));
-    assert_eq!(outcome(Some(&|_| Some(FaultClass::Permanent))), (1, true));
-    assert_eq!(outcome(Some(&|_| Some(FaultClass::Deadlock))), (3, true));
 }
 
 #[test]
@@ -365,10 +309,13 @@ fn a_busy_commit_is_left_alone_if_the_class_is_excluded() {
 #[test]
 fn an_excluded_class_does_not_keep_dbop_from_asking_what_became_of_a_commit() {
     let lost = || Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    let locked = || Fault::from_class(Dialect::Postgres, FaultClass::LockTimeout);
     let config = config(POLICY);
     let ledger = crate::ledger::Ledger::new();
     let spec = Spec {
-        classes: ClassRules::NONE.never(FaultClass::ConnectionLost),
+        classes: ClassRules::NONE
+            .never(FaultClass::ConnectionLost)
+            .never(FaultClass::LockTimeout),
         resolution: Resolution::Ledger(&ledger),
         ..SPEC
     };
@@ -386,9 +333,9 @@ fn an_excluded_class_does_not_keep_dbop_from_asking_what_became_of_a_commit() {
                     }
                     BatchPurpose::Begin if committed => {
                         questions += 1;
-                        // The first question is lost too; then the token is found, twice.
+                        // The first question finds it locked; then the token is found, twice.
                         match questions {
-                            1 => Err(lost()),
+                            1 => Err(locked()),
                             _ => Err(Fault::from_class(Dialect::Postgres, FaultClass::Constraint)),
                         }
                     }

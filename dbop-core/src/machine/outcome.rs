@@ -93,7 +93,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn question_failed(&mut self, fault: Option<Fault>, advice: Advice) {
-        let class = fault.map(|fault| fault.recognized_class());
+        let class = fault.map(|fault| fault.class());
         // That the operation is not to be retried is no reason not to know what became of it.
         let also = |class| self.rule(class).filter(|rule| *rule == ClassRule::Also);
         let verdict = decide(fault, advice, Scope::Transaction, false, also);

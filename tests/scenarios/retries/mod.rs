@@ -3,6 +3,7 @@
 use super::*;
 
 mod displaced;
+mod judged;
 mod limits;
 mod negative;
 mod own_errors;

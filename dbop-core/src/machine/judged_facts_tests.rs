@@ -1,0 +1,210 @@
+//! Whatever a fault is called, what is known to have happened stays true.
+
+use super::tests::{SPEC, config, connect, errno, new_key, no_clock};
+use super::*;
+use crate::classifier::{BorrowedClassifier, Classifier, Seen};
+use crate::fault::FaultClass;
+use crate::outcome::Outcome;
+use crate::policy::RetryPolicy;
+use crate::retry::Advice;
+
+const POLICY: RetryPolicy = RetryPolicy::new().with_max_retries(2);
+
+#[test]
+fn an_error_that_calls_itself_a_deadlock_ends_no_transaction() {
+    // On MySQL a deadlock can have ended the transaction, so that one which is gone is undone.
+    let gone = Err(errno(1305));
+    let outcome = |fault: Option<Fault>, advice| {
+        let config = config(RetryPolicy::new());
+        let mut machine =
+            Machine::new(Dialect::Mysql, &config, &SPEC, false, no_clock).expect("valid");
+        let mut rollback = Some(gone);
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(batch) if batch.purpose == BatchPurpose::Rollback => {
+                    _ = machine.batch_done(rollback.take().unwrap_or(Ok(())));
+                }
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Body => {
+                    let (fault, advice) = machine.judged_error(fault, advice, "");
+                    machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+                }
+                Step::Report(_) => {}
+                Step::Pause(_) => return None,
+                Step::Done(done) => return Some(done.outcome),
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    let named = Advice::As(FaultClass::Deadlock);
+    assert_eq!(outcome(None, named), Some(Outcome::Unknown));
+    assert_eq!(outcome(Some(errno(1064)), named), Some(Outcome::Unknown));
+    // One that has really happened is retried.
+    assert_eq!(outcome(Some(errno(1213)), Advice::Judge), None);
+}
+
+#[test]
+fn a_connection_that_broke_in_the_body_is_judged_too() {
+    let outcome = |classifier: Option<&Classifier<'_>>| {
+        let config = config(POLICY.with_max_silent_losses(100));
+        let spec = Spec {
+            classifier: classifier.map(BorrowedClassifier),
+            ..SPEC
+        };
+        let mut machine =
+            Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Body => machine.body_done(BodyEnd::Ok, None),
+                Step::Report(_) => {}
+                Step::Pause(pause) => assert_eq!(pause.connection, ConnectionAction::Discard),
+                Step::Done(done) => return (done.attempts, done.connection_broken),
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    assert_eq!(outcome(None), (3, true));
+    assert_eq!(outcome(Some(&|_| Some(FaultClass::Permanent))), (1, true));
+    assert_eq!(outcome(Some(&|_| Some(FaultClass::Deadlock))), (3, true));
+}
+
+/// Runs an operation on SQLite whose COMMIT fails with `class`. Returns how often the body ran.
+fn bodies_with_commit(class: FaultClass, judged: FaultClass) -> u32 {
+    let classifier = move |_: &Seen<'_>| Some(judged);
+    let config = config(POLICY);
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(&classifier)),
+        ..SPEC
+    };
+    let mut machine =
+        Machine::new(Dialect::Sqlite, &config, &spec, false, no_clock).expect("valid");
+    let mut bodies = 0;
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) => {
+                let is_undo = matches!(batch.purpose, BatchPurpose::Begin | BatchPurpose::Rollback);
+                let fault = Fault::from_class(Dialect::Sqlite, class);
+                let answer = match is_undo {
+                    true => Ok(()),
+                    false => Err(machine.judged(fault, "")),
+                };
+                _ = machine.batch_done(answer);
+            }
+            Step::Body => {
+                bodies += 1;
+                machine.body_done(BodyEnd::Ok, Some(1));
+            }
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(_) => return bodies,
+            step => unreachable!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn only_a_commit_that_really_was_busy_is_sent_again_alone() {
+    assert_eq!(bodies_with_commit(FaultClass::Busy, FaultClass::Busy), 1);
+    assert_eq!(
+        bodies_with_commit(FaultClass::Busy, FaultClass::Deadlock),
+        1
+    );
+    assert_eq!(
+        bodies_with_commit(FaultClass::Constraint, FaultClass::Busy),
+        3
+    );
+}
+
+#[test]
+fn a_transaction_that_was_committed_early_is_not_done_again() {
+    let deadlock: &Classifier<'_> = &|_| Some(FaultClass::Deadlock);
+    let config = config(POLICY);
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(deadlock)),
+        idempotent: true,
+        ..SPEC
+    };
+    let mut machine = Machine::new(Dialect::Mysql, &config, &spec, true, no_clock).expect("valid");
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Commit => {
+                let fault = Fault::from_class(Dialect::Mysql, FaultClass::TransactionLost);
+                let answer = Err(machine.judged(fault, ""));
+                _ = machine.batch_done(answer);
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+            Step::Report(_) => {}
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!((done.attempts, done.outcome), (1, Outcome::Unknown));
+}
+
+#[test]
+fn a_token_that_is_there_already_is_one_whatever_it_is_called() {
+    let deadlock: &Classifier<'_> = &|_| Some(FaultClass::Deadlock);
+    let config = config(POLICY);
+    let ledger = crate::ledger::Ledger::new();
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(deadlock)),
+        resolution: Resolution::Ledger(&ledger),
+        ..SPEC
+    };
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Begin => {
+                let fault = Fault::from_class(Dialect::Postgres, FaultClass::Constraint);
+                let answer = Err(machine.judged(fault, ""));
+                _ = machine.batch_done(answer);
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Report(_) => {}
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!((done.attempts, done.outcome), (1, Outcome::Unknown));
+}
+
+#[test]
+fn a_transaction_that_was_aborted_is_told_from_a_failure_of_the_body_whatever_it_is_called() {
+    let told = |class, judged| {
+        let classifier = move |_: &Seen<'_>| Some(judged);
+        let config = config(RetryPolicy::no_retries());
+        let spec = Spec {
+            classifier: Some(BorrowedClassifier(&classifier)),
+            resolution: Resolution::TransactionStatus,
+            ..SPEC
+        };
+        let mut machine =
+            Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+                Step::ReadId => {
+                    let fault = Fault::from_class(Dialect::Postgres, class);
+                    let answer = Err(machine.judged(fault, ""));
+                    _ = machine.id_done(answer);
+                }
+                Step::Report(_) => {}
+                Step::Done(done) => {
+                    return matches!(done.answer, Answer::Own(error) if error.is_rolled_back());
+                }
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    assert!(told(FaultClass::TransactionAborted, FaultClass::Permanent));
+    assert!(!told(FaultClass::Permanent, FaultClass::TransactionAborted));
+}
