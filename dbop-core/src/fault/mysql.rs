@@ -86,7 +86,9 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
             Some(found) => found,
             None => (None, ConnectionLost),
         },
-        ErrorKind::UnableToSendCommand | ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+        ErrorKind::UnableToSendCommand | ErrorKind::Unknown | ErrorKind::Lost => {
+            found.unwrap_or((None, Unknown))
+        }
     }
 }
 

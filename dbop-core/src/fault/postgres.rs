@@ -93,7 +93,7 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
         ErrorKind::UnableToSendCommand => find(CLIENT_TEXTS, message)
             .or(found)
             .unwrap_or((None, Unknown)),
-        ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+        ErrorKind::Unknown | ErrorKind::Lost => found.unwrap_or((None, Unknown)),
     }
 }
 
@@ -247,6 +247,16 @@ const CLIENT_TEXTS: &[Row] = &[
     ("expected * parameters but got *", "", Permanent),
     ("number of parameters must be between 0 and 65535", "", Permanent),
     ("another command is already in progress", "", Permanent),
+    // Before connecting: the URL or the settings.
+    ("invalid connection string*", "", Permanent),
+    ("invalid configuration*", "", Permanent),
+    ("authentication error*", "", Permanent),
+    ("missing \"=\" after \"*\" in connection info string", "", Permanent),
+    ("invalid integer value \"*\" for connection option \"*\"", "", Permanent),
+    ("invalid port number: \"*\"", "", Permanent),
+    ("invalid connection option \"*\"", "", Permanent),
+    ("invalid URI query parameter: \"*\"", "", Permanent),
+    ("invalid * value: \"*\"", "", Permanent),
 ];
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
         ErrorKind::SerializationFailure
         | ErrorKind::ReadOnlyTransaction
         | ErrorKind::UnableToSendCommand
-        | ErrorKind::Unknown => found.unwrap_or((None, Unknown)),
+        | ErrorKind::Unknown
+        | ErrorKind::Lost => found.unwrap_or((None, Unknown)),
     }
 }
 

@@ -10,7 +10,7 @@ use diesel::result::Error as DieselError;
 use super::errors::AttemptErrors;
 use super::run::{End, Ended, Panic, Refusal, Run};
 use crate::error::OperationError;
-use crate::fault::fault_of;
+use crate::fault::{fault_of, fault_of_message};
 use crate::report::{FailedAttempt, Report};
 
 /// What the body returned in the current attempt, and the failed attempts before it where a report
@@ -201,7 +201,10 @@ impl<T, E: OperationError> Results<T, E> {
 }
 
 fn fault_in<E: OperationError>(run: &Run<'_>, error: &E) -> Option<dbop_core::Fault> {
-    fault_of(run.dialect(), error.diesel_error()?)
+    match error.diesel_error() {
+        Some(error) => fault_of(run.dialect(), error),
+        None => fault_of_message(run.dialect(), &error.database_message()?),
+    }
 }
 
 fn caught<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
