@@ -2,7 +2,6 @@
 
 // The types of twenty futures, one in the other.
 #![recursion_limit = "512"]
-
 #![allow(
     clippy::duplicate_mod,
     reason = "written once, run on every kind of connection"
@@ -40,6 +39,7 @@ mod asynchronous {
     mod money;
     mod panics;
     mod paused_time;
+    mod pool_in_closure;
     mod pools;
     mod refused;
     mod sqlite_classes;
