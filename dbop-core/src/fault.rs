@@ -1,7 +1,6 @@
 //! What went wrong: a database's error as a code, and the class that decides what may be done.
 //!
-//! An adapter only extracts: it hands the kind and the text of a Diesel error to
-//! [`Fault::recognize`]. Which code that is, and what the code means, is decided here, once for
+//! An adapter only extracts: it hands what a Diesel error shows to [`Fault::recognize`]. Which code that is, and what the code means, is decided here, once for
 //! every adapter. Codes and texts come from the servers' manuals and from measurements on
 //! PostgreSQL 15 and 18, MariaDB 10.11 and 11.8, MySQL 9.7 and SQLite 3.40.
 
@@ -9,12 +8,14 @@ use std::fmt;
 
 use crate::dialect::Dialect;
 
+pub use reported::{Extras, Reported};
 pub use sqlstate::SqlState;
 
 mod format;
 mod hash;
 mod mysql;
 mod postgres;
+mod reported;
 mod sqlite;
 mod sqlstate;
 mod text;
@@ -31,22 +32,37 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The fault behind an error that a client library reported with this kind and this text.
+    /// The fault behind an error that a client library reported.
     ///
     /// The kind decides where it is exact; otherwise the text is looked up in the table of the
-    /// dialect. An unknown text gives [`FaultClass::Unknown`] and no code.
+    /// dialect. An unknown text gives [`FaultClass::Unknown`] and no code. So does the text of a
+    /// fault whose other facts show that an application raised it.
     #[must_use]
-    pub fn recognize(dialect: Dialect, kind: ErrorKind, message: &str) -> Self {
+    pub fn recognize(dialect: Dialect, reported: Reported<'_>) -> Self {
+        let Reported { kind, message, .. } = reported;
         let (code, class) = match dialect {
             Dialect::Postgres => postgres::recognize(kind, message),
             Dialect::Mysql => mysql::recognize(kind, message),
             Dialect::Sqlite => sqlite::recognize(kind, message),
         };
-        Self {
+        let fault = Self {
             dialect,
             code,
             class,
             judged: None,
+        };
+        match reported.is_imitation(&fault) {
+            true => Self::from_class(dialect, FaultClass::Unknown),
+            false => fault,
+        }
+    }
+
+    /// The same fault, met while connecting: what is not known there counts as not connected.
+    #[must_use]
+    pub const fn while_connecting(self) -> Self {
+        match self.class {
+            FaultClass::Unknown => Self::from_class(self.dialect, FaultClass::NotConnected),
+            _ => self,
         }
     }
 
@@ -208,8 +224,10 @@ pub enum ErrorKind {
     ClosedConnection,
     /// The client library could not send or encode the command, or lost the connection.
     UnableToSendCommand,
-    /// Nothing is known but the text.
+    /// The client library has no kind for it.
     Unknown,
+    /// The kind was lost on the way: only the text is left.
+    Lost,
 }
 
 /// An error code as its database writes it.

@@ -16,9 +16,10 @@
 //! - [`machine`]: the protocol between this crate and the adapters.
 //!
 //! ```
-//! use dbop_core::{Dialect, ErrorKind, Fault, FaultClass};
+//! use dbop_core::{Dialect, ErrorKind, Fault, FaultClass, Reported};
 //!
-//! let fault = Fault::recognize(Dialect::Postgres, ErrorKind::Unknown, "deadlock detected");
+//! let reported = Reported::new(ErrorKind::Unknown, "deadlock detected");
+//! let fault = Fault::recognize(Dialect::Postgres, reported);
 //! assert_eq!(fault.class(), FaultClass::Deadlock);
 //! assert!(fault.class().is_transient());
 //! ```
@@ -40,7 +41,7 @@ pub use classifier::{Classifier, Seen};
 pub use dialect::Dialect;
 pub use error::Error;
 pub use event::LogLevels;
-pub use fault::{Code, ErrorKind, Fault, FaultClass, SqlState};
+pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use ledger::Ledger;
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{Delays, RetryPolicy};

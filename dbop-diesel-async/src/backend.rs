@@ -48,6 +48,15 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
     {
         std::future::ready(Ok(None))
     }
+
+    /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
+    #[doc(hidden)]
+    fn read_cache_mark<C>(_conn: &mut C) -> impl Future<Output = QueryResult<Option<String>>> + Send
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        std::future::ready(Ok(None))
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -73,6 +82,17 @@ impl SupportedBackend for diesel::pg::Pg {
         let row: Text = diesel::sql_query(sql).get_result(conn).await?;
         Ok(row.into())
     }
+
+    async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use diesel_async::RunQueryDsl as _;
+
+        dbop_diesel::adapter::postgres::PreparedAs
+            .get_result(conn)
+            .await
+    }
 }
 
 #[cfg(feature = "mysql")]
@@ -86,6 +106,17 @@ impl SupportedBackend for diesel::mysql::Mysql {
 
         let row: Text = diesel::sql_query(sql).get_result(conn).await?;
         Ok(row.into())
+    }
+
+    async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::mysql::PreparedSoFar;
+        use diesel_async::RunQueryDsl as _;
+
+        let (_name, count): (String, String) = PreparedSoFar.get_result(conn).await?;
+        Ok(Some(count))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use dbop_core::machine::Batch;
 use diesel::QueryResult;
-use diesel::connection::{CacheSize, TransactionManagerStatus};
+use diesel::connection::TransactionManagerStatus;
 use diesel_async::{AsyncConnection, TransactionManager};
 
 use dbop_diesel::SupportedBackend as _;
+use dbop_diesel::adapter::statements::sizes_to_forget;
 use dbop_diesel::adapter::status::{instrumentation_event, settle};
 
 use crate::backend::SupportedBackend;
@@ -37,10 +38,12 @@ pub(crate) async fn execute<C: SupportedConnection>(
     settle(status(conn), saved, dialect, batch.purpose, base, result)
 }
 
-/// Forgets the prepared statements, whose plans no longer fit the schema.
-pub(crate) fn clear_statement_cache<C: AsyncConnection>(conn: &mut C) {
-    // Diesel does not tell whether the cache was on. Behind a pooler, or with functions of the
-    // server's, a plan can be stale without it; then it is on from now on.
-    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
-    conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
+/// Forgets the prepared statements, whose plans no longer fit the schema. The cache stays as the caller
+/// has set it, on or off.
+pub(crate) async fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) {
+    let first = <C::Backend as SupportedBackend>::read_cache_mark(conn).await;
+    let second = <C::Backend as SupportedBackend>::read_cache_mark(conn).await;
+    for &size in sizes_to_forget(C::Backend::DIALECT, first, second) {
+        conn.set_prepared_statement_cache_size(size);
+    }
 }

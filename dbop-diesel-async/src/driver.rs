@@ -12,7 +12,7 @@ use dbop_diesel::{Fallback, OperationError, Report};
 use crate::backend::SupportedBackend;
 use crate::body::Body;
 use crate::caught::caught;
-use crate::connection::{execute, status};
+use crate::connection::{clear_statement_cache, execute, status};
 use crate::operation::Operation;
 use crate::runner::Runner;
 use crate::slot::{BackendOf, Guard, Slot};
@@ -123,7 +123,12 @@ async fn until_user<S: Slot>(
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
                 run.pause(&pause, results);
-                slot.apply(pause.connection);
+                match pause.connection {
+                    ConnectionAction::ClearStatementCache => {
+                        clear_statement_cache(slot.conn()).await;
+                    }
+                    action => slot.apply(action),
+                }
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay).await;
                 }

@@ -9,7 +9,7 @@ use dbop_diesel::ConnectError;
 use dbop_diesel::adapter::status::depth;
 use diesel_async::AsyncConnectionCore;
 
-use crate::connection::{SupportedConnection, clear_statement_cache, status};
+use crate::connection::{SupportedConnection, status};
 use crate::source::Source;
 
 /// Where a run has its connection.
@@ -28,7 +28,7 @@ pub(crate) trait Slot: Send {
     /// The connection.
     fn conn(&mut self) -> &mut Self::Conn;
 
-    /// Does with the connection what the machine says.
+    /// Does with the connection what the machine says, except what needs the server.
     fn apply(&mut self, action: ConnectionAction);
 
     /// How many transactions and savepoints are open on the connection; `None` if its transaction
@@ -59,10 +59,11 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 
     fn apply(&mut self, action: ConnectionAction) {
         match action {
-            ConnectionAction::ClearStatementCache => clear_statement_cache(self.0),
             ConnectionAction::Discard => status(self.0).set_in_error(),
             // The caller has it back when the run is over.
-            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+            ConnectionAction::GiveBack
+            | ConnectionAction::Keep
+            | ConnectionAction::ClearStatementCache => {}
         }
     }
 }
@@ -104,14 +105,15 @@ impl<S: Source> Slot for FromSource<'_, S> {
 
     fn apply(&mut self, action: ConnectionAction) {
         match action {
-            ConnectionAction::ClearStatementCache => clear_statement_cache(self.conn()),
             ConnectionAction::GiveBack if S::IS_POOL => self.conn = None,
             ConnectionAction::Discard => {
                 if let Some(conn) = self.conn.take() {
                     self.source.discard(conn);
                 }
             }
-            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+            ConnectionAction::GiveBack
+            | ConnectionAction::Keep
+            | ConnectionAction::ClearStatementCache => {}
         }
     }
 }

@@ -19,6 +19,12 @@ use crate::connection::{SupportedConnection, status};
 /// diesel-async. A closure's connection is used for one run, kept between its attempts as long as
 /// it is healthy, and closed at the end of the run.
 ///
+/// A closure can return any error. What Diesel, a server or a pool says in it counts as if they had
+/// been asked directly, also where a setup function of your own has made a
+/// `ConnectionError::BadConnection` of it. Anything else counts as "not connected", which is retried.
+/// For an error that no other attempt cures, such as a missing setting, return
+/// [`ConnectError::permanent`].
+///
 /// bb8 keeps retrying on its own for `connection_timeout` (30 s by default), even after a wrong
 /// password, and every attempt waits for it. In the end it does not report the cause, so dbop does
 /// not retry. Shorten the timeout, and give bb8 an `error_sink`, to which it reports the cause.
@@ -78,8 +84,33 @@ where
     const IS_POOL: bool = false;
 
     async fn connect(&self) -> Result<C, ConnectError> {
-        self().await.map_err(ConnectError::new)
+        self().await.map_err(|error| of_closure(error.into()))
     }
+}
+
+/// A pool in a closure is a pool all the same.
+fn of_closure(error: Box<dyn StdError + Send + Sync>) -> ConnectError {
+    #[cfg(feature = "deadpool")]
+    let error = match error.downcast() {
+        Ok(error) => return of_deadpool(*error),
+        Err(error) => error,
+    };
+    #[cfg(feature = "bb8")]
+    let error = match error.downcast() {
+        Ok(error) => return of_bb8(*error),
+        Err(error) => error,
+    };
+    #[cfg(feature = "mobc")]
+    let error = match error.downcast() {
+        Ok(error) => return of_mobc(*error),
+        Err(error) => error,
+    };
+    #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
+    let error = match error.downcast() {
+        Ok(error) => return of_diesel_async(*error),
+        Err(error) => error,
+    };
+    ConnectError::new(error)
 }
 
 /// deadpool keeps a broken connection until its next checkout, so dbop takes it out.
@@ -92,19 +123,25 @@ where
     type Conn = deadpool::managed::Object<M>;
 
     async fn connect(&self) -> Result<Self::Conn, ConnectError> {
-        use deadpool::managed::{PoolError, TimeoutType};
-
-        self.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => cause(error),
-            PoolError::Timeout(TimeoutType::Wait) => ConnectError::pool_timeout(error),
-            // The pool had room, but the server did not answer.
-            PoolError::Timeout(_) => ConnectError::server_timeout(error),
-            _ => ConnectError::new(error),
-        })
+        self.get().await.map_err(of_deadpool)
     }
 
     fn discard(&self, conn: Self::Conn) {
         drop(deadpool::managed::Object::take(conn));
+    }
+}
+
+#[cfg(feature = "deadpool")]
+fn of_deadpool(error: deadpool::managed::PoolError<PoolError>) -> ConnectError {
+    use deadpool::managed::{PoolError, TimeoutType};
+
+    match error {
+        PoolError::Backend(error) => of_diesel_async(error),
+        PoolError::Timeout(TimeoutType::Wait) => ConnectError::pool_timeout(error),
+        // The pool had room, but the server did not answer.
+        PoolError::Timeout(_) => ConnectError::server_timeout(error),
+        PoolError::Closed | PoolError::NoRuntimeSpecified => ConnectError::permanent(error),
+        PoolError::PostCreateHook(_) => ConnectError::new(error),
     }
 }
 
@@ -118,10 +155,15 @@ where
     type Conn = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
 
     async fn connect(&self) -> Result<Self::Conn, ConnectError> {
-        self.get_owned().await.map_err(|error| match error {
-            bb8::RunError::User(error) => cause(error),
-            bb8::RunError::TimedOut => ConnectError::pool_timeout(error),
-        })
+        self.get_owned().await.map_err(of_bb8)
+    }
+}
+
+#[cfg(feature = "bb8")]
+fn of_bb8(error: bb8::RunError<PoolError>) -> ConnectError {
+    match error {
+        bb8::RunError::User(error) => of_diesel_async(error),
+        bb8::RunError::TimedOut => ConnectError::pool_timeout(error),
     }
 }
 
@@ -135,11 +177,7 @@ where
     type Conn = mobc::Connection<M>;
 
     async fn connect(&self) -> Result<Self::Conn, ConnectError> {
-        self.get().await.map_err(|error| match error {
-            mobc::Error::Inner(error) => cause(error),
-            mobc::Error::Timeout => ConnectError::pool_timeout(error),
-            _ => ConnectError::new(error),
-        })
+        self.get().await.map_err(of_mobc)
     }
 
     fn discard(&self, conn: Self::Conn) {
@@ -147,9 +185,19 @@ where
     }
 }
 
+#[cfg(feature = "mobc")]
+fn of_mobc(error: mobc::Error<PoolError>) -> ConnectError {
+    match error {
+        mobc::Error::Inner(error) => of_diesel_async(error),
+        mobc::Error::Timeout => ConnectError::pool_timeout(error),
+        mobc::Error::PoolClosed => ConnectError::permanent(error),
+        _ => ConnectError::new(error),
+    }
+}
+
 /// The pools of diesel-async do not report the cause as a source of their errors.
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
-fn cause(error: PoolError) -> ConnectError {
+fn of_diesel_async(error: PoolError) -> ConnectError {
     match error {
         PoolError::ConnectionError(error) => ConnectError::new(error),
         PoolError::QueryError(error) => ConnectError::new(error),

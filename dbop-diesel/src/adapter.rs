@@ -5,12 +5,15 @@ pub use results::{Results, UserResults};
 pub use run::{Ended, Run};
 
 mod errors;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod results;
 mod run;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod statements;
 pub mod status;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod text;

@@ -44,6 +44,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
     {
         Ok(None)
     }
+
+    /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
+    #[doc(hidden)]
+    fn read_cache_mark<C>(_conn: &mut C) -> QueryResult<Option<String>>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        Ok(None)
+    }
 }
 
 #[doc(hidden)]
@@ -59,7 +68,7 @@ mod postgres {
     use diesel::pg::Pg;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::postgres::{current_transaction, which_transaction};
+    use crate::adapter::postgres::{PreparedAs, current_transaction, which_transaction};
     use crate::adapter::text::Text;
 
     use super::{CurrentTransaction, Dialect, Sealed, SupportedBackend};
@@ -85,6 +94,13 @@ mod postgres {
             let row: Text = sql_query(sql).get_result(conn)?;
             Ok(row.into())
         }
+
+        fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            PreparedAs.get_result(conn)
+        }
     }
 }
 
@@ -94,6 +110,7 @@ mod mysql {
     use diesel::mysql::Mysql;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
+    use crate::adapter::mysql::PreparedSoFar;
     use crate::adapter::text::Text;
 
     use super::{Dialect, Sealed, SupportedBackend};
@@ -109,6 +126,14 @@ mod mysql {
         {
             let row: Text = sql_query(sql).get_result(conn)?;
             Ok(row.into())
+        }
+
+        fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let (_name, count): (String, String) = PreparedSoFar.get_result(conn)?;
+            Ok(Some(count))
         }
     }
 }

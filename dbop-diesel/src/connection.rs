@@ -3,10 +3,10 @@
 use dbop_core::machine::Batch;
 use diesel::QueryResult;
 use diesel::connection::{
-    CacheSize, Connection as DieselConnection, LoadConnection, TransactionManager,
-    TransactionManagerStatus,
+    Connection as DieselConnection, LoadConnection, TransactionManager, TransactionManagerStatus,
 };
 
+use crate::adapter::statements::sizes_to_forget;
 use crate::adapter::status::{instrumentation_event, settle};
 use crate::backend::SupportedBackend;
 
@@ -52,10 +52,12 @@ pub(crate) fn execute<C: SupportedConnection>(
     settle(status(conn), saved, dialect, batch.purpose, base, result)
 }
 
-/// Forgets the prepared statements, whose plans no longer fit the schema.
-pub(crate) fn clear_statement_cache<C: DieselConnection>(conn: &mut C) {
-    // Diesel does not tell whether the cache was on. Behind a pooler, or with functions of the
-    // server's, a plan can be stale without it; then it is on from now on.
-    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
-    conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
+/// Forgets the prepared statements, whose plans no longer fit the schema. The cache stays as the caller
+/// has set it, on or off.
+pub(crate) fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) {
+    let first = C::Backend::read_cache_mark(conn);
+    let second = C::Backend::read_cache_mark(conn);
+    for &size in sizes_to_forget(C::Backend::DIALECT, first, second) {
+        conn.set_prepared_statement_cache_size(size);
+    }
 }

@@ -1,14 +1,18 @@
 //! The errors of operations.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use dbop_core::{Advice, Error};
 use diesel::result::Error as DieselError;
 
+use crate::layers::layers;
+
 /// An error that an operation can return.
 ///
-/// It is implemented for `diesel::result::Error`, `Box<dyn Error + Send + Sync>` and, with the
-/// feature `anyhow`, `anyhow::Error`. For your own error type, implement one method of one line:
+/// It is implemented for `diesel::result::Error`, `Box<dyn Error + Send + Sync>`, `Box<dyn Error>`
+/// and, with the feature `anyhow`, `anyhow::Error`. For your own error type, implement one method of
+/// one line:
 ///
 /// ```
 /// use dbop_diesel::{OperationError, diesel_error_in};
@@ -51,9 +55,55 @@ use diesel::result::Error as DieselError;
 /// # }
 /// # assert!(TransferError::from(diesel::result::Error::NotFound).diesel_error().is_some());
 /// ```
+///
+/// An error that keeps nothing of Diesel's but the text can hand over the text:
+///
+/// ```
+/// # use std::borrow::Cow;
+/// # use dbop_diesel::OperationError;
+/// struct Failed(String);
+///
+/// impl From<diesel::result::Error> for Failed {
+///     fn from(error: diesel::result::Error) -> Self {
+///         Self(error.to_string())
+///     }
+/// }
+///
+/// impl OperationError for Failed {
+///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
+///         None
+///     }
+///
+///     fn database_message(&self) -> Option<Cow<'_, str>> {
+///         Some(Cow::Borrowed(&self.0))
+///     }
+/// }
+/// ```
+///
+/// Reports of other crates, such as `eyre::Report`, need a newtype with the same two impls:
+/// `diesel_error_in(self.0.as_ref())` finds the Diesel error in it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error that dbop can look into",
+    label = "the trait `OperationError` is not implemented for `{Self}`",
+    note = "for an error type of your own, implement `From<diesel::result::Error>` and, in one line, \
+            `OperationError::diesel_error`: `diesel_error_in(self)`",
+    note = "for `eyre::Report`, `error_stack::Report` and the like, wrap it in a struct of yours and \
+            implement both for the struct; for `anyhow::Error`, enable the feature `anyhow`"
+)]
 pub trait OperationError: From<DieselError> {
     /// The Diesel error inside, if there is one. It decides whether the operation is retried.
     fn diesel_error(&self) -> Option<&DieselError>;
+
+    /// The database's message, where the Diesel error itself is lost: as a `String`, behind
+    /// `#[error(transparent)]`, or in an error without `source()`. It is asked only if there is no
+    /// [`diesel_error`](Self::diesel_error). A message that dbop knows decides like the Diesel error,
+    /// with or without what client libraries and migrations put around it. Any other text is an error
+    /// of the operation's. Defaults to `None`.
+    ///
+    /// `Box<dyn Error>` and `anyhow::Error` hand over the text of their innermost error.
+    fn database_message(&self) -> Option<Cow<'_, str>> {
+        None
+    }
 
     /// Turns one of dbop's errors into this type. By default it becomes a
     /// `diesel::result::Error::QueryBuilderError`, Diesel's variant for errors of other crates. An
@@ -78,17 +128,22 @@ pub trait OperationError: From<DieselError> {
     }
 }
 
-/// The first Diesel error in a chain of sources, starting with the error itself.
+/// The first Diesel error in an error: the error itself, or one in its chain of sources. What the
+/// sources skip is looked into as well: `std::io::Error::other`, and an `Arc` or `Box` that holds a
+/// Diesel error.
+///
+/// Not found is what only the type around it can show: see
+/// [`database_message`](OperationError::database_message).
 #[must_use]
 pub fn diesel_error_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a DieselError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    layers(error).find_map(|layer| layer.downcast_ref())
+}
+
+/// The text of the innermost error. A transparent wrapper has the text of what it holds, and so do the
+/// errors of diesel_migrations, behind the name of the migration.
+fn innermost_text(error: &(dyn StdError + 'static)) -> Option<Cow<'static, str>> {
+    let innermost = layers(error).last()?;
+    Some(innermost.to_string().into())
 }
 
 impl OperationError for DieselError {
@@ -101,12 +156,30 @@ impl OperationError for Box<dyn StdError + Send + Sync> {
     fn diesel_error(&self) -> Option<&DieselError> {
         diesel_error_in(&**self)
     }
+
+    fn database_message(&self) -> Option<Cow<'_, str>> {
+        innermost_text(&**self)
+    }
+}
+
+impl OperationError for Box<dyn StdError> {
+    fn diesel_error(&self) -> Option<&DieselError> {
+        diesel_error_in(&**self)
+    }
+
+    fn database_message(&self) -> Option<Cow<'_, str>> {
+        innermost_text(&**self)
+    }
 }
 
 #[cfg(feature = "anyhow")]
 impl OperationError for anyhow::Error {
     fn diesel_error(&self) -> Option<&DieselError> {
-        self.chain().find_map(|error| error.downcast_ref())
+        diesel_error_in(&**self)
+    }
+
+    fn database_message(&self) -> Option<Cow<'_, str>> {
+        innermost_text(&**self)
     }
 }
 
@@ -163,5 +236,51 @@ mod tests {
             let wrapped = anyhow::Error::new(Wrapped(DieselError::NotFound)).context("in a test");
             assert_eq!(wrapped.diesel_error(), Some(&DieselError::NotFound));
         }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    enum Transparent {
+        #[error(transparent)]
+        Database(#[from] DieselError),
+    }
+
+    fn locked() -> DieselError {
+        let text = Box::new(String::from("database is locked"));
+        DieselError::DatabaseError(diesel::result::DatabaseErrorKind::Unknown, text)
+    }
+
+    #[test]
+    fn a_transparent_wrapper_shows_the_message() {
+        let boxed: Box<dyn StdError + Send + Sync> = Transparent::from(locked()).into();
+        assert_eq!(boxed.diesel_error(), None);
+        assert_eq!(
+            boxed.database_message().as_deref(),
+            Some("database is locked")
+        );
+        let again: Box<dyn StdError> = Box::new(std::io::Error::other(Transparent::from(locked())));
+        assert_eq!(
+            again.database_message().as_deref(),
+            Some("database is locked")
+        );
+        #[cfg(feature = "anyhow")]
+        {
+            let error = anyhow::Error::new(Transparent::from(locked())).context("in a test");
+            assert_eq!(
+                error.database_message().as_deref(),
+                Some("database is locked")
+            );
+        }
+    }
+
+    /// An `anyhow::Error` in a box is of a type that only anyhow knows.
+    #[cfg(feature = "anyhow")]
+    #[test]
+    fn an_anyhow_error_in_a_box_shows_the_message() {
+        let boxed: Box<dyn StdError + Send + Sync> = anyhow::Error::new(locked()).into();
+        assert_eq!(boxed.diesel_error(), None);
+        assert_eq!(
+            boxed.database_message().as_deref(),
+            Some("database is locked")
+        );
     }
 }

@@ -93,9 +93,9 @@ pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
-    Advice, Backoff, BeginMode, Classifier, Code, Delays, Dialect, Error, ErrorKind, Fault,
-    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, Outcome, Phase, RetryPolicy, Scope,
-    Seen, SqlState, StopReason, Verdict, verdict,
+    Advice, Backoff, BeginMode, Classifier, Code, Delays, Dialect, Error, ErrorKind, Extras, Fault,
+    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, Outcome, Phase, Reported, RetryPolicy,
+    Scope, Seen, SqlState, StopReason, Verdict, verdict,
 };
 pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
@@ -114,6 +114,7 @@ mod error;
 mod fallback;
 mod fault;
 pub mod guide;
+mod layers;
 mod operation;
 mod report;
 mod runner;

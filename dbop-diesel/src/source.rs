@@ -7,9 +7,11 @@ use std::time::Duration;
 use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
 use diesel::ConnectionError;
 use diesel::connection::TransactionManager;
+use diesel::result::Error as DieselError;
 
 use crate::connection::SupportedConnection;
-use crate::fault::fault_of;
+use crate::fault::{fault_in_text, fault_of};
+use crate::layers::layers;
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
@@ -17,6 +19,11 @@ use crate::fault::fault_of;
 /// Implemented for closures and, with the feature `r2d2`, for Diesel's `r2d2::Pool`. A closure's
 /// connection is used for one run, kept between its attempts as long as it is healthy, and closed
 /// at the end of the run.
+///
+/// A closure can return any error. What Diesel, a server or a pool says in it counts as if they had
+/// been asked directly. Anything else counts as "not connected", which is retried: a name that cannot
+/// be looked up, an `io::Error`, an error of your own. For an error that no other attempt cures, such
+/// as a missing setting, return [`ConnectError::permanent`].
 ///
 /// r2d2 keeps retrying on its own for `connection_timeout` (30 s by default), even after a wrong
 /// password, and every attempt waits for it. Shorten it.
@@ -77,7 +84,27 @@ where
     const IS_POOL: bool = false;
 
     fn connect(&self, _within: Option<Duration>) -> Result<C, ConnectError> {
-        self().map_err(ConnectError::new)
+        self().map_err(|error| of_closure(error.into()))
+    }
+}
+
+/// A pool in a closure is a pool all the same.
+fn of_closure(error: Box<dyn StdError + Send + Sync>) -> ConnectError {
+    #[cfg(feature = "r2d2")]
+    let error = match error.downcast() {
+        Ok(error) => return of_r2d2(*error),
+        Err(error) => error,
+    };
+    ConnectError::new(error)
+}
+
+#[cfg(feature = "r2d2")]
+fn of_r2d2(error: diesel::r2d2::PoolError) -> ConnectError {
+    // It appends the text of the last failure to its own.
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((_, cause)) => ConnectError::with_text(cause, error),
+        None => ConnectError::pool_timeout(error),
     }
 }
 
@@ -92,14 +119,7 @@ where
     fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError> {
         let longest = self.connection_timeout();
         let timeout = within.map_or(longest, |within| within.min(longest));
-        self.get_timeout(timeout).map_err(|error| {
-            // r2d2 appends the text of the last failure to its own.
-            let text = error.to_string();
-            match text.split_once(": ") {
-                Some((_, cause)) => ConnectError::with_text(cause, error),
-                None => ConnectError::pool_timeout(error),
-            }
-        })
+        self.get_timeout(timeout).map_err(of_r2d2)
     }
 }
 
@@ -117,16 +137,40 @@ enum Reason {
     Text(String),
     PoolTimeout,
     ServerTimeout,
+    Permanent,
 }
 
 impl ConnectError {
-    /// An error of connecting. dbop looks for a Diesel error in its chain of sources to find out what
-    /// went wrong; without one, it does not retry.
+    /// An error of connecting. dbop looks for the cause in the error and in its chain of sources: an
+    /// error of Diesel, or a text of a server, a client library or a pool. If it finds none, there was
+    /// no connection for a reason that may pass, and dbop retries.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
             source: source.into(),
             reason: Reason::InSource,
+        }
+    }
+
+    /// An error that every other attempt would meet again, such as a missing setting. dbop does not
+    /// retry that.
+    ///
+    /// ```
+    /// use dbop_diesel::{ConnectError, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// let connect = || {
+    ///     let url = std::env::var("NO_SUCH_URL").map_err(ConnectError::permanent)?;
+    ///     SqliteConnection::establish(&url).map_err(ConnectError::new)
+    /// };
+    /// let result = Runner::default().run_on(&connect, |_conn| Ok::<_, diesel::result::Error>(()));
+    /// assert!(result.is_err());
+    /// ```
+    #[must_use]
+    pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::Permanent,
         }
     }
 
@@ -163,17 +207,15 @@ impl ConnectError {
 
     /// The fault, and whether it alone decides.
     pub(crate) fn fault(&self, dialect: Dialect) -> (Fault, Advice) {
-        let unknown = || Fault::from_class(dialect, FaultClass::Unknown);
-        let fault = match &self.reason {
-            Reason::InSource => fault_in(dialect, &*self.source).unwrap_or_else(unknown),
-            Reason::Text(text) => Fault::recognize(dialect, ErrorKind::Unknown, text),
-            Reason::ServerTimeout => Fault::from_class(dialect, FaultClass::NotConnected),
-            Reason::PoolTimeout => {
-                let fault = Fault::from_class(dialect, FaultClass::NotConnected);
-                return (fault, Advice::Never);
-            }
-        };
-        (fault, Advice::Judge)
+        let of_class = |class| (Fault::from_class(dialect, class), Advice::Judge);
+        match &self.reason {
+            Reason::InSource => cause(dialect, &*self.source),
+            Reason::Text(text) => cause_in_text(dialect, text),
+            Reason::PoolTimeout => Some(pool_timeout(dialect)),
+            Reason::ServerTimeout => None,
+            Reason::Permanent => Some(of_class(FaultClass::Permanent)),
+        }
+        .unwrap_or_else(|| of_class(FaultClass::NotConnected))
     }
 
     pub(crate) fn into_source(self) -> Box<dyn StdError + Send + Sync> {
@@ -193,22 +235,87 @@ impl StdError for ConnectError {
     }
 }
 
-fn fault_in(dialect: Dialect, error: &(dyn StdError + 'static)) -> Option<Fault> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref() {
-            return fault_of(dialect, error);
-        }
-        match error.downcast_ref() {
-            Some(ConnectionError::BadConnection(text)) => {
-                return Some(Fault::recognize(dialect, ErrorKind::Unknown, text));
-            }
-            Some(ConnectionError::CouldntSetupConfiguration(error)) => {
-                return fault_of(dialect, error);
-            }
-            Some(_) => return Some(Fault::from_class(dialect, FaultClass::Permanent)),
-            None => next = error.source(),
-        }
-    }
-    None
+type Cause = (Fault, Advice);
+
+/// Why there is no connection, if the error says so: what is of a known type counts before any text.
+fn cause(dialect: Dialect, error: &(dyn StdError + 'static)) -> Option<Cause> {
+    layers(error)
+        .find_map(|layer| cause_of_type(dialect, layer))
+        .or_else(|| layers(error).find_map(|layer| cause_in_text(dialect, &layer.to_string())))
 }
+
+fn cause_of_type(dialect: Dialect, error: &(dyn StdError + 'static)) -> Option<Cause> {
+    if let Some(error) = error.downcast_ref::<ConnectError>() {
+        return Some(error.fault(dialect));
+    }
+    if let Some(error) = error.downcast_ref() {
+        return Some(cause_of_query(dialect, error));
+    }
+    if let Some(error) = error.downcast_ref() {
+        return Some(cause_of_connection(dialect, error));
+    }
+    #[cfg(feature = "r2d2")]
+    match error.downcast_ref() {
+        Some(diesel::r2d2::Error::ConnectionError(error)) => {
+            return Some(cause_of_connection(dialect, error));
+        }
+        Some(diesel::r2d2::Error::QueryError(error)) => {
+            return Some(cause_of_query(dialect, error));
+        }
+        None => {}
+    }
+    // A setting that dbop has refused, or an operation of the source's that has had its attempts.
+    error.is::<dbop_core::Error>().then(|| {
+        (
+            Fault::from_class(dialect, FaultClass::Permanent),
+            Advice::Judge,
+        )
+    })
+}
+
+fn cause_of_connection(dialect: Dialect, error: &ConnectionError) -> Cause {
+    match error {
+        ConnectionError::BadConnection(text) => cause_in_text(dialect, text).unwrap_or_else(|| {
+            let fault = Fault::from_class(dialect, FaultClass::NotConnected);
+            (fault, Advice::Judge)
+        }),
+        ConnectionError::CouldntSetupConfiguration(error) => cause_of_query(dialect, error),
+        _ => (
+            Fault::from_class(dialect, FaultClass::Permanent),
+            Advice::Judge,
+        ),
+    }
+}
+
+/// A statement failed while connecting. `NotFound` and the like are answers.
+fn cause_of_query(dialect: Dialect, error: &DieselError) -> Cause {
+    let fault = fault_of(dialect, error)
+        .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Permanent));
+    (fault.while_connecting(), Advice::Judge)
+}
+
+/// The kind is the one that only client libraries have: no statement has been sent.
+fn cause_in_text(dialect: Dialect, text: &str) -> Option<Cause> {
+    if POOL_TIMEOUTS.contains(&text) {
+        return Some(pool_timeout(dialect));
+    }
+    let fault = fault_in_text(dialect, ErrorKind::UnableToSendCommand, text)?;
+    Some((fault, Advice::Judge))
+}
+
+/// What r2d2, deadpool, bb8 and mobc say when they have waited for as long as they were told.
+const POOL_TIMEOUTS: [&str; 4] = [
+    "timed out waiting for connection",
+    "Timeout occurred while waiting for a slot to become available",
+    "Timed out in bb8",
+    "Time out in the connection pool",
+];
+
+fn pool_timeout(dialect: Dialect) -> Cause {
+    let fault = Fault::from_class(dialect, FaultClass::NotConnected);
+    (fault, Advice::Never)
+}
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

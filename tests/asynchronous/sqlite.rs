@@ -39,6 +39,7 @@ mod asynchronous {
     mod money;
     mod panics;
     mod paused_time;
+    mod pool_in_closure;
     mod pools;
     mod refused;
     mod sqlite_classes;

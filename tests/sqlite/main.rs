@@ -5,6 +5,9 @@
     reason = "written once, run on every kind of connection"
 )]
 
+mod migrations;
+mod pool_in_closure;
+
 /// The scenarios.
 #[path = "../scenarios"]
 mod sync {

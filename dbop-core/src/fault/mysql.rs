@@ -81,7 +81,7 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
             Some(judged) => judged,
             None => (None, ConnectionLost),
         },
-        ErrorKind::UnableToSendCommand | ErrorKind::Unknown => {
+        ErrorKind::UnableToSendCommand | ErrorKind::Unknown | ErrorKind::Lost => {
             by_text(message).unwrap_or((None, Unknown))
         }
     }

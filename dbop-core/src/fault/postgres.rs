@@ -99,6 +99,8 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
             .or_else(|| by_text(message, true))
             .unwrap_or((None, Unknown)),
         ErrorKind::Unknown => by_text(message, true).unwrap_or((None, Unknown)),
+        // Whatever kind it had, the error has lost it.
+        ErrorKind::Lost => by_text(message, false).unwrap_or((None, Unknown)),
     }
 }
 

@@ -54,7 +54,8 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> (Option<Code>, FaultC
         ErrorKind::SerializationFailure
         | ErrorKind::ReadOnlyTransaction
         | ErrorKind::UnableToSendCommand
-        | ErrorKind::Unknown => by_text(message).unwrap_or((None, Unknown)),
+        | ErrorKind::Unknown
+        | ErrorKind::Lost => by_text(message).unwrap_or((None, Unknown)),
     }
 }
 

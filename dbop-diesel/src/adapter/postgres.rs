@@ -47,3 +47,29 @@ pub fn current_transaction(
         }),
     }
 }
+
+/// Asks under which name this very statement is prepared.
+///
+/// Diesel may cache it. Where it does, a second answer has the name of the first. Where the cache is
+/// off, the statement has no name (libpq), or a new one each time (tokio-postgres).
+#[derive(Clone, Copy, Debug, diesel::query_builder::QueryId)]
+pub struct PreparedAs;
+
+impl diesel::query_builder::Query for PreparedAs {
+    type SqlType = diesel::sql_types::Nullable<diesel::sql_types::Text>;
+}
+
+impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for PreparedAs {
+    fn walk_ast<'b>(
+        &'b self,
+        mut pass: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+    ) -> diesel::QueryResult<()> {
+        pass.push_sql(
+            "SELECT max(name) FROM pg_catalog.pg_prepared_statements \
+             WHERE position('dbop_prepared_as' IN statement) > 0",
+        );
+        Ok(())
+    }
+}
+
+impl<C> diesel::RunQueryDsl<C> for PreparedAs {}

@@ -201,7 +201,10 @@ impl<T, E: OperationError> Results<T, E> {
 
 /// The database error in an error of the user's code, and what the error says about itself.
 fn judged<E: OperationError>(run: &Run<'_>, error: &E) -> (Option<Fault>, Advice) {
-    run.judged_error(error.diesel_error(), error.advice())
+    if let Some(database_error) = error.diesel_error() {
+        return run.judged_error(Some(database_error), error.advice());
+    }
+    run.judged_message(error.database_message().as_deref(), error.advice())
 }
 
 pub(super) fn caught<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {

@@ -14,7 +14,7 @@ use diesel::result::Error as DieselError;
 
 use super::errors::{AttemptErrors, connect_message, database_message};
 use super::results::{UserResults, caught};
-use crate::fault::fault_of;
+use crate::fault::{fault_of, fault_of_message};
 use crate::source::ConnectError;
 
 /// One run of an operation: the machine, and what went wrong so far.
@@ -216,6 +216,17 @@ impl<'a> Run<'a> {
             self.panic = Some(payload);
             fault.judged_as(FaultClass::Permanent)
         })
+    }
+
+    /// The database error behind the message that an error of the user's code has kept of it.
+    pub(super) fn judged_message(
+        &self,
+        message: Option<&str>,
+        advice: Advice,
+    ) -> (Option<Fault>, Advice) {
+        let fault = message.and_then(|message| fault_of_message(self.dialect(), message));
+        self.machine
+            .judged_error(fault, advice, message.unwrap_or_default())
     }
 
     /// The database error in an error of the user's code, as the user judges it, and what the error

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{
-    BeginMode, FaultClass, IsolationLevel, OperationError as _, Outcome, Report, StopReason,
+    BeginMode, ConnectError, FaultClass, IsolationLevel, OperationError as _, Outcome, Report,
+    StopReason,
 };
 use dbop_tests::{Again, Capture, InstantClock};
 use diesel::QueryResult;
@@ -15,7 +16,7 @@ use diesel::result::{ConnectionError, Error};
 
 use super::money::set;
 use super::{
-    Bed, Conn, Connection as _, Manager, Runner, TransactionManager as _, depth, scenario,
+    Bed, Conn, Connection as _, Manager, Runner, TransactionManager as _, depth, helper, scenario,
 };
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
@@ -197,27 +198,73 @@ async fn a_refusal_on_a_later_connection_does_not_hide_what_became_of_the_first(
     assert_eq!(bed.balances(), UNTOUCHED);
 }
 
-/// The closure's error is the user's: the Diesel error inside decides, and without one nothing is
-/// tried again.
+/// Of an error that says nothing it is not known that it stays: there is no connection, as yet.
 #[scenario]
-async fn an_error_of_the_closures_own_is_given_up_at_once() {
-    let attempts = AtomicU32::new(0);
-    let result: QueryResult<usize> = Runner::default()
-        .with_clock(InstantClock::new())
-        .run_on(
-            &async || {
-                attempts.fetch_add(1, Ordering::Relaxed);
-                Err::<Conn, _>("not today")
-            },
-            async |conn: &mut Conn| set(conn, 1, 1).await,
-        )
-        .await;
-    let error = result.expect_err("no connection");
+async fn an_error_of_the_closures_own_is_not_connected() {
+    let (report, attempts) = refused(|| "not today".into()).await;
+    let error = report.result.expect_err("no connection");
     let error = error.dbop_error().expect("an error of dbop's own");
     assert!(error.is_no_connection());
     let cause = std::error::Error::source(error).expect("a cause");
     assert_eq!(cause.to_string(), "not today");
-    assert_eq!(attempts.into_inner(), 1);
+    assert_eq!((report.attempts, attempts), (6, 6));
+    assert_eq!(report.stop, StopReason::RetriesExhausted);
+    let fault = report.failures[0].fault.expect("a fault");
+    assert_eq!(fault.class(), FaultClass::NotConnected);
+}
+
+/// The closure says so, or Diesel does.
+#[scenario]
+async fn what_another_attempt_would_meet_again_is_given_up_at_once() {
+    let causes: [fn() -> Cause; 4] = [
+        || ConnectError::permanent("no DATABASE_URL").into(),
+        || ConnectionError::InvalidConnectionUrl("nothing".to_owned()).into(),
+        || {
+            std::io::Error::other(ConnectionError::InvalidConnectionUrl("nothing".to_owned()))
+                .into()
+        },
+        || Error::NotFound.into(),
+    ];
+    for cause in causes {
+        let (report, attempts) = refused(cause).await;
+        assert_eq!((report.attempts, attempts), (1, 1), "{report:?}");
+        assert_eq!(report.stop, StopReason::NotRetryable);
+        let error = report.result.expect_err("no connection");
+        assert!(error.dbop_error().is_some_and(|own| own.is_no_connection()));
+    }
+}
+
+/// A pool that waited in vain, whatever the closure makes of its error.
+#[scenario]
+async fn a_pool_that_has_waited_is_not_asked_again() {
+    let causes: [fn() -> Cause; 3] = [
+        || ConnectError::pool_timeout("nothing free").into(),
+        || "timed out waiting for connection".into(),
+        || std::io::Error::other("Timed out in bb8").into(),
+    ];
+    for cause in causes {
+        let (report, attempts) = refused(cause).await;
+        assert_eq!((report.attempts, attempts), (1, 1), "{report:?}");
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs an operation on a closure that only has this error, and counts how often it is called.
+#[helper]
+async fn refused(cause: fn() -> Cause) -> (Report<usize, Error>, u32) {
+    let connects = AtomicU32::new(0);
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .run_on_report(
+            &async || {
+                connects.fetch_add(1, Ordering::Relaxed);
+                Err::<Conn, _>(cause())
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    (report, connects.into_inner())
 }
 
 /// As with Diesel's `begin_test_transaction` on each connection of a pool.

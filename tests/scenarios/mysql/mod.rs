@@ -16,6 +16,7 @@ mod ledger;
 mod lock_timeout;
 mod nested_deadlock;
 mod outcomes;
+mod plan;
 mod server;
 mod session;
 mod settings;

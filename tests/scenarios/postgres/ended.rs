@@ -70,7 +70,7 @@ async fn whatever_it_is_that_fails_after_it() {
         "INSERT INTO accounts VALUES (1, 0)",
         "SAVEPOINT outside",
         "DO $$ BEGIN RAISE 'conflict' USING ERRCODE = '40001'; END $$",
-        "DO $$ BEGIN RAISE 'deadlock detected' USING ERRCODE = '40P01'; END $$",
+        "DO $$ BEGIN RAISE 'deadlock detected' USING ERRCODE = '40P01', DETAIL = 'x'; END $$",
     ] {
         fails_after("COMMIT", failing).await;
     }

@@ -21,3 +21,4 @@ mod stale_savepoint;
 mod steps;
 mod swallowed_deadlock;
 mod transaction_status;
+mod wrapped;

@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{FaultClass, StopReason};
-use dbop_tests::InstantClock;
-use diesel::QueryResult;
+use dbop_tests::{InstantClock, Number};
+use diesel::connection::CacheSize;
+use diesel::{IntoSql as _, QueryResult, sql_query};
 
 use super::money::set;
 use super::{
@@ -124,4 +125,50 @@ async fn it_is_not_tried_for_ever() {
     assert!(report.result.is_err());
     assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
     assert_eq!(report.stop, StopReason::RetriesExhausted);
+}
+
+/// Off, as it must be behind some poolers, or on.
+#[scenario]
+async fn the_statement_cache_stays_as_the_caller_has_set_it() {
+    for size in [CacheSize::Disabled, CacheSize::Unbounded] {
+        for from_elsewhere in [false, true] {
+            let bed = Bed::new();
+            let mut conn = match from_elsewhere {
+                true => bed.connect(),
+                false => with_a_stale_plan(&bed).await,
+            };
+            conn.set_prepared_statement_cache_size(size);
+            let bodies = AtomicU32::new(0);
+            let report = Runner::default()
+                .with_clock(InstantClock::new())
+                .run_report(&mut conn, async |conn: &mut Conn| {
+                    if bodies.fetch_add(1, Ordering::Relaxed) == 0 {
+                        conn.batch_execute("EXECUTE gone").await?;
+                    }
+                    one(conn).await
+                })
+                .await;
+            assert_eq!((report.result, report.attempts), (Ok(1), 2), "{size:?}");
+            let fault = report.failures[0].fault.expect("a database error");
+            assert_eq!(fault.class(), FaultClass::StalePlan);
+            assert_eq!(one(&mut conn).await, Ok(1));
+            let cached = prepared_statements(&mut conn).await;
+            assert_eq!(cached, i64::from(size == CacheSize::Unbounded), "{size:?}");
+        }
+    }
+}
+
+#[helper]
+async fn one(conn: &mut Conn) -> QueryResult<i32> {
+    diesel::select(1.into_sql::<diesel::sql_types::Integer>())
+        .get_result(conn)
+        .await
+}
+
+/// How often the session keeps that statement.
+#[helper]
+async fn prepared_statements(conn: &mut Conn) -> i64 {
+    let count = "SELECT count(*) AS n FROM pg_prepared_statements WHERE statement = 'SELECT $1'";
+    let number: Number = sql_query(count).get_result(conn).await.expect("a number");
+    number.n
 }

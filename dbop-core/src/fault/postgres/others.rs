@@ -76,4 +76,14 @@ pub(super) const CLIENT_TEXTS: &[Row] = &[
     ("expected * parameters but got *", "", Permanent),
     ("number of parameters must be between 0 and 65535", "", Permanent),
     ("another command is already in progress", "", Permanent),
+    // Before connecting: the URL or the settings.
+    ("invalid connection string*", "", Permanent),
+    ("invalid configuration*", "", Permanent),
+    ("authentication error*", "", Permanent),
+    ("missing \"=\" after \"*\" in connection info string", "", Permanent),
+    ("invalid integer value \"*\" for connection option \"*\"", "", Permanent),
+    ("invalid port number: \"*\"", "", Permanent),
+    ("invalid connection option \"*\"", "", Permanent),
+    ("invalid URI query parameter: \"*\"", "", Permanent),
+    ("invalid * value: \"*\"", "", Permanent),
 ];

@@ -1,0 +1,48 @@
+//! Diesel's cache of prepared statements.
+
+use dbop_core::Dialect;
+use diesel::QueryResult;
+use diesel::connection::CacheSize;
+
+/// Which sizes to set, one after the other, so that the cache forgets its statements and stays as the
+/// caller has set it.
+///
+/// Diesel 2.3 does not tell whether its cache is on. The same question, asked twice, does: with the
+/// cache on it is prepared once, and both answers are equal. Turning the cache off is the only way to
+/// empty it.
+pub fn sizes_to_forget(
+    dialect: Dialect,
+    first: QueryResult<Option<String>>,
+    second: QueryResult<Option<String>>,
+) -> &'static [CacheSize] {
+    // SQLite prepares a statement anew by itself.
+    if dialect == Dialect::Sqlite {
+        return &[];
+    }
+    match (first, second) {
+        (Ok(first), Ok(second)) if first.is_none() || first != second => &[CacheSize::Disabled],
+        // Also if the server does not answer: then the next attempt needs an empty cache all the same.
+        _ => &[CacheSize::Disabled, CacheSize::Unbounded],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_stays_as_it_was() {
+        let name = |name: &str| Ok(Some(name.to_owned()));
+        let off: &[CacheSize] = &[CacheSize::Disabled];
+        let on: &[CacheSize] = &[CacheSize::Disabled, CacheSize::Unbounded];
+        for (first, second, expected) in [
+            (name("__diesel_stmt_1"), name("__diesel_stmt_1"), on),
+            (name("s5"), name("s6"), off),
+            (Ok(None), Ok(None), off),
+            (Err(diesel::NotFound), Err(diesel::NotFound), on),
+        ] {
+            assert_eq!(sizes_to_forget(Dialect::Postgres, first, second), expected);
+        }
+        assert!(sizes_to_forget(Dialect::Sqlite, Ok(None), Ok(None)).is_empty());
+    }
+}
