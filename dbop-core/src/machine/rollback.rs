@@ -92,10 +92,7 @@ impl Machine<'_> {
     pub(super) fn connection_gone(&mut self) {
         self.connection.is_broken = true;
         // Not if the server has refused the COMMIT, and only the ROLLBACK after that was lost.
-        let is_refusal = |fault: Fault| {
-            fault.recognized_class() != FaultClass::Unknown
-                && self.dialect.commit_error_is_definite(&fault)
-        };
+        let is_refusal = |fault: Fault| self.dialect.commit_error_is_definite(&fault);
         if self.connection.is_savepoint() {
             self.lose(true);
         } else if self.attempt.body_ended_it {
