@@ -157,7 +157,8 @@
 //! Those of `dbop-diesel`, which [its guide](dbop_diesel::guide::limits) lists. The most important
 //! ones:
 //!
-//! - Faults are recognized by texts in English and German.
+//! - Faults are recognized by their texts, or on MySQL and MariaDB by asking the server for the number.
+//!   An error that is still unknown is not retried.
 //! - On MySQL and MariaDB DDL commits everything before it. That is not noticed if a deadlock
 //!   follows, a lock timeout with `innodb_rollback_on_timeout`, or the loss of the connection.
 //! - In the *caller's* transaction on MySQL and MariaDB, what an operation writes after a deadlock

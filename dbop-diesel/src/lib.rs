@@ -73,8 +73,8 @@
 //! [The guide](guide::limits) lists all of them. The most important ones:
 //!
 //! Diesel 2.3 does not expose error codes, so a fault without its own `DatabaseErrorKind` is
-//! recognized by its text: in English and, for PostgreSQL and the most important errors of MySQL
-//! and MariaDB, in German. In another language such an error counts as unknown and is not retried.
+//! recognized by its text: on PostgreSQL in every language, on MySQL and MariaDB by asking the server
+//! for the number. An error that is still unknown is not retried.
 //!
 //! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. dbop
 //! reports such an operation as one of unknown outcome, unless one of these follows, which hide the
