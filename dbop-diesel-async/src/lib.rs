@@ -168,9 +168,9 @@ pub use body::Body;
 pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
 pub use dbop_diesel::{
-    Advice, Backoff, BeginMode, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
+    Advice, Backoff, BeginMode, Code, ConnectError, Delays, Dialect, Error, ErrorKind, Extras,
     FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter, Ledger,
-    LogLevels, NoFallback, OperationError, Outcome, Report, RetryPolicy, Scope, SqlState,
+    LogLevels, NoFallback, OperationError, Outcome, Report, Reported, RetryPolicy, Scope, SqlState,
     StopReason, Verdict, diesel_error_in, fault_of, verdict,
 };
 pub use operation::Operation;
