@@ -170,9 +170,9 @@ pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
 pub use dbop_diesel::{
     Advice, Backoff, BeginMode, Classifier, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
-    FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter, Ledger,
-    LogLevels, NoFallback, OperationError, Outcome, Phase, Report, RetryPolicy, Scope, Seen,
-    SqlState, StopReason, Verdict, diesel_error_in, fault_of, verdict,
+    Extras, FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter,
+    Ledger, LogLevels, NoFallback, OperationError, Outcome, Phase, Report, Reported, RetryPolicy,
+    Scope, Seen, SqlState, StopReason, Verdict, diesel_error_in, fault_of, verdict,
 };
 pub use operation::Operation;
 pub use runner::Runner;

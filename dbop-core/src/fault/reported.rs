@@ -54,8 +54,9 @@ impl<'a> Reported<'a> {
     /// Whether the error has the text of this fault, but was raised by an application.
     ///
     /// PostgreSQL's own deadlock always has details ("Process N waits for ..", measured), and none
-    /// of its faults that pass names a table, a column or a constraint. Where these are not known,
-    /// the text decides.
+    /// of its faults that pass names a table, a column or a constraint. A position in the statement
+    /// proves nothing: a lock timeout while the statement is analysed has one (measured). Where none
+    /// of this is known, the text decides.
     pub(super) fn is_imitation(&self, fault: &Fault) -> bool {
         let Some(extras) = self.extras else {
             return false;
