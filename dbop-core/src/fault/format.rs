@@ -34,7 +34,7 @@ pub(crate) enum Side {
     /// By the last part and its last four bytes: the first one has fewer.
     Back,
     /// By a part between two gaps and its first four bytes: both ends have fewer. The format begins
-    /// with a quotation mark, and the part is not ASCII.
+    /// with a quotation mark, and the part, which is not ASCII, as [`begins_inside`] says.
     Inside,
 }
 
@@ -67,6 +67,11 @@ impl Row {
     pub(crate) const fn order(&self) -> u32 {
         (self.gate as u32) << 16 | self.length as u32
     }
+}
+
+/// How a part begins that a format between two gaps is filed by: with what ends a value.
+pub(crate) const fn begins_inside(byte: u8) -> bool {
+    matches!(byte, b'"' | b' ' | b')')
 }
 
 /// The gate of a format without a gap.
@@ -121,7 +126,7 @@ pub(crate) const fn compile(
                     parts[next] = Part::new(rolling(part), part.len() as u16);
                     next += 1;
                 }
-                if part.len() > longest.len() && !part.is_ascii() {
+                if part.len() > longest.len() && begins_inside(part[0]) && !part.is_ascii() {
                     longest = part;
                 }
                 at = end;

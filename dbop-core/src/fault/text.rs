@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::format::{Part, Row, Side, compile, gate_of_end, gate_of_whole};
+use super::format::{Part, Row, Side, begins_inside, compile, gate_of_end, gate_of_whole};
 use super::hash::{Hasher, find_rolling, gate, hash};
 
 /// What a text was recognised as.
@@ -30,8 +30,6 @@ struct Rows {
     rows: &'static [Row],
     /// Where the rows of each upper half of a gate begin.
     buckets: [u16; 257],
-    /// One bit for each upper half of a gate that there is.
-    halves: [u64; 4],
 }
 
 /// Formats, and which of them a text was made from.
@@ -133,13 +131,16 @@ impl Table {
         let mut found = None;
         // Each row once, or a text that repeats one's part would take long.
         let mut tried = 0u64;
-        for window in text.windows(4) {
-            let gate = gate(window);
-            if !self.inside.may_have(gate) {
+        for (at, first) in text.iter().enumerate() {
+            if !begins_inside(*first) {
                 continue;
             }
-            for (index, row) in self.inside.rows.iter().enumerate() {
-                if row.gate == gate && tried >> index & 1 == 0 {
+            let gate = gate(&text[at..]);
+            for index in self.inside.bucket(gate) {
+                let row = &self.inside.rows[index];
+                let part = text.get(at..at + usize::from(row.length));
+                let is_new = row.gate == gate && tried >> index & 1 == 0;
+                if is_new && part.is_some_and(|part| hash(part) == row.hash) {
                     tried |= 1 << index;
                     found = better(found, self.fits_around(row, text));
                 }
@@ -227,13 +228,12 @@ fn search(parts: &[Part], text: &[u8], start: usize, end: usize) -> Option<(usiz
 
 impl Rows {
     const fn new(rows: &'static [Row]) -> Self {
-        let (mut buckets, mut halves) = ([0; 257], [0; 4]);
+        let mut buckets = [0; 257];
         let mut index = 0;
         while index < rows.len() {
             assert!(index == 0 || rows[index - 1].order() <= rows[index].order());
             let half = (rows[index].gate >> 8) as usize;
             buckets[half + 1] = index as u16 + 1;
-            halves[half / 64] |= 1 << (half % 64);
             index += 1;
         }
         let mut bucket = 1;
@@ -243,24 +243,19 @@ impl Rows {
             }
             bucket += 1;
         }
-        Self {
-            rows,
-            buckets,
-            halves,
-        }
-    }
-
-    /// Whether there can be rows of this gate, which mostly there are not.
-    fn may_have(&self, gate: u16) -> bool {
-        let half = usize::from(gate >> 8);
-        self.halves[half / 64] >> (half % 64) & 1 == 1
+        Self { rows, buckets }
     }
 
     /// The rows of this gate.
     fn rows(&self, gate: u16) -> impl Iterator<Item = &'static Row> {
-        let bucket = usize::from(gate >> 8);
-        let rows = &self.rows[self.buckets[bucket].into()..self.buckets[bucket + 1].into()];
+        let rows = &self.rows[self.bucket(gate)];
         rows.iter().filter(move |row| row.gate == gate)
+    }
+
+    /// Where they are, with some others.
+    fn bucket(&self, gate: u16) -> Range<usize> {
+        let half = usize::from(gate >> 8);
+        self.buckets[half].into()..self.buckets[half + 1].into()
     }
 }
 
@@ -342,19 +337,26 @@ pub(crate) use table;
 
 /// Which of the names is in `text`: the first one of the list. Reads the text once.
 pub(crate) fn name_in(names: &[&str], text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
+    /// The bytes that names begin with; few others of a text are.
+    static BEGINS: [bool; 256] = {
+        let mut begins = [false; 256];
+        begins[b'd' as usize] = true;
+        begins[b'S' as usize] = true;
+        begins[b'R' as usize] = true;
+        begins[b'\'' as usize] = true;
+        begins
+    };
+
     let mut found = None;
-    for (at, byte) in bytes.iter().enumerate() {
-        // The first bytes of all names are among these; few others of a text are.
-        if !matches!(byte, b'd' | b'S' | b'R' | b'\'') {
-            continue;
-        }
-        let rest = &bytes[at..];
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| BEGINS[usize::from(*byte)]) {
+        rest = &rest[at..];
         let starts = |name: &&str| rest.starts_with(name.as_bytes());
         found = match (found, names.iter().position(starts)) {
             (Some(found), Some(here)) if found <= here => Some(found),
             (found, here) => here.or(found),
         };
+        rest = &rest[1..];
     }
     found
 }
