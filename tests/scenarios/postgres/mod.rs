@@ -10,6 +10,7 @@ mod documented_options;
 mod drop_in;
 pub(super) mod effect;
 mod ended;
+mod judged;
 mod leaks;
 mod ledger;
 mod locks;

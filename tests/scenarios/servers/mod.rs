@@ -4,6 +4,7 @@ use super::*;
 
 mod deadline_connecting;
 mod isolation;
+mod judged;
 mod lost_connection;
 mod proxy;
 mod proxy_plans;
