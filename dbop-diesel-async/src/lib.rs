@@ -151,8 +151,8 @@
 //!
 //! # Limits
 //!
-//! Those of `dbop-diesel`: faults are recognised by texts in English and German; on MySQL and MariaDB
-//! DDL commits what went before, which is not noticed if a deadlock follows, a lock timeout with
+//! Those of `dbop-diesel`: faults are recognised by texts, those of MySQL and MariaDB only in English
+//! and German; on MySQL and MariaDB DDL commits what went before, which is not noticed if a deadlock follows, a lock timeout with
 //! `innodb_rollback_on_timeout` or the loss of the connection; and in a transaction of the *caller*
 //! what the operation writes after a deadlock that it has swallowed is kept.
 

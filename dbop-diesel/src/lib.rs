@@ -61,8 +61,10 @@
 //! # Limits
 //!
 //! Diesel 2.3 does not show error codes, so a fault that has no `DatabaseErrorKind` of its own is
-//! recognised by its text: in English and, for PostgreSQL and the most important errors of MySQL
-//! and MariaDB, in German. In another language such an error counts as unknown and is not retried.
+//! recognised by its text: PostgreSQL's and libpq's in every language that they come in, those of
+//! MySQL and MariaDB in English and, the most important ones, in German. In another language such an
+//! error counts as unknown and is not retried. Where an application raises exactly such a text, for
+//! example "deadlock detected", it is taken for the fault.
 //!
 //! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. An
 //! operation that does so is reported as one of unknown outcome, except when a deadlock follows, or
