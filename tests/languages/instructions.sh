@@ -68,6 +68,6 @@ case_of 3000 postgres unknown '"accounts" 릴레이션의 잠금 정보를 구�
 case_of 3000 postgres unknown 'no connection to the warehouse of the supplier: the order of customer 42 stays open until 17:30 today, or tomorrow, see the list'
 case_of 3000 mysql unknown "Table 'shop.accounts' doesn't exist in the list of all tables that anybody ever heard of"
 case_of 3000 sqlite unknown 'no such function: levenshtein, nor anything like it in any of the extensions'
-case_of 10000 postgres unknown "$(repeated 'an unknown text ' 63)"
-case_of 20000 postgres unknown "\"$(repeated 'an unknown text ' 63)"
+case_of 7000 postgres unknown "$(repeated 'an unknown text ' 63)"
+case_of 8000 postgres unknown "\"$(repeated 'an unknown text ' 63)"
 exit "$status"

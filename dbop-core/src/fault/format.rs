@@ -34,7 +34,7 @@ pub(crate) enum Side {
     /// By the last part and its last four bytes: the first one has fewer.
     Back,
     /// By a part between two gaps and its first four bytes: both ends have fewer. The format begins
-    /// with a quotation mark, and the part, which is not ASCII, as [`begins_inside`] says.
+    /// with a quotation mark, and the part, which is not ASCII, begins with one of [`BEGIN_INSIDE`].
     Inside,
 }
 
@@ -69,9 +69,15 @@ impl Row {
     }
 }
 
-/// How a part begins that a format between two gaps is filed by: with what ends a value.
-pub(crate) const fn begins_inside(byte: u8) -> bool {
-    matches!(byte, b'"' | b' ' | b')')
+/// How a part can begin that a format between two gaps is filed by: with what ends a value.
+pub(crate) const BEGIN_INSIDE: &[u8] = b"\" )";
+
+const fn begins_inside(byte: u8) -> bool {
+    let mut index = 0;
+    while index < BEGIN_INSIDE.len() && BEGIN_INSIDE[index] != byte {
+        index += 1;
+    }
+    index < BEGIN_INSIDE.len()
 }
 
 /// The gate of a format without a gap.

@@ -14,6 +14,8 @@ pub(crate) struct Hasher<'text> {
     from_end: bool,
     state: u64,
     done: usize,
+    /// The last length and its hash.
+    last: (usize, u64),
 }
 
 impl<'text> Hasher<'text> {
@@ -23,6 +25,7 @@ impl<'text> Hasher<'text> {
             from_end: false,
             state: FACTOR,
             done: 0,
+            last: (usize::MAX, 0),
         }
     }
 
@@ -35,6 +38,9 @@ impl<'text> Hasher<'text> {
 
     /// The hash of the start, or end, of this length. Lengths must not become less.
     pub(crate) const fn hash(&mut self, length: usize) -> u64 {
+        if length == self.last.0 {
+            return self.last.1;
+        }
         let (text, all) = (self.text, self.text.len());
         while self.done + 8 <= length {
             let at = if self.from_end {
@@ -54,7 +60,8 @@ impl<'text> Hasher<'text> {
         } else {
             word(text, length - 8)
         };
-        mix(self.state ^ length as u64, last)
+        self.last = (length, mix(self.state ^ length as u64, last));
+        self.last.1
     }
 }
 

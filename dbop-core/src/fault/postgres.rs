@@ -5,6 +5,10 @@
 //! server's `lc_messages`: [`messages`] are those of PostgreSQL and libpq, [`languages`] are their
 //! translations, and [`others`] are what has none. The messages were measured on PostgreSQL 15 and 18
 //! where they could be provoked; those of the relatives are from their documentation and source.
+//!
+//! What cannot be told apart: a text that an application raises exactly as the server would, unless
+//! the server's always has a kind (40001 and 25006, see [`by_text`]); the name of one of our
+//! savepoints anywhere in a text; and the word `SAVEPOINT` in a text without quotation marks.
 
 use std::ops::Range;
 

@@ -10,8 +10,10 @@
 
 use std::ops::Range;
 
-use super::format::{Part, Row, Side, begins_inside, compile, gate_of_end, gate_of_whole};
+use super::format::{BEGIN_INSIDE, Part, Row, Side, compile, gate_of_end, gate_of_whole};
 use super::hash::{Hasher, find_rolling, gate, hash};
+
+static BEGINS_INSIDE: [bool; 256] = bytes(BEGIN_INSIDE);
 
 /// What a text was recognised as.
 #[derive(Clone, Copy, Debug)]
@@ -131,10 +133,10 @@ impl Table {
         let mut found = None;
         // Each row once, or a text that repeats one's part would take long.
         let mut tried = 0u64;
-        for (at, first) in text.iter().enumerate() {
-            if !begins_inside(*first) {
-                continue;
-            }
+        let mut next = 0;
+        while let Some(skipped) = position(&text[next..], &BEGINS_INSIDE) {
+            let at = next + skipped;
+            next = at + 1;
             let gate = gate(&text[at..]);
             for index in self.inside.bucket(gate) {
                 let row = &self.inside.rows[index];
@@ -335,27 +337,53 @@ macro_rules! table {
 }
 pub(crate) use table;
 
+const fn bytes(of: &[u8]) -> [bool; 256] {
+    let mut is_one = [false; 256];
+    let mut index = 0;
+    while index < of.len() {
+        is_one[of[index] as usize] = true;
+        index += 1;
+    }
+    is_one
+}
+
+/// The first of these bytes.
+fn position(text: &[u8], of: &[bool; 256]) -> Option<usize> {
+    let mut rest = text;
+    // Looking at four together is what makes it fast.
+    while let Some((four, behind)) = rest.split_first_chunk::<4>() {
+        if four
+            .iter()
+            .fold(false, |any, byte| any | of[usize::from(*byte)])
+        {
+            break;
+        }
+        rest = behind;
+    }
+    let at = rest.iter().position(|byte| of[usize::from(*byte)])?;
+    Some(text.len() - rest.len() + at)
+}
+
 /// Which of the names is in `text`: the first one of the list. Reads the text once.
 pub(crate) fn name_in(names: &[&str], text: &str) -> Option<usize> {
-    /// The bytes that names begin with; few others of a text are.
-    static BEGINS: [bool; 256] = {
-        let mut begins = [false; 256];
-        begins[b'd' as usize] = true;
-        begins[b'S' as usize] = true;
-        begins[b'R' as usize] = true;
-        begins[b'\'' as usize] = true;
-        begins
-    };
+    /// The bytes that names begin with, and the second ones; few others of a text are.
+    static FIRST: [bool; 256] = bytes(b"dSR'");
+    static SECOND: [bool; 256] = bytes(b"biAOd");
 
     let mut found = None;
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| BEGINS[usize::from(*byte)]) {
+    while let Some(at) = position(rest, &FIRST) {
         rest = &rest[at..];
-        let starts = |name: &&str| rest.starts_with(name.as_bytes());
-        found = match (found, names.iter().position(starts)) {
-            (Some(found), Some(here)) if found <= here => Some(found),
-            (found, here) => here.or(found),
-        };
+        if rest
+            .get(1)
+            .is_some_and(|second| SECOND[usize::from(*second)])
+        {
+            let starts = |name: &&str| rest.starts_with(name.as_bytes());
+            found = match (found, names.iter().position(starts)) {
+                (Some(found), Some(here)) if found <= here => Some(found),
+                (found, here) => here.or(found),
+            };
+        }
         rest = &rest[1..];
     }
     found

@@ -3,7 +3,7 @@
 use std::env;
 use std::hint::black_box;
 
-use dbop_core::{Dialect, ErrorKind, Fault};
+use dbop_core::{Dialect, ErrorKind, Fault, Reported};
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -30,8 +30,7 @@ fn main() {
     for _ in 0..times.parse::<u32>().expect("a number") {
         fault = Some(black_box(Fault::recognize(
             black_box(dialect),
-            black_box(kind),
-            black_box(text),
+            black_box(Reported::new(kind, text)),
         )));
     }
     assert!(fault.is_some(), "recognised at least once");

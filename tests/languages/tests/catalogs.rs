@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use dbop_core::{Code, Dialect, ErrorKind, Fault, FaultClass, SqlState};
+use dbop_core::{Code, Dialect, ErrorKind, Fault, FaultClass, Reported, SqlState};
 use dbop_languages::catalog::{Catalog, folders, read_all};
 use dbop_languages::generate::{Table, Translation, first_line, translations};
 use dbop_languages::{Domain, Message, Role, VERSIONS, messages};
@@ -241,7 +241,7 @@ fn all_translations() -> impl Iterator<Item = (&'static Catalog, Translation)> {
 }
 
 fn recognize(kind: ErrorKind, text: &str) -> (Option<Code>, FaultClass) {
-    let fault = Fault::recognize(Dialect::Postgres, kind, text);
+    let fault = Fault::recognize(Dialect::Postgres, Reported::new(kind, text));
     (fault.code(), fault.class())
 }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use dbop_core::{Dialect, ErrorKind, Fault, FaultClass};
+use dbop_core::{Dialect, ErrorKind, Fault, FaultClass, Reported};
 use proptest::prelude::*;
 
 const DIALECTS: [Dialect; 3] = [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite];
@@ -37,7 +37,7 @@ const QUOTING: [(&str, &str); 9] = [
 ];
 
 fn class(dialect: Dialect, text: &str) -> FaultClass {
-    Fault::recognize(dialect, ErrorKind::Unknown, text).class()
+    Fault::recognize(dialect, Reported::new(ErrorKind::Unknown, text)).class()
 }
 
 #[test]
@@ -75,8 +75,8 @@ proptest! {
             ErrorKind::SerializationFailure,
         ][kind as usize];
         for dialect in DIALECTS {
-            let fault = Fault::recognize(dialect, kind, &text);
-            prop_assert_eq!(fault, Fault::recognize(dialect, kind, &text));
+            let fault = Fault::recognize(dialect, Reported::new(kind, &text));
+            prop_assert_eq!(fault, Fault::recognize(dialect, Reported::new(kind, &text)));
         }
     }
 
