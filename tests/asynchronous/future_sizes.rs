@@ -70,19 +70,25 @@ macro_rules! sizes {
     }};
 }
 
-/// The second value is the number of bytes that a run may add to the future of its body.
+/// How many bytes a run may add to the future of its body.
+const LIMIT: usize = 2_100;
+
 #[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the sizes are of interest, not only their limit"
+)]
 fn the_futures_of_nested_runs_grow_by_a_constant() {
-    for (call, limit, sizes) in [
-        ("run", 2_200, sizes!(run)),
-        ("run_report", 2_500, sizes!(run_report)),
-        ("run_on", 3_500, sizes!(run_on)),
+    for (call, sizes) in [
+        ("run", sizes!(run)),
+        ("run_report", sizes!(run_report)),
+        ("run_on", sizes!(run_on)),
     ] {
         println!("{call}: {sizes:?}");
         for (depth, pair) in (2..).zip(sizes.windows(2)) {
             let added = pair[1] - pair[0];
             assert!(
-                added <= limit,
+                added <= LIMIT,
                 "{call}: {added} at depth {depth} of {sizes:?}"
             );
         }
