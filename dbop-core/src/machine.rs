@@ -9,6 +9,7 @@
 //! does no I/O, never sleeps and reads no clock. A driver asks for the next [`Step`], does it, and
 //! says how it went; the sync and the async driver differ in `.await` only.
 
+use std::any::Any;
 use std::time::{Duration, Instant};
 
 use crate::dialect::Dialect;
@@ -157,6 +158,8 @@ pub struct Machine<'a> {
     attempt: Attempt,
     // The question's, while what became of the attempt's COMMIT is asked.
     question: Option<Question>,
+    /// What the user's classifier panicked with, where the machine itself has asked it.
+    classifier_panic: Option<Box<dyn Any + Send>>,
     state: State,
     /// The entry action of the state has been done.
     is_entered: bool,
@@ -206,6 +209,7 @@ impl<'a> Machine<'a> {
             connection: Connection::default(),
             attempt: Attempt::default(),
             question: None,
+            classifier_panic: None,
             state: State::Connect,
             is_entered: false,
         })

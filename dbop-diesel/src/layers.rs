@@ -10,10 +10,12 @@ use diesel::result::Error as DieselError;
 
 type Layer = dyn StdError + 'static;
 
-/// The error and everything inside it.
+/// The error and everything inside it, but not what is inside one of dbop's own: that happened to
+/// another operation, and its connection may have been another one.
 pub(crate) fn layers(error: &Layer) -> impl Iterator<Item = &Layer> {
-    successors(Some(error), |&error| {
-        hidden_in(error).or_else(|| error.source())
+    successors(Some(error), |&error| match error.is::<dbop_core::Error>() {
+        true => None,
+        false => hidden_in(error).or_else(|| error.source()),
     })
 }
 
@@ -146,6 +148,21 @@ mod tests {
         for error in &errors {
             let found = layers(&**error).find_map(|layer| layer.downcast_ref::<DieselError>());
             assert_eq!(found, Some(&DieselError::NotFound), "{error:?}");
+        }
+    }
+
+    /// The answer of another operation's COMMIT was lost, not that of this one.
+    #[test]
+    fn what_another_operation_died_of_is_not_found() {
+        let own = || dbop_core::Error::no_connection(DieselError::BrokenTransactionManager.into());
+        let errors: [Box<dyn StdError + Send + Sync>; 3] = [
+            Box::new(own()),
+            Box::new(Outer(Box::new(own()))),
+            Box::new(io::Error::other(Arc::new(own()))),
+        ];
+        for error in &errors {
+            let found = layers(&**error).find_map(|layer| layer.downcast_ref::<DieselError>());
+            assert_eq!(found, None, "{error:?}");
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn policy() -> RetryPolicy {
     RetryPolicy::new()
         .with_max_retries(300)
+        .with_max_silent_losses(300)
         .with_initial_delay(Duration::from_millis(5))
         .with_max_delay(Duration::from_millis(200))
 }

@@ -134,7 +134,7 @@ impl Machine<'_> {
         let fault = match loss.fault {
             // The body has handed it on, and it was judged by its message.
             Some(fault) if seen.is_some_and(|seen| seen.as_recognized() == fault) => seen,
-            Some(fault) => Some(self.judge_fault(fault, Phase::Body, "")),
+            Some(fault) => Some(self.judge_found(fault, Phase::Body, "")),
             None => None,
         };
         self.attempt.fail(Phase::Body, fault, lost);
@@ -157,7 +157,7 @@ impl Machine<'_> {
     /// The connection broke in the body, and the transaction with it.
     fn broke_in_body(&mut self) {
         let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
-        let lost = self.judge_fault(lost, Phase::Body, "");
+        let lost = self.judge_found(lost, Phase::Body, "");
         self.attempt
             .fail(Phase::Body, Some(lost), FailureAnswer::FirstError);
         if let Some(failure) = &mut self.attempt.failure {

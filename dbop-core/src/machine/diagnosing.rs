@@ -11,7 +11,7 @@ use super::attempt::FailureAnswer;
 use super::state::State;
 use crate::dialect::{Dialect, Undo};
 use crate::error::Kind;
-use crate::fault::{Code, Fault, FaultClass};
+use crate::fault::{Fault, FaultClass};
 use crate::outcome::Phase;
 
 impl Machine<'_> {
@@ -42,6 +42,11 @@ impl Machine<'_> {
             Some(fault) if !fault.leaves_connection_usable() => {
                 self.rolled_back(undo, Some(fault));
             }
+            // Unless the transaction was not there, the server may not know the statement before the
+            // ROLLBACK, as behind a proxy that parses SQL.
+            Some(fault) if fault.recognized_class() != FaultClass::TransactionLost => {
+                self.go_to(State::Rollback(undo));
+            }
             fault => self.go_to(State::Diagnose(undo, fault)),
         }
     }
@@ -55,27 +60,30 @@ impl Machine<'_> {
         };
         match result {
             Ok(kept) => {
-                if let Some(errno) = errno_of(kept.as_deref(), message) {
-                    self.reclassify(
-                        Fault::from_code(self.dialect, Code::Errno(errno)),
-                        message.unwrap_or_default(),
-                    );
+                if let Some((errno, message)) = errno_of(kept.as_deref(), message) {
+                    self.reclassify(Fault::of_errno(self.dialect, errno, message), message);
                 }
                 self.rolled_back(undo, rollback);
             }
-            Err(fault) if !fault.leaves_connection_usable() => {
-                self.rolled_back(undo, Some(fault));
+            Err(fault) => {
+                // What the ROLLBACK has answered stays true.
+                self.connection.is_broken |= !fault.leaves_connection_usable();
+                self.rolled_back(undo, rollback);
             }
-            Err(_) => self.rolled_back(undo, rollback),
         }
     }
 
-    /// What the fault was is known now, and the user judges it again.
+    /// What the fault was is known now, and the user judges it again. Where there is no text to judge
+    /// by, what the user has said about the error's own text stays.
     fn reclassify(&mut self, fault: Fault, message: &str) {
-        let Some(phase) = self.attempt.failure.map(|failure| failure.phase) else {
+        let Some(failure) = self.attempt.failure else {
             return;
         };
-        let fault = self.judge_fault(fault, phase, message);
+        let by_text = failure.fault.and_then(|fault| fault.judged_class());
+        let fault = match by_text.filter(|_| message.is_empty()) {
+            Some(class) => fault.judged_as(class),
+            None => self.judge_found(fault, failure.phase, message),
+        };
         if let Some(failure) = &mut self.attempt.failure {
             failure.fault = Some(fault);
             self.attempt.is_reclassified = true;
@@ -126,11 +134,10 @@ impl Machine<'_> {
     }
 }
 
-/// The number in what was kept, if that is about the error with this message.
-fn errno_of(kept: Option<&str>, message: Option<&str>) -> Option<u16> {
+/// The number in what was kept and the message, if it is about the error with this message.
+fn errno_of<'m>(kept: Option<&str>, message: Option<&'m str>) -> Option<(u16, &'m str)> {
     let (errno, text) = kept?.split_once(' ')?;
-    errno
-        .parse()
-        .ok()
-        .filter(|_| text == message.unwrap_or_default().trim_end())
+    let message = message?.trim_end();
+    let errno = errno.parse().ok().filter(|_| text == message)?;
+    Some((errno, message))
 }

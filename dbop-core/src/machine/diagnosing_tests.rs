@@ -17,7 +17,7 @@ fn mysql_is_asked_for_the_number_of_an_unknown_error() {
     // A real deadlock has taken the savepoint along.
     let gone = Err(errno(1305));
     let mut script = Script::new(Dialect::Mysql);
-    script.kept = Some("1213 un interblocage");
+    script.kept = Ok(Some("1213 un interblocage"));
     let done = script.run(&[OK, gone], |attempt| match attempt {
         1 => failed(unknown(Dialect::Mysql), 1),
         _ => (BodyEnd::Ok, Some(1)),
@@ -46,7 +46,7 @@ fn a_number_of_another_error_is_not_believed() {
         Some("x un interblocage"),
     ] {
         let mut script = Script::new(Dialect::Mysql);
-        script.kept = kept;
+        script.kept = Ok(kept);
         let done = script.run(&[], |_| failed(unknown(Dialect::Mysql), 1));
         assert_eq!(
             script.steps,
@@ -85,7 +85,7 @@ fn it_is_asked_at_begin_at_commit_and_in_a_savepoint_too() {
     ] {
         let mut script =
             Script::at(Dialect::Mysql, new_key(), depth).with_policy(RetryPolicy::no_retries());
-        script.kept = Some("1205 un interblocage");
+        script.kept = Ok(Some("1205 un interblocage"));
         let done = script.run(answers, |_| (BodyEnd::Ok, Some(depth + 1)));
         assert!(
             script.steps.contains(&"diagnose".into()),
@@ -198,4 +198,31 @@ fn a_connection_that_was_terminated_is_lost_as_often_as_the_policy_allows() {
             "{state}"
         );
     }
+}
+
+#[test]
+fn a_rollback_that_only_failed_because_of_the_diagnosis_is_sent_without_it() {
+    for depth in [0, 1] {
+        let mut script = Script::at(Dialect::Mysql, new_key(), depth);
+        let done = script.run(&[OK, Err(errno(1064))], |_| {
+            failed(unknown(Dialect::Mysql), depth + 1)
+        });
+        assert_eq!(
+            script.steps,
+            ["Begin", "body 1", "Rollback", "Rollback", "Failed"]
+        );
+        assert_eq!(done.outcome, Outcome::Undone);
+        assert!(!done.connection_broken);
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_in_the_diagnosis_leaves_the_attempt_undone() {
+    let lost = fault(Dialect::Mysql, FaultClass::ConnectionLost);
+    let mut script = Script::new(Dialect::Mysql);
+    script.kept = Err(lost);
+    let done = script.run(&[], |_| failed(unknown(Dialect::Mysql), 1));
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(done.connection_broken);
+    assert_eq!(done.stop, StopReason::NotRetryable);
 }

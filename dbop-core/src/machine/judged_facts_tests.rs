@@ -208,3 +208,108 @@ fn a_transaction_that_was_aborted_is_told_from_a_failure_of_the_body_whatever_it
     assert!(told(FaultClass::TransactionAborted, FaultClass::Permanent));
     assert!(!told(FaultClass::Permanent, FaultClass::TransactionAborted));
 }
+
+/// Runs an operation on MySQL whose body fails with an unknown error that says `advice`, and which
+/// the server then calls a deadlock. Returns how often the body ran, and the class that is shown.
+fn bodies_until_diagnosed(advice: Advice, kept: &str) -> (u32, FaultClass) {
+    let config = config(POLICY);
+    let mut machine = Machine::new(Dialect::Mysql, &config, &SPEC, false, no_clock).expect("valid");
+    let mut bodies = 0;
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => {
+                bodies += 1;
+                let unknown = Fault::from_class(Dialect::Mysql, FaultClass::Unknown);
+                let (fault, advice) = machine.judged_error(Some(unknown), advice, "x");
+                machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+            }
+            Step::Diagnose(_) => machine.diagnosed(Ok(Some(kept.to_owned())), Some("x")),
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(_) => {
+                let shown = machine.reclassified().map(|fault| fault.class());
+                return (bodies, shown.expect("a diagnosis"));
+            }
+            step => unreachable!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_class_that_an_error_has_named_outlives_the_diagnosis() {
+    let judged = bodies_until_diagnosed(Advice::Judge, "1213 x");
+    assert_eq!(judged, (3, FaultClass::Deadlock));
+    let named = |class| bodies_until_diagnosed(Advice::As(class), "1213 x");
+    let permanent = FaultClass::Permanent;
+    assert_eq!(named(permanent), (1, permanent));
+    let named = |class| bodies_until_diagnosed(Advice::As(class), "1064 x");
+    let deadlock = FaultClass::Deadlock;
+    assert_eq!(named(deadlock), (3, deadlock));
+}
+
+/// The classifier is asked by the machine itself where the body hides what has happened.
+#[test]
+fn a_classifier_that_panics_in_the_machine_stops_the_operation() {
+    let panics: &Classifier<'_> = &|_| panic!("in the classifier");
+    let config = config(POLICY);
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(panics)),
+        ..SPEC
+    };
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => machine.body_done(BodyEnd::Ok, None),
+            Step::Report(_) => {}
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!((done.attempts, done.connection_broken), (1, true));
+    let payload = machine.take_classifier_panic().expect("a panic");
+    assert_eq!(payload.downcast_ref(), Some(&"in the classifier"));
+    assert!(machine.take_classifier_panic().is_none());
+}
+
+/// What is found without a text cannot be judged by it again.
+#[test]
+fn what_was_said_about_a_text_stays_when_the_rollback_tells_more() {
+    let named = |seen: &Seen<'_>| (seen.message() == "x").then_some(FaultClass::Permanent);
+    let attempts = |message: &str| {
+        let config = config(POLICY);
+        let spec = Spec {
+            classifier: Some(BorrowedClassifier(&named)),
+            ..SPEC
+        };
+        let mut machine =
+            Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(batch) => {
+                    let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+                    let answer = match batch.purpose {
+                        BatchPurpose::Rollback => Err(lost),
+                        _ => Ok(()),
+                    };
+                    _ = machine.batch_done(answer);
+                }
+                Step::Body => {
+                    let unknown = Fault::from_class(Dialect::Postgres, FaultClass::Unknown);
+                    let fault = Some(machine.judged(unknown, message));
+                    let advice = Advice::Judge;
+                    machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+                }
+                Step::Report(_) | Step::Pause(_) => {}
+                Step::Done(done) => return done.attempts,
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    assert_eq!(attempts("x"), 1);
+    assert_eq!(attempts("y"), 2, "as often as a silent loss");
+}

@@ -3,6 +3,9 @@
 //! It decides about retries and is what records and reports show. What has happened on the server
 //! is decided by the recognized class alone, wherever the machine asks for it.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::Machine;
 use super::state::State;
 use super::step::ErrorSlot;
@@ -29,15 +32,15 @@ impl Machine<'_> {
         advice: Advice,
         message: &str,
     ) -> (Option<Fault>, Advice) {
-        match advice {
+        let fault = match advice {
             Advice::As(class) => {
                 // The server has nothing to do with it, so there is nothing to ask it for.
                 let own = || Fault::from_class(self.dialect, FaultClass::Permanent);
-                let fault = fault.unwrap_or_else(own).judged_as(class);
-                (Some(fault), Advice::Judge)
+                Some(fault.unwrap_or_else(own).judged_as(class))
             }
-            _ => (fault.map(|fault| self.judged(fault, message)), advice),
-        }
+            _ => fault.map(|fault| self.judged(fault, message)),
+        };
+        (fault, advice)
     }
 
     /// The fault with which the present step has failed, as the user judges it. Only the first error
@@ -72,6 +75,26 @@ impl Machine<'_> {
         let operation = self.spec.classifier.and_then(|own| (own.0)(&seen));
         let class = operation.or_else(|| self.config.classify(&seen));
         class.map_or(fault, |class| fault.judged_as(class))
+    }
+
+    /// A fault that the machine itself has found out about, as the user judges it. A panic of the
+    /// classifier continues when everything is cleaned up; until then nothing is tried again.
+    pub(super) fn judge_found(&mut self, fault: Fault, phase: Phase, message: &str) -> Fault {
+        let judge = || self.judge_fault(fault, phase, message);
+        let judged = catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|payload| {
+            self.classifier_panic.get_or_insert(payload);
+            fault.judged_as(FaultClass::Permanent)
+        });
+        match self.attempt.failure.map(|failure| failure.advice) {
+            // The error's own word has come first.
+            Some(Advice::As(class)) => fault.judged_as(class),
+            _ => judged,
+        }
+    }
+
+    /// What the classifier panicked with.
+    pub fn take_classifier_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.classifier_panic.take()
     }
 
     /// Where the present attempt runs.

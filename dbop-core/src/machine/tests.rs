@@ -17,7 +17,7 @@ pub(super) struct Script {
     pub(super) policy: RetryPolicy,
     pub(super) depth: u32,
     /// What the server has kept about an error, where it is asked.
-    pub(super) kept: Option<&'static str>,
+    pub(super) kept: Result<Option<&'static str>, Fault>,
     pub(super) steps: Vec<String>,
     /// What was sent to contain a loss.
     pub(super) contained: Vec<String>,
@@ -38,7 +38,7 @@ impl Script {
             settings: Settings::NONE,
             policy: RetryPolicy::new(),
             depth,
-            kept: None,
+            kept: Ok(None),
             steps: Vec::new(),
             contained: Vec::new(),
         }
@@ -85,7 +85,8 @@ impl Script {
                 Step::Connect { .. } => connect(&mut machine, self.key, self.depth),
                 Step::Diagnose(_) => {
                     self.steps.push("diagnose".into());
-                    machine.diagnosed(Ok(self.kept.map(Into::into)), Some(MESSAGE));
+                    let kept = self.kept.map(|kept| kept.map(Into::into));
+                    machine.diagnosed(kept, Some(MESSAGE));
                 }
                 Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Done(done) => return done,

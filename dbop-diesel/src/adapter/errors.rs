@@ -8,7 +8,7 @@ use dbop_core::{Error, Fault};
 use diesel::ConnectionError;
 use diesel::result::Error as DieselError;
 
-use crate::error::OperationError;
+use crate::error::{OperationError, diesel_error_in};
 use crate::source::ConnectError;
 
 /// The errors of an attempt. The one that the body returned is not in here but with its value,
@@ -91,10 +91,7 @@ impl AttemptErrors {
             FirstError::Batch(error) => error,
             FirstError::Connect(_) => return None,
         };
-        match error {
-            DieselError::DatabaseError(_, information) => Some(information.message()),
-            _ => None,
-        }
+        Some(database_message(error)).filter(|message| !message.is_empty())
     }
 
     /// Attaches the first error to one of dbop's own: the batch's, or the text of the body's, which
@@ -132,6 +129,11 @@ pub(super) fn database_message(error: &DieselError) -> &str {
     match error {
         DieselError::DatabaseError(_, information) => information.message(),
         DieselError::RollbackErrorOnCommit { commit_error, .. } => database_message(commit_error),
+        DieselError::QueryBuilderError(error)
+        | DieselError::DeserializationError(error)
+        | DieselError::SerializationError(error) => {
+            diesel_error_in(&**error).map_or("", database_message)
+        }
         _ => "",
     }
 }

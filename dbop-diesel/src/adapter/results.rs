@@ -201,6 +201,10 @@ impl<T, E: OperationError> Results<T, E> {
 
 /// The database error in an error of the user's code, and what the error says about itself.
 fn judged<E: OperationError>(run: &Run<'_>, error: &E) -> (Option<Fault>, Advice) {
+    // What is inside an error of dbop's happened to another operation.
+    if error.dbop_error().is_some() {
+        return run.judged_error(None, error.advice());
+    }
     if let Some(database_error) = error.diesel_error() {
         return run.judged_error(Some(database_error), error.advice());
     }

@@ -177,12 +177,7 @@ impl<'a> Run<'a> {
                 .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Unknown))
         });
         let message = self.errors.server_message(|| results.diesel_error());
-        let machine = &mut self.machine;
-        // The user's classifier is asked again.
-        if let Err(payload) = caught(|| machine.diagnosed(result, message)) {
-            self.panic = Some(payload);
-            self.machine.diagnosed(Ok(None), None);
-        }
+        self.machine.diagnosed(result, message);
     }
 
     fn answered<T>(
@@ -290,6 +285,7 @@ impl<'a> Run<'a> {
     /// The machine is done.
     pub fn done(&mut self, done: Done) {
         self.put_fault_right();
+        self.panic = self.panic.take().or(self.machine.take_classifier_panic());
         self.end = Some(End::Done(done));
     }
 

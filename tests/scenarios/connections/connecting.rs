@@ -149,7 +149,11 @@ async fn too_many_connections_are_waited_for() {
 /// The report of an operation that gets no connection, and what was logged.
 fn assert_given_up(report: &Report<usize, Error>, log: &Capture, clock: &InstantClock) {
     let error = no_connection(&report.result);
-    assert_eq!((report.attempts, report.outcome), (1, Outcome::Undone));
+    assert_eq!(
+        (report.attempts, report.outcome),
+        (1, Outcome::Undone),
+        "{report:?}"
+    );
     assert_eq!(report.stop, StopReason::NotRetryable);
     assert_eq!(clock.slept(), []);
     let classes = classes(log);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{FaultClass, OperationError as _, Outcome, Report, StopReason};
+use dbop_diesel::{FaultClass, OperationError as _, Outcome, Report, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
 use dbop_tests::{Capture, InstantClock, Meanwhile};
 use diesel::QueryResult;
@@ -172,7 +172,7 @@ async fn a_session_ended_in_every_attempt_is_given_up_in_the_end() {
     let bed = Bed::new();
     let source = source(bed.url());
     let sessions = Sessions::default();
-    let report: Report<usize, Error> = Runner::default()
+    let report: Report<usize, Error> = Runner::new(RetryPolicy::new().with_max_silent_losses(9))
         .with_clock(InstantClock::new())
         .operation("pay")
         .max_retries(2)

@@ -30,13 +30,13 @@ const FAILING: &[(&str, Option<u16>, FaultClass)] = &[
     ("INSERT INTO names (id) VALUES (1)", Some(1364), FaultClass::Constraint),
     ("SELEC 1", Some(1064), FaultClass::Permanent),
     ("SELECT * FROM nowhere", Some(1146), FaultClass::Permanent),
-    ("SELECT nothing FROM accounts", None, FaultClass::Unknown),
-    ("INSERT INTO names VALUES (1, 'too long')", None, FaultClass::Unknown),
+    ("SELECT nothing FROM accounts", Some(1054), FaultClass::Permanent),
+    ("INSERT INTO names VALUES (1, 'too long')", Some(1406), FaultClass::Permanent),
     ("SELECT no_such_function(1)", Some(1305), FaultClass::Permanent),
     ("USE no_such_database", Some(1049), FaultClass::Permanent),
-    ("SET no_such_variable = 1", None, FaultClass::Unknown),
-    ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'", None, FaultClass::Unknown),
-    ("SIGNAL SQLSTATE '40001' SET MESSAGE_TEXT = 'mine'", None, FaultClass::Unknown),
+    ("SET no_such_variable = 1", Some(1193), FaultClass::Permanent),
+    ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'", Some(1644), FaultClass::Unknown),
+    ("SIGNAL SQLSTATE '40001' SET MESSAGE_TEXT = 'mine'", Some(1644), FaultClass::Unknown),
 ];
 
 /// Has this statement fail after another one, prepared or as text, and says what became of it.

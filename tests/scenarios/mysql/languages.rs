@@ -87,13 +87,18 @@ async fn a_lock_that_does_not_come_in_time_is_retried() {
 async fn what_is_hopeless_is_tried_once() {
     for language in LANGUAGES {
         for (sql, errno, class) in [
+            // Diesel's kind says enough about this one, so the server is not asked.
             (
                 "INSERT INTO accounts VALUES (1, 0)",
-                1062,
+                None,
                 FaultClass::Constraint,
             ),
-            ("SELECT nonsense FROM accounts", 1054, FaultClass::Permanent),
-            ("SELEKT 1", 1064, FaultClass::Permanent),
+            (
+                "SELECT nonsense FROM accounts",
+                Some(1054),
+                FaultClass::Permanent,
+            ),
+            ("SELEKT 1", Some(1064), FaultClass::Permanent),
         ] {
             let bed = Bed::new();
             let mut conn = bed.connect();
@@ -110,7 +115,7 @@ async fn what_is_hopeless_is_tried_once() {
             let fault = fault.expect("a database error");
             assert_eq!(
                 (fault.class(), fault.code()),
-                (class, Some(Code::Errno(errno))),
+                (class, errno.map(Code::Errno)),
                 "{language}"
             );
             assert_eq!(bed.balances()[0], (1, 100));

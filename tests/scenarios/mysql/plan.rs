@@ -45,8 +45,11 @@ async fn the_statement_cache_stays_as_the_caller_has_set_it() {
         assert_eq!(one(&mut conn).await, Ok(1));
         assert_eq!(one(&mut conn).await, Ok(1));
         // The question itself is prepared each time.
-        let expected = if size == CacheSize::Disabled { 3 } else { 1 };
-        assert_eq!(prepared(&mut conn).await - before, expected, "{size:?}");
+        let prepared = prepared(&mut conn).await - before;
+        match size {
+            CacheSize::Disabled => assert!(prepared >= 3, "{prepared}"),
+            _ => assert_eq!(prepared, 1),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! operation, by the class of a code, by classes that are never retried, or by the error itself. It
 //! decides about retries, and is what records and reports show.
 
+use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use dbop_diesel::{
 };
 use dbop_tests::{Capture, InstantClock};
 use diesel::QueryResult;
-use diesel::result::Error;
+use diesel::result::{DatabaseErrorKind, Error};
 use log::Level;
 
 use super::money::{insert, set};
@@ -220,15 +221,67 @@ async fn an_error_can_name_its_class() {
     assert_eq!(
         classes.collect::<Vec<_>>(),
         [
-            (FaultClass::LockTimeout, FaultClass::Unknown),
+            (FaultClass::LockTimeout, FaultClass::Permanent),
             (FaultClass::Deadlock, FaultClass::Constraint),
         ]
     );
     let records = log.records();
     assert_eq!(records[0].keys["class"], "lock_timeout");
-    assert_eq!(records[0].keys["recognized"], "unknown");
+    assert_eq!(records[0].keys["recognized"], "permanent");
     assert_eq!(records[1].keys["class"], "deadlock");
     assert_eq!(bed.balances(), [(1, 100), (2, 2), (3, 100)]);
+}
+
+/// Has one variant for the database's errors and one for dbop's.
+#[derive(Debug, thiserror::Error)]
+enum Separate {
+    #[error("dbop")]
+    Dbop(#[source] dbop_diesel::Error),
+    #[error("database")]
+    Database(#[from] Error),
+}
+
+impl OperationError for Separate {
+    fn diesel_error(&self) -> Option<&Error> {
+        match self {
+            Self::Dbop(error) => error.source()?.downcast_ref(),
+            Self::Database(error) => Some(error),
+        }
+    }
+
+    fn from_dbop(error: dbop_diesel::Error) -> Self {
+        Self::Dbop(error)
+    }
+
+    fn dbop_error(&self) -> Option<&dbop_diesel::Error> {
+        match self {
+            Self::Dbop(error) => Some(error),
+            Self::Database(_) => None,
+        }
+    }
+}
+
+/// The body has run another operation, elsewhere. What that died of did not happen here.
+#[scenario]
+async fn the_cause_of_another_operations_error_is_not_this_ones() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let report: Report<usize, Separate> = runner(POLICY)
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            set(conn, 2, 2).await?;
+            let lost = Box::new(String::from("lost"));
+            let lost = Error::DatabaseError(DatabaseErrorKind::ClosedConnection, lost);
+            let other = dbop_diesel::Error::no_connection(lost.into());
+            Err(Separate::from_dbop(other))
+        })
+        .await;
+    let error = report.result.expect_err("the body's");
+    assert!(error.dbop_error().is_some());
+    assert_eq!((report.attempts, report.stop), (1, StopReason::OwnError));
+    assert_eq!(report.outcome, Outcome::Undone);
+    // The connection is as good as before.
+    assert_eq!(bed.balances()[1], (2, 100));
+    assert!(set(&mut conn, 2, 2).await.is_ok());
 }
 
 /// In a step the judgement is that of the step's own runner and operation; what it does not retry is
