@@ -395,7 +395,7 @@ run_tests() {
   shift
   say "==== testing: $label"
   in_session timeout --kill-after=10 "$time_limit" \
-    cargo test "$@" -- "${test_arguments[@]}" || status=$?
+    cargo test --no-fail-fast "$@" -- "${test_arguments[@]}" || status=$?
   case $status in
     0) result PASSED "$label  ($((SECONDS - begin)) s)" ;;
     124) failure FAILED "$label: no end after $time_limit seconds" ;;

@@ -239,6 +239,9 @@ const TEXTS: &[Row] = &[
     ("Driver error: `Unexpected packet.'", None, ConnectionLost),
     ("Driver error: `Bad compressed packet header.'", None, ConnectionLost),
     ("Driver error: `*'", None, Permanent),
+    // MySQL names a plugin at random to a user whom it does not know.
+    ("Unknown authentication plugin `*'.", None, Permanent),
+    ("Authentication plugin '*' cannot be loaded: *", None, Permanent),
     ("URL error: `*'", None, Permanent),
     // TiDB.
     ("Write conflict, txnStartTS=*", Some(9007), SerializationFailure),
@@ -355,6 +358,7 @@ mod tests {
             ("Input/output error: Input/output error: packet too large", Permanent),
             ("Driver error: `Connection to the server is closed.'", ConnectionLost),
             ("Driver error: `Statement takes 1 parameters but 2 was supplied.'", Permanent),
+            ("Unknown authentication plugin `sha256_password'.", Permanent),
             ("target: ks.-80.primary: vttablet: rpc error: code = Aborted desc = transaction 7: \
               not found (CallerID: )", SerializationFailure),
             ("target: ks.-.primary: primary is not serving, there may be a reparent operation in \

@@ -35,8 +35,8 @@ const FAILING: &[(&str, Option<u16>, FaultClass)] = &[
     ("SELECT no_such_function(1)", Some(1305), FaultClass::Permanent),
     ("USE no_such_database", Some(1049), FaultClass::Permanent),
     ("SET no_such_variable = 1", Some(1193), FaultClass::Permanent),
-    ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'", Some(1644), FaultClass::Unknown),
-    ("SIGNAL SQLSTATE '40001' SET MESSAGE_TEXT = 'mine'", Some(1644), FaultClass::Unknown),
+    ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'", Some(1644), FaultClass::Permanent),
+    ("SIGNAL SQLSTATE '40001' SET MESSAGE_TEXT = 'mine'", Some(1644), FaultClass::Permanent),
 ];
 
 /// Has this statement fail after another one, prepared or as text, and says what became of it.
