@@ -89,6 +89,22 @@ fn a_lost_commit_is_asked_about_until_the_deadline() {
 }
 
 #[test]
+fn only_one_question_is_hurried_by_the_deadline() {
+    let mut script = script(Dialect::Postgres, 5);
+    script.policy = script
+        .policy
+        .with_initial_delay(Duration::from_secs(60))
+        .with_max_delay(Duration::from_secs(60));
+    script.spec.resolution = Resolution::Verify;
+    let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+    let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+    let answers = [Fine, Fine, Fine, lost].into_iter().chain([refused; 100]);
+    let done = script.run(answers);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
+    assert_eq!(script.delays.len(), 1, "{:?}", script.delays);
+}
+
+#[test]
 fn a_deadline_before_the_first_question_does_not_keep_it_from_being_asked() {
     for (found, attempts) in [(true, 1), (false, 2)] {
         let mut script = script(Dialect::Postgres, 5);

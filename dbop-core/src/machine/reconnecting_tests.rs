@@ -386,3 +386,40 @@ fn what_is_skipped_is_reported_once_on_however_many_connections() {
     let is_skipped = |step: &&String| *step == "SettingSkipped(BeginMode)";
     assert_eq!(script.steps.iter().filter(is_skipped).count(), 1);
 }
+
+#[test]
+fn a_connection_that_is_given_up_is_free_for_others() {
+    let config = config(RetryPolicy::new());
+    let machine = || Machine::new(Dialect::Postgres, &config, &SPEC, true, no_clock);
+    let (mut machine, other) = (machine().expect("valid"), machine().expect("valid"));
+    let key = new_key();
+    assert!(!machine.has_connected());
+    loop {
+        let has_connected = machine.has_connected();
+        match machine.step(no_clock) {
+            Step::Connect { .. } if has_connected => break,
+            Step::Connect { .. } => connect(&mut machine, key, 0),
+            Step::Body => {
+                assert!(!other.place(key, 1).is_outermost());
+                machine.body_done(BodyEnd::Ok, None);
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Report(_) | Step::Pause(_) => {}
+            step => unreachable!("{step:?}"),
+        }
+    }
+    // While the one that has left it waits for another one.
+    assert!(other.place(key, 1).is_outermost());
+}
+
+#[test]
+fn a_transaction_whose_status_is_asked_for_has_a_mark_of_ours() {
+    let opened = |resolution| {
+        let mut script = Script::new(Dialect::Postgres, resolution);
+        script.run([]);
+        script.opened.remove(0)
+    };
+    let marked = opened(Resolution::TransactionStatus);
+    assert!(marked.contains("SAVEPOINT"), "{marked}");
+    assert!(!opened(Resolution::Nothing).contains("SAVEPOINT"));
+}
