@@ -239,6 +239,8 @@ const TEXTS: &[Row] = &[
     ("Driver error: `Unexpected packet.'", None, ConnectionLost),
     ("Driver error: `Bad compressed packet header.'", None, ConnectionLost),
     ("Driver error: `*'", None, Permanent),
+    // Diesel's own, which a pool passes on as a text.
+    ("MySQL connection URLs must be in the form *", None, Permanent),
     // MySQL names a plugin at random to a user whom it does not know.
     ("Unknown authentication plugin `*'.", None, Permanent),
     ("Authentication plugin '*' cannot be loaded: *", None, Permanent),
@@ -359,6 +361,7 @@ mod tests {
             ("Driver error: `Connection to the server is closed.'", ConnectionLost),
             ("Driver error: `Statement takes 1 parameters but 2 was supplied.'", Permanent),
             ("Unknown authentication plugin `sha256_password'.", Permanent),
+            ("MySQL connection URLs must be in the form `mysql://[[user]:`", Permanent),
             ("target: ks.-80.primary: vttablet: rpc error: code = Aborted desc = transaction 7: \
               not found (CallerID: )", SerializationFailure),
             ("target: ks.-.primary: primary is not serving, there may be a reparent operation in \
