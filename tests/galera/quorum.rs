@@ -53,7 +53,7 @@ fn assert_done_again(report: &Report<usize, Error>, bodies: u32, clock: &Meanwhi
 /// Work in which the quorum is lost, and something after that.
 #[helper]
 async fn is_done_again(after: Option<&str>) {
-    let (bed, cluster) = (Bed::new(), Cluster::new());
+    let (cluster, bed) = (Cluster::new(), Bed::new());
     let pool = Pool::of(bed.url(), 1, PATIENCE);
     let clock = until_ready(&pool);
     let bodies = AtomicU32::new(0);
@@ -89,7 +89,7 @@ async fn what_is_refused_at_commit_is_undone_and_done_again() {
 /// commit it when the node is ready again.
 #[scenario]
 async fn the_connection_leaves_the_pool_with_its_open_transaction() {
-    let (bed, cluster) = (Bed::new(), Cluster::new());
+    let (cluster, bed) = (Cluster::new(), Bed::new());
     let pool = Pool::of(bed.url(), 1, PATIENCE);
     let report: Report<usize, Error> = Runner::default()
         .operation("pay")
@@ -118,7 +118,7 @@ async fn the_connection_leaves_the_pool_with_its_open_transaction() {
 #[scenario]
 async fn what_became_of_a_commit_in_which_the_quorum_was_lost_the_ledger_tells() {
     for has_ledger in [false, true] {
-        let (bed, cluster) = (Bed::new(), Cluster::new());
+        let (cluster, bed) = (Cluster::new(), Bed::new());
         bed.opponent().execute(Ledger::create_table(Dialect::Mysql));
         let pool = Pool::of(bed.url(), 1, PATIENCE);
         let (bodies, ledger) = (AtomicU32::new(0), Ledger::new());
