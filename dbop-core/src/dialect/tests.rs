@@ -351,3 +351,64 @@ fn defaults_count_where_they_can() {
     );
     assert_eq!(begin(Dialect::Sqlite, NESTED, exclusive), savepoint);
 }
+
+#[test]
+fn only_what_sql_cannot_keep_is_read_and_only_where_it_changes() {
+    use super::PragmasToRead;
+
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
+        let is_sqlite = dialect == Dialect::Sqlite;
+        for bits in 0..16_u32 {
+            let is_set = |bit: u32| bits & (1 << bit) != 0;
+            let settings = Settings {
+                lock_timeout: is_set(0).then_some(Duration::from_secs(1)),
+                read_only: is_set(1),
+                ..Settings::NONE
+            };
+            let defaults = Defaults {
+                read_only: is_set(2),
+                ..Defaults::NONE
+            };
+            let expected = PragmasToRead {
+                busy_timeout: is_sqlite && (is_set(0) || is_set(3)),
+                query_only: is_sqlite && (is_set(1) || is_set(2)),
+            };
+            let read = dialect.pragmas_to_read(&settings, &defaults, is_set(3));
+            assert_eq!(read, expected, "{dialect:?} {bits:b}");
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_after_a_fault_is_asked_where_it_can_be_answered() {
+    assert_eq!(Dialect::Postgres.undone_check(), "");
+    assert!(
+        Dialect::Mysql
+            .undone_check()
+            .contains("innodb_rollback_on_timeout")
+    );
+    assert!(!Dialect::Sqlite.undone_check().is_empty());
+    for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+        assert_eq!(dialect.keep_diagnostics(), None);
+        assert_eq!(dialect.kept_diagnostics(), "");
+    }
+    // What the one keeps, the other reads.
+    let kept = Dialect::Mysql.keep_diagnostics().expect("MySQL keeps it");
+    for name in ["@dbop_errno", "@dbop_message"] {
+        assert!(kept.contains(name));
+        assert!(Dialect::Mysql.kept_diagnostics().contains(name));
+    }
+}
+
+#[test]
+fn the_table_of_the_ledger_is_made_and_pruned_where_there_is_one() {
+    use crate::ledger::Ledger;
+
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        assert!(Ledger::create_table(dialect).starts_with("CREATE TABLE"));
+        assert!(Ledger::create_table(dialect).contains("dbop_ledger"));
+        assert!(Ledger::prune(dialect).starts_with("DELETE FROM dbop_ledger"));
+    }
+    assert_eq!(Ledger::create_table(Dialect::Sqlite), "");
+    assert_eq!(Ledger::prune(Dialect::Sqlite), "");
+}
