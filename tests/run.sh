@@ -61,7 +61,7 @@ failed=0        # the status to end with
 child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
-follow=         # whether `logs` goes on
+follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
 
 main() {

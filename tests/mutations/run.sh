@@ -71,7 +71,7 @@ main() {
   esac
 }
 
-# git_here ARGUMENT...: also where the checkout belongs to somebody else, as in a container.
+# git_here ARGUMENT...: also where the checkout belongs to another user, as in a container.
 git_here() { git -c safe.directory="$root" "$@"; }
 
 is_number() { [[ $1 =~ ^[0-9]{1,9}$ ]]; }

@@ -121,7 +121,7 @@ async fn what_is_hopeless_is_tried_once() {
     }
 }
 
-/// The body goes on after an error, so that the server keeps another one, or none.
+/// The body sends statements after the error, so that the server keeps another one, or none.
 #[scenario]
 async fn what_the_server_keeps_about_another_error_is_not_believed() {
     let bed = Bed::new();
