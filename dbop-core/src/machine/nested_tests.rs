@@ -10,6 +10,7 @@ use crate::fault::FaultClass;
 use crate::nesting::locks_taken;
 use crate::outcome::{Outcome, StopReason};
 use crate::policy::RetryPolicy;
+use crate::retry::Advice;
 
 /// An outermost operation whose body runs `nested`, on the same connection.
 fn enclosing(
@@ -281,4 +282,26 @@ fn each_operation_without_trouble_locks_the_table_of_connections_once() {
     });
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
     assert_eq!(locks_taken() - before, 3);
+}
+
+#[test]
+fn a_release_that_is_busy_is_not_sent_again_alone() {
+    let busy = Err(fault(Dialect::Sqlite, FaultClass::Busy));
+    let mut script = Script::at(Dialect::Sqlite, new_key(), 1);
+    script.run(&[OK, busy], |_| (BodyEnd::Ok, Some(2)));
+    assert_eq!(script.steps[..4], ["Begin", "body 1", "Commit", "Rollback"]);
+}
+
+#[test]
+fn an_error_that_wants_a_retry_gets_it_in_a_savepoint_too() {
+    let wants = BodyEnd::Failed {
+        fault: None,
+        advice: Advice::Retry,
+    };
+    let mut script = Script::at(Dialect::Postgres, new_key(), 1);
+    let done = script.run(&[], |attempt| match attempt {
+        1 => (wants, Some(2)),
+        _ => (BodyEnd::Ok, Some(2)),
+    });
+    assert_eq!((done.attempts, done.stop), (2, StopReason::Succeeded));
 }
