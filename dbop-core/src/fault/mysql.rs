@@ -274,6 +274,17 @@ const TEXTS: &[Row] = &[
     ("The last transaction was aborted due to Seamless *", Some(1105), SerializationFailure),
 ];
 
+/// Some numbers stand for several errors. This word, which no language translates, is in the message of
+/// the one that has the class of the number; the others are permanent.
+pub(super) const fn word_in(errno: u16) -> &'static str {
+    match errno {
+        1047 => "WSREP",
+        1290 => "read-only",
+        1305 => "SAVEPOINT",
+        _ => "",
+    }
+}
+
 /// How constraint violations begin.
 const CONSTRAINTS: &[(&str, u16)] = &[
     ("Duplicate entry for key '", 1859),
