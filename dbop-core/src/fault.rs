@@ -194,9 +194,11 @@ impl Fault {
         matches!(self.code, Some(Code::SqlState(state)) if ["25P03", "25P04"].contains(&state.as_str()))
     }
 
-    /// Whether the connection broke and the server did not say why.
+    /// Whether the connection broke, or was found broken, and the server did not say why.
     pub(crate) const fn is_silent_loss(&self) -> bool {
-        matches!(self.class, FaultClass::ConnectionLost)
+        use FaultClass::{ConnectionLost, NotConnected};
+
+        matches!(self.class, ConnectionLost | NotConnected)
             && matches!(self.code, None | Some(Code::Errno(2006 | 2013)))
     }
 

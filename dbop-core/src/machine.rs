@@ -158,7 +158,7 @@ pub struct Machine<'a> {
     attempt: Attempt,
     // The question's, while what became of the attempt's COMMIT is asked.
     question: Option<Question>,
-    /// What the user's classifier panicked with, where the machine itself has asked it.
+    /// What the user's classifier panicked with.
     classifier_panic: Option<Box<dyn Any + Send>>,
     state: State,
     /// The entry action of the state has been done.
@@ -284,6 +284,9 @@ impl<'a> Machine<'a> {
             State::CommitAgain => (BatchPurpose::CommitAgain, batches().commit_again()),
             State::Rollback(undo) => (BatchPurpose::Rollback, batches().undo(*undo)),
             State::DiagnosingRollback(_, sql) => (BatchPurpose::Rollback, &**sql),
+            State::UndiagnosedRollback(undo) => {
+                (BatchPurpose::RollbackAgain, batches().undo(*undo))
+            }
             State::ReadTokenRollback(..) => (
                 BatchPurpose::Rollback,
                 batches().undo(undo_unchecked(batches())),
@@ -343,7 +346,9 @@ impl<'a> Machine<'a> {
         match self.state {
             State::Begin => self.begun(result),
             State::Commit | State::CommitAgain => self.committed(result),
-            State::Rollback(undo) => self.rolled_back(undo, result.err()),
+            State::Rollback(undo) | State::UndiagnosedRollback(undo) => {
+                self.rolled_back(undo, result.err());
+            }
             State::DiagnosingRollback(undo, _) => self.rolled_back_undiagnosed(undo, result.err()),
             State::RollbackAgain { gone } => self.rolled_back_again(gone, result.is_ok()),
             State::CheckUndone => self.undone_checked(result.err()),
@@ -371,6 +376,7 @@ impl<'a> Machine<'a> {
         match self.state {
             State::Rollback(_)
             | State::DiagnosingRollback(..)
+            | State::UndiagnosedRollback(_)
             | State::RollbackAgain { .. }
             | State::CheckUndone
             | State::Contain(_)

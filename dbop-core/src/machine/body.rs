@@ -15,18 +15,15 @@ impl Machine<'_> {
     pub(super) fn begun(&mut self, result: Result<(), Fault>) {
         match result {
             Ok(()) => self.go_to(State::Body),
-            Err(fault) => self.batch_failed(Phase::Begin, fault),
+            Err(fault) => self.batch_failed(fault),
         }
     }
 
     pub(super) fn committed(&mut self, result: Result<(), Fault>) {
         match result {
             Ok(()) => self.succeed(),
-            Err(fault) if self.connection.is_savepoint() => {
-                self.batch_failed(Phase::Release, fault);
-            }
-            Err(fault) if self.commit_again(fault) => {}
-            Err(fault) => self.batch_failed(Phase::Commit, fault),
+            Err(fault) if !self.connection.is_savepoint() && self.commit_again(fault) => {}
+            Err(fault) => self.batch_failed(fault),
         }
     }
 
@@ -84,14 +81,7 @@ impl Machine<'_> {
                 self.attempt.transaction_id = is_ours.then_some(id);
                 self.go_to(State::Commit);
             }
-            Err(fault) => self.batch_failed(
-                match fault.recognized_class() {
-                    // As the COMMIT would have told.
-                    FaultClass::TransactionAborted => Phase::Commit,
-                    _ => Phase::Body,
-                },
-                fault,
-            ),
+            Err(fault) => self.batch_failed(fault),
         }
         slot
     }
@@ -103,7 +93,8 @@ impl Machine<'_> {
             && !self.connection.is_read_only()
     }
 
-    fn batch_failed(&mut self, phase: Phase, fault: Fault) {
+    fn batch_failed(&mut self, fault: Fault) {
+        let phase = self.failing_phase(&fault);
         let answer = match (phase, fault.recognized_class()) {
             // The body said Ok although the server had refused its transaction.
             (Phase::Commit | Phase::Release, FaultClass::TransactionAborted) => {

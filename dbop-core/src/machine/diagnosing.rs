@@ -19,7 +19,7 @@ impl Machine<'_> {
     pub(super) fn roll_back(&mut self) {
         let undo = self.how_to_undo();
         let keep = self.dialect.keep_diagnostics();
-        let state = match keep.filter(|_| self.is_undiagnosed()) {
+        let state = match keep.filter(|_| self.undiagnosed().is_some()) {
             Some(keep) => {
                 let undo_sql = self.connection.batches().undo(undo);
                 State::DiagnosingRollback(undo, format!("{keep}; {undo_sql}"))
@@ -29,12 +29,12 @@ impl Machine<'_> {
         self.go_to(state);
     }
 
-    /// The server reported an error, and its text is not known.
-    fn is_undiagnosed(&self) -> bool {
-        let unknown = |fault: Fault| {
+    /// The error that the server reported, if its text is not known.
+    pub(super) fn undiagnosed(&self) -> Option<Fault> {
+        let is_unknown = |fault: &Fault| {
             fault.recognized_class() == FaultClass::Unknown && fault.code().is_none()
         };
-        self.attempt.fault().is_some_and(unknown)
+        self.attempt.fault().filter(is_unknown)
     }
 
     pub(super) fn rolled_back_undiagnosed(&mut self, undo: Undo, fault: Option<Fault>) {
@@ -45,7 +45,7 @@ impl Machine<'_> {
             // Unless the transaction was not there, the server may not know the statement before the
             // ROLLBACK, as behind a proxy that parses SQL.
             Some(fault) if fault.recognized_class() != FaultClass::TransactionLost => {
-                self.go_to(State::Rollback(undo));
+                self.go_to(State::UndiagnosedRollback(undo));
             }
             fault => self.go_to(State::Diagnose(undo, fault)),
         }
@@ -73,17 +73,12 @@ impl Machine<'_> {
         }
     }
 
-    /// What the fault was is known now, and the user judges it again. Where there is no text to judge
-    /// by, what the user has said about the error's own text stays.
+    /// What the fault was is known now, and the user judges it again.
     fn reclassify(&mut self, fault: Fault, message: &str) {
         let Some(failure) = self.attempt.failure else {
             return;
         };
-        let by_text = failure.fault.and_then(|fault| fault.judged_class());
-        let fault = match by_text.filter(|_| message.is_empty()) {
-            Some(class) => fault.judged_as(class),
-            None => self.judge_found(fault, failure.phase, message),
-        };
+        let fault = self.judge_found(fault, failure.phase, message);
         if let Some(failure) = &mut self.attempt.failure {
             failure.fault = Some(fault);
             self.attempt.is_reclassified = true;
@@ -105,7 +100,7 @@ impl Machine<'_> {
     /// The ROLLBACK has found the connection gone. An unknown error before that, in front of the
     /// COMMIT, was the connection's loss.
     pub(super) fn explain_by_lost_connection(&mut self) {
-        if self.is_undiagnosed() && !self.attempt.failed_in(Phase::Commit) {
+        if self.undiagnosed().is_some() && !self.attempt.failed_in(Phase::Commit) {
             let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
             self.reclassify(lost, "");
         }
@@ -130,7 +125,7 @@ impl Machine<'_> {
     pub(super) fn asks_whether_commit_was_reached(&self) -> bool {
         let closing =
             self.attempt.failed_in(Phase::Commit) || self.attempt.failed_in(Phase::Release);
-        self.dialect == Dialect::Postgres && closing && self.is_undiagnosed()
+        self.dialect == Dialect::Postgres && closing && self.undiagnosed().is_some()
     }
 }
 

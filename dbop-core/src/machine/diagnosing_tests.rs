@@ -179,6 +179,12 @@ fn a_body_that_crashes_its_server_does_so_twice() {
             (attempts, StopReason::RetriesExhausted, Outcome::Undone)
         );
     }
+    // Diesel found the connection closed when the body sent its next statement.
+    let mut script = Reconnecting::new(Dialect::Postgres, Resolution::Nothing);
+    let closed = Fails(fault(Dialect::Postgres, FaultClass::NotConnected));
+    let attempt = [Fine, Fine, closed];
+    let done = script.run(std::iter::repeat_n(attempt, 9).flatten());
+    assert_eq!(done.attempts, 2);
 }
 
 #[test]
@@ -209,7 +215,7 @@ fn a_rollback_that_only_failed_because_of_the_diagnosis_is_sent_without_it() {
         });
         assert_eq!(
             script.steps,
-            ["Begin", "body 1", "Rollback", "Rollback", "Failed"]
+            ["Begin", "body 1", "Rollback", "RollbackAgain", "Failed"]
         );
         assert_eq!(done.outcome, Outcome::Undone);
         assert!(!done.connection_broken);

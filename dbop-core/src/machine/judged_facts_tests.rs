@@ -5,7 +5,7 @@ use super::*;
 use crate::classifier::{BorrowedClassifier, Classifier, Seen};
 use crate::fault::FaultClass;
 use crate::outcome::Outcome;
-use crate::policy::RetryPolicy;
+use crate::policy::{ClassRules, RetryPolicy};
 use crate::retry::Advice;
 
 const POLICY: RetryPolicy = RetryPolicy::new().with_max_retries(2);
@@ -275,11 +275,73 @@ fn a_classifier_that_panics_in_the_machine_stops_the_operation() {
     assert!(machine.take_classifier_panic().is_none());
 }
 
+/// The adapter asks the classifier where it has the message, and catches the panic.
+#[test]
+fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said() {
+    let config = config(POLICY);
+    let attempts = |dialect: Dialect, class: FaultClass, fails_in: Step<'_>| {
+        let spec = Spec {
+            classes: ClassRules::NONE.also(class),
+            ..SPEC
+        };
+        let mut machine = Machine::new(dialect, &config, &spec, false, no_clock).expect("valid");
+        let fault = Fault::from_class(dialect, class);
+        let (mut bodies, mut commits) = (0, 0);
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(batch) => {
+                    let mut answer = Ok(());
+                    if let BatchPurpose::Commit | BatchPurpose::CommitAgain = batch.purpose {
+                        commits += 1;
+                        machine.classifier_panicked(Box::new("in the classifier"));
+                        answer = Err(fault);
+                    }
+                    _ = machine.batch_done(answer);
+                }
+                Step::Body => {
+                    bodies += 1;
+                    let end = match fails_in {
+                        Step::Body => {
+                            machine.classifier_panicked(Box::new("in the classifier"));
+                            BodyEnd::Failed {
+                                fault: Some(fault),
+                                advice: Advice::Retry,
+                            }
+                        }
+                        _ => BodyEnd::Ok,
+                    };
+                    machine.body_done(end, Some(1));
+                }
+                Step::Report(_) | Step::Pause(_) => {}
+                Step::Done(done) => {
+                    assert!(machine.take_classifier_panic().is_some());
+                    assert_eq!(done.outcome, Outcome::Undone);
+                    return (bodies, commits);
+                }
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    for class in [FaultClass::Deadlock, FaultClass::Permanent] {
+        let bodies = attempts(Dialect::Postgres, class, Step::Body);
+        assert_eq!(bodies, (1, 0), "{class}");
+    }
+    let commits = attempts(Dialect::Sqlite, FaultClass::Busy, Step::ReadId);
+    assert_eq!(commits, (1, 1));
+}
+
 /// What is found without a text cannot be judged by it again.
 #[test]
-fn what_was_said_about_a_text_stays_when_the_rollback_tells_more() {
-    let named = |seen: &Seen<'_>| (seen.message() == "x").then_some(FaultClass::Permanent);
-    let attempts = |message: &str| {
+fn what_was_said_about_a_text_stays_when_more_is_found_without_one() {
+    let named = |seen: &Seen<'_>| match seen.message() {
+        "x" => Some(FaultClass::Permanent),
+        // Asked again, it would say that it can be retried.
+        "" => Some(FaultClass::Deadlock),
+        _ => None,
+    };
+    // The body notices that the connection broke, or only the ROLLBACK does.
+    let attempts = |message: &str, depth: Option<u32>| {
         let config = config(POLICY);
         let spec = Spec {
             classifier: Some(BorrowedClassifier(&named)),
@@ -302,7 +364,7 @@ fn what_was_said_about_a_text_stays_when_the_rollback_tells_more() {
                     let unknown = Fault::from_class(Dialect::Postgres, FaultClass::Unknown);
                     let fault = Some(machine.judged(unknown, message));
                     let advice = Advice::Judge;
-                    machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+                    machine.body_done(BodyEnd::Failed { fault, advice }, depth);
                 }
                 Step::Report(_) | Step::Pause(_) => {}
                 Step::Done(done) => return done.attempts,
@@ -310,6 +372,9 @@ fn what_was_said_about_a_text_stays_when_the_rollback_tells_more() {
             }
         }
     };
-    assert_eq!(attempts("x"), 1);
-    assert_eq!(attempts("y"), 2, "as often as a silent loss");
+    for depth in [Some(1), None] {
+        assert_eq!(attempts("x", depth), 1, "{depth:?}");
+        let as_often_as_a_silent_loss = 2;
+        assert_eq!(attempts("y", depth), as_often_as_a_silent_loss, "{depth:?}");
+    }
 }

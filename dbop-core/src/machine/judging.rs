@@ -48,15 +48,25 @@ impl Machine<'_> {
     /// database's text; it is used only if there is a [classifier](Self::has_classifier).
     #[must_use]
     pub fn judged(&self, fault: Fault, message: &str) -> Fault {
-        let phase = match self.state {
-            _ if self.slot() != ErrorSlot::First => return fault,
+        match self.slot() {
+            ErrorSlot::First => self.judge_fault(fault, self.failing_phase(&fault), message),
+            ErrorSlot::Rollback | ErrorSlot::Dropped => fault,
+        }
+    }
+
+    /// The phase that this fault of the present step belongs to.
+    pub(super) fn failing_phase(&self, fault: &Fault) -> Phase {
+        match self.state {
             State::Connect => Phase::Connect,
             State::Begin => Phase::Begin,
             State::Commit | State::CommitAgain if self.connection.is_savepoint() => Phase::Release,
             State::Commit | State::CommitAgain => Phase::Commit,
+            // As the COMMIT would have told.
+            State::ReadId if fault.recognized_class() == FaultClass::TransactionAborted => {
+                Phase::Commit
+            }
             _ => Phase::Body,
-        };
-        self.judge_fault(fault, phase, message)
+        }
     }
 
     /// First what the policy says about the code, then the operation's classifier or, if it leaves
@@ -77,19 +87,28 @@ impl Machine<'_> {
         class.map_or(fault, |class| fault.judged_as(class))
     }
 
-    /// A fault that the machine itself has found out about, as the user judges it. A panic of the
-    /// classifier continues when everything is cleaned up; until then nothing is tried again.
+    /// A fault that the machine itself has found out about, as the user judges it: first what the
+    /// error says, then, where there is no other text to judge by, what the user has said about the
+    /// error's own text, then the classifier.
     pub(super) fn judge_found(&mut self, fault: Fault, phase: Phase, message: &str) -> Fault {
-        let judge = || self.judge_fault(fault, phase, message);
-        let judged = catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|payload| {
-            self.classifier_panic.get_or_insert(payload);
-            fault.judged_as(FaultClass::Permanent)
-        });
-        match self.attempt.failure.map(|failure| failure.advice) {
-            // The error's own word has come first.
-            Some(Advice::As(class)) => fault.judged_as(class),
-            _ => judged,
+        if let Some(Advice::As(class)) = self.attempt.failure.map(|failure| failure.advice) {
+            return fault.judged_as(class);
         }
+        let by_text = self.undiagnosed().and_then(|seen| seen.judged_class());
+        if let Some(class) = by_text.filter(|_| message.is_empty()) {
+            return fault.judged_as(class);
+        }
+        let judge = || self.judge_fault(fault, phase, message);
+        catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|payload| {
+            self.classifier_panicked(payload);
+            fault
+        })
+    }
+
+    /// The classifier panicked with this. The panic continues when everything is cleaned up; until
+    /// then nothing is tried again.
+    pub fn classifier_panicked(&mut self, payload: Box<dyn Any + Send>) {
+        self.classifier_panic.get_or_insert(payload);
     }
 
     /// What the classifier panicked with.

@@ -79,6 +79,9 @@ impl Machine<'_> {
         failure: &Failure,
         enclosing: Enclosing,
     ) -> Result<Pause, StopReason> {
+        if self.classifier_panic.is_some() {
+            return Err(StopReason::NotRetryable);
+        }
         let wants_no_other = failure.is_own_error() && failure.advice != Advice::Retry;
         if self.deadline.is_late && !wants_no_other {
             return Err(StopReason::DeadlineExceeded);
@@ -219,7 +222,8 @@ impl Machine<'_> {
             self.dialect == Dialect::Sqlite && fault.recognized_class() == FaultClass::Busy;
         let rule = |class| self.rule(class);
         let verdict = decide(Some(fault), Advice::Judge, self.scope(), false, rule);
-        if !is_busy || verdict == Verdict::GiveUp || !self.take_retry() {
+        let wants_no_other = verdict == Verdict::GiveUp || self.classifier_panic.is_some();
+        if !is_busy || wants_no_other || !self.take_retry() {
             return false;
         }
         self.attempt.failure = None;

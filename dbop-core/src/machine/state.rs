@@ -18,6 +18,8 @@ pub(super) enum State {
     Rollback(Undo),
     /// The same, and before it the server keeps the number of the error for [`Self::Diagnose`].
     DiagnosingRollback(Undo, String),
+    /// The same again, without what the server may not have understood.
+    UndiagnosedRollback(Undo),
     /// What was the number of the error? With what the ROLLBACK answered.
     Diagnose(Undo, Option<Fault>),
     /// `gone`: there was no transaction left to roll back.

@@ -61,7 +61,7 @@ pub enum BatchPurpose {
     CommitAgain,
     /// Undoes the level.
     Rollback,
-    /// Tries again to undo the level, after the first ROLLBACK failed.
+    /// Tries again to undo the level, after the first batch for it failed.
     RollbackAgain,
     /// Asks whether a transaction that has vanished was undone: it was if this succeeds.
     CheckUndone,

@@ -207,9 +207,8 @@ impl<'a> Run<'a> {
         }
         let judged = caught(|| self.machine.judged(fault, &message()));
         judged.unwrap_or_else(|payload| {
-            // It continues once everything is cleaned up. Until then nothing is tried again.
-            self.panic = Some(payload);
-            fault.judged_as(FaultClass::Permanent)
+            self.machine.classifier_panicked(payload);
+            fault
         })
     }
 
