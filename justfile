@@ -66,7 +66,7 @@ integration-all:
 soak seconds="300" *backends:
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
 
-# Make the table of PostgreSQL's messages in other languages, from the catalogs of its packages.
+# Make the tables of the servers' messages in other languages, from what comes with their packages.
 languages:
     tests/run.sh languages
 

@@ -32,7 +32,7 @@ COMMAND is one of these; most are for servers that stay:
   status    list the servers that are up
   logs      print the last lines of their logs (with -f: and what follows)
   down      stop them and remove their data
-  languages make dbop-core's table of PostgreSQL's messages in other languages
+  languages make dbop-core's tables of the servers' messages in other languages
 
 To test on a server of your own, or on the containers of docker/compose.yaml, start the test programs
 yourself; DBOP_TEST_URL is the server, DBOP_TEST_SERVER its name in reports (see tests/README.md):
@@ -223,14 +223,16 @@ down_backends() {
   done
 }
 
-# The catalogs come with the servers' packages, the newer ones with what fetch.sh brings.
+# The messages come with the servers' packages, the newer ones with what fetch.sh brings.
 languages_backends() {
-  local version root='' reason=''
-  install_packages postgres
+  local kind version root='' reason=''
+  install_packages postgres mariadb
   make_cache
-  while read -r version; do
-    fetch postgres "$version" "$cache" || die "PostgreSQL $version: $reason"
-  done < <(versions postgres optional)
+  for kind in postgres mariadb mysql; do
+    while read -r version; do
+      fetch "$kind" "$version" "$cache" || die "$kind $version: $reason"
+    done < <(if [[ $kind == mysql ]]; then versions mysql; else versions "$kind" optional; fi)
+  done
   DBOP_CACHE=$cache cargo run --quiet -p dbop-languages
 }
 
@@ -358,9 +360,23 @@ test_with_own_servers() {
     fi
     stop
   done
-  # By now the catalogs of all versions that can be fetched are there.
-  [[ $1 != postgres ]] ||
-    DBOP_CACHE=$cache build_and_test "messages of PostgreSQL" -p dbop-languages
+  test_messages "$1"
+}
+
+# test_messages BACKEND: by now the messages of all its versions that can be fetched are there.
+test_messages() {
+  case $1 in
+    postgres)
+      DBOP_CACHE=$cache build_and_test "messages of PostgreSQL" \
+        -p dbop-languages --lib --test catalogs --test texts
+      ;;
+    mariadb) DBOP_CACHE=$cache build_and_test "messages of MariaDB" -p dbop-languages --test errmsg ;;
+    # The tests begin with those of this machine's MariaDB.
+    mysql)
+      [[ ! -d /usr/share/mysql/english ]] ||
+        DBOP_CACHE=$cache build_and_test "messages of MySQL" -p dbop-languages --test errmsg
+      ;;
+  esac
 }
 
 test_server() {

@@ -79,16 +79,11 @@ impl Fault {
         }
     }
 
-    /// The fault behind a number of MySQL's or MariaDB's that came with its message. Some numbers stand
-    /// for several errors, and only words that no language translates tell which.
+    /// The fault behind a number of MySQL's or MariaDB's that came with its message.
     pub(crate) fn of_errno(dialect: Dialect, errno: u16, message: &str) -> Self {
-        let fault = Self::from_code(dialect, Code::Errno(errno));
-        match message.contains(mysql::word_in(errno)) {
-            true => fault,
-            false => Self {
-                class: FaultClass::Permanent,
-                ..fault
-            },
+        Self {
+            class: mysql::class_of(errno, message),
+            ..Self::from_code(dialect, Code::Errno(errno))
         }
     }
 
@@ -289,35 +284,6 @@ impl fmt::Display for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_that_stands_for_several_errors_needs_its_word() {
-        let class = |errno, message| Fault::of_errno(Dialect::Mysql, errno, message).class();
-        for (errno, with, without, expected) in [
-            (
-                1305,
-                "SAVEPOINT q inconnu",
-                "PROCEDURE q inconnue",
-                FaultClass::TransactionLost,
-            ),
-            (
-                1290,
-                "option --read-only",
-                "option --secure-file-priv",
-                FaultClass::ReadOnlyServer,
-            ),
-            (
-                1047,
-                "WSREP n'est pas",
-                "Commande inconnue",
-                FaultClass::ServerUnavailable,
-            ),
-        ] {
-            assert_eq!(class(errno, with), expected);
-            assert_eq!(class(errno, without), FaultClass::Permanent);
-        }
-        assert_eq!(class(1213, "un interblocage"), FaultClass::Deadlock);
-    }
 
     #[test]
     fn every_class_has_a_name_and_is_transient_slow_or_neither() {

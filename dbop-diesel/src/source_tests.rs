@@ -61,7 +61,11 @@ fn so_does_one_of_mysql() {
         ("Server error: `ERROR 28000 (1045): Access denied for user 'app'@'localhost' (using password: YES)'",
          C::Permanent),
         ("Input/output error: Input/output error: Connection refused (os error 111)", C::NotConnected),
-        ("Host 'client' is blocked because of many connection errors", C::NotConnected),
+        ("Server error: `ERROR 28000 (1045): Benutzer 'app'@'localhost' hat keine Zugriffsberechtigung (verwendetes Passwort: JA)'",
+         C::Permanent),
+        ("Host 'client' is blocked because of many connection errors; unblock with 'mysqladmin flush-hosts'",
+         C::Permanent),
+        ("Can't connect to remote MySQL server for client connected to '127.0.0.1:6446'", C::NotConnected),
     ] {
         assert_eq!(judged(Dialect::Mysql, bad(text)).0, class, "{text}");
     }

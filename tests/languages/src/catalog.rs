@@ -10,7 +10,7 @@ use crate::Domain;
 pub struct Catalog {
     /// Whose messages it has.
     pub domain: Domain,
-    /// The major version of the package that it comes with.
+    /// The server that it comes with.
     pub version: &'static str,
     /// For example `pt_BR`.
     pub language: String,
@@ -21,14 +21,18 @@ pub struct Catalog {
 /// A message: all forms of the original, all forms of the translation.
 pub type Entry = (Vec<String>, Vec<String>);
 
+/// Where tests/run.sh keeps what it has fetched.
+#[must_use]
+pub fn cache() -> PathBuf {
+    env::var_os("DBOP_CACHE").map_or_else(|| "/var/cache/dbop-tests".into(), PathBuf::from)
+}
+
 /// The folders in which catalogs can be: this machine's, and those of servers that tests/run.sh has
 /// fetched.
 #[must_use]
 pub fn folders() -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/usr/share/locale")];
-    let cache =
-        env::var_os("DBOP_CACHE").map_or_else(|| "/var/cache/dbop-tests".into(), PathBuf::from);
-    let fetched = fs::read_dir(cache.join("sid"))
+    let fetched = fs::read_dir(cache().join("sid"))
         .into_iter()
         .flatten()
         .flatten();
@@ -52,7 +56,8 @@ pub fn read_all(folders: &[PathBuf], versions: &[&'static str]) -> io::Result<Ve
             let name = language.file_name().to_string_lossy().into_owned();
             for &version in versions {
                 for (domain, file) in [(Domain::Server, "postgres"), (Domain::Libpq, "libpq5")] {
-                    let file = format!("LC_MESSAGES/{file}-{version}.mo");
+                    let number = version.trim_start_matches("PostgreSQL ");
+                    let file = format!("LC_MESSAGES/{file}-{number}.mo");
                     let path = language.path().join(file);
                     let is_new = |catalog: &Catalog| {
                         (catalog.domain, catalog.version, &catalog.language)

@@ -63,18 +63,23 @@ impl Table {
     #[must_use]
     pub fn new(catalogs: &[Catalog], messages: &[Message]) -> Self {
         let mut this = Self::default();
+        this.add_all(catalogs, messages);
+        this
+    }
+
+    /// Adds the translations in these catalogs.
+    pub fn add_all(&mut self, catalogs: &[Catalog], messages: &[Message]) {
         for catalog in catalogs {
             for translation in translations(catalog, messages) {
-                this.versions.insert(catalog.version);
-                this.languages.insert(catalog.language.clone());
-                if let Err(problem) = this.add(&translation) {
+                self.versions.insert(catalog.version);
+                self.languages.insert(catalog.language.clone());
+                if let Err(problem) = self.add(&translation) {
                     let (format, language) = (&translation.format, &catalog.language);
-                    this.problems
+                    self.problems
                         .push(format!("{language}: {format}: {problem}"));
                 }
             }
         }
-        this
     }
 
     fn add(&mut self, translation: &Translation) -> Result<(), String> {
@@ -123,9 +128,9 @@ impl Table {
         self.languages.iter().map(String::as_str).collect()
     }
 
-    /// The file of dbop-core.
+    /// The file of dbop-core. `whose` are the messages?
     #[must_use]
-    pub fn source(&self) -> String {
+    pub fn source(&self, whose: &str) -> String {
         let mut parts: Vec<(u64, u16)> = Vec::new();
         let mut rows = [const { Vec::new() }; 4];
         for ((side, _, _, shape), (row, _)) in &self.rows {
@@ -157,11 +162,11 @@ impl Table {
             .collect();
         let versions: Vec<_> = self.versions.iter().copied().collect();
         let mut source = format!(
-            "//! PostgreSQL's messages in other languages: hashes of the fixed parts of the formats.\n\
+            "//! Messages of {whose} in other languages: hashes of the fixed parts of the formats.\n\
              //!\n\
-             //! Made by `just languages` from the catalogs of PostgreSQL {}. Do not edit.\n\
+             //! Made by `just languages`; do not edit. From {}.\n\
              //!\n\
-             //! Languages: {}.\n\
+{}\
              \n\
              use crate::fault::format::{{Part, Row}};\n\
              \n\
@@ -175,8 +180,8 @@ impl Table {
              const fn p(hash: u64, length: u16) -> Part {{\n    \
                  Part::new(hash, length)\n\
              }}\n",
-            versions.join(" and "),
-            self.languages().join(", "),
+            versions.join(", "),
+            commented(&format!("Languages: {}.", self.languages().join(", "))),
         );
         for (name, rows) in ["WHOLE", "FRONT", "BACK", "INSIDE"].into_iter().zip(&rows) {
             array(&mut source, name, "Row", rows);
@@ -184,6 +189,21 @@ impl Table {
         array(&mut source, "PARTS", "Part", &parts);
         source
     }
+}
+
+/// The text as lines of a comment.
+fn commented(text: &str) -> String {
+    const WIDTH: usize = 100;
+
+    let mut lines = vec![String::from("//!")];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("at least one");
+        match last.len() + 1 + word.len() <= WIDTH {
+            true => *last = format!("{last} {word}"),
+            false => lines.push(format!("//! {word}")),
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn array(source: &mut String, name: &str, of: &str, items: &[String]) {

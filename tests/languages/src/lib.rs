@@ -1,17 +1,23 @@
-//! Makes dbop-core's table of PostgreSQL's messages in other languages.
+//! Makes dbop-core's tables of the databases' messages in other languages.
 //!
-//! The catalogs come with the packages of the server and of libpq. Nothing of them but hashes gets
-//! into the table.
+//! The messages come with the packages of the servers and of libpq. Nothing of them but hashes gets
+//! into the tables.
 
 use dbop_core::FaultClass;
 
 pub mod catalog;
+pub mod errmsg;
 pub mod generate;
 
 /// The rows of dbop-core: which messages, and what they mean.
 #[allow(dead_code, reason = "dbop-core uses all of it")]
 #[path = "../../../dbop-core/src/fault/postgres/messages.rs"]
 mod messages;
+
+/// The same for MySQL and MariaDB.
+#[allow(dead_code, reason = "dbop-core uses all of it")]
+#[path = "../../../dbop-core/src/fault/mysql/messages.rs"]
+mod mysql;
 
 /// How dbop-core hashes.
 #[allow(dead_code, reason = "dbop-core uses all of it")]
@@ -23,8 +29,8 @@ mod hash;
 #[path = "../../../dbop-core/src/fault/format.rs"]
 mod format;
 
-/// The packages' versions whose catalogs are read. The first one is that of Debian 12.
-pub const VERSIONS: [&str; 2] = ["15", "18"];
+/// The versions whose catalogs are read. The first one is that of Debian 12.
+pub const VERSIONS: [&str; 2] = ["PostgreSQL 15", "PostgreSQL 18"];
 
 /// Which catalog a message is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ pub struct Message {
     pub domain: Domain,
     /// Its first line in English, as in the source.
     pub english: &'static str,
-    /// Its SQLSTATE, or "".
+    /// Its SQLSTATE or its number, or "".
     pub code: &'static str,
     /// What it is.
     pub class: FaultClass,
@@ -63,7 +69,7 @@ pub enum Role {
     Severity,
 }
 
-/// All messages that are looked up in catalogs.
+/// PostgreSQL's messages that are looked up in catalogs.
 ///
 /// # Panics
 ///
@@ -94,4 +100,30 @@ pub fn messages() -> Vec<Message> {
         }
     }
     all
+}
+
+/// The text that C would make, with numbers where it wants numbers.
+#[must_use]
+pub fn with_values(format: &str, value: &str) -> String {
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('%') {
+        text.push_str(before);
+        let is_end = |letter: char| letter.is_ascii_alphabetic() && !"hlLjzt".contains(letter);
+        match after.find(is_end) {
+            Some(end) if !after.starts_with('%') => {
+                text.push_str(if "sm".contains(&after[end..=end]) {
+                    value
+                } else {
+                    "42"
+                });
+                rest = &after[end + 1..];
+            }
+            _ => {
+                text.push('%');
+                rest = after.strip_prefix('%').unwrap_or(after);
+            }
+        }
+    }
+    text + rest
 }

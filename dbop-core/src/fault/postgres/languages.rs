@@ -1,6 +1,6 @@
-//! PostgreSQL's messages in other languages: hashes of the fixed parts of the formats.
+//! Messages of PostgreSQL in other languages: hashes of the fixed parts of the formats.
 //!
-//! Made by `just languages` from the catalogs of PostgreSQL 15 and 18. Do not edit.
+//! Made by `just languages`; do not edit. From PostgreSQL 15, PostgreSQL 18.
 //!
 //! Languages: cs, de, el, es, fr, he, id, it, ja, ka, ko, pl, pt_BR, ru, sv, tr, uk, zh_CN, zh_TW.
 
