@@ -31,6 +31,20 @@ pub fn fault_of(dialect: Dialect, error: &Error) -> Option<Fault> {
     }
 }
 
+/// The database's text in an error. Empty if there is none.
+pub(crate) fn database_message(error: &Error) -> &str {
+    match error {
+        Error::DatabaseError(_, information) => information.message(),
+        Error::RollbackErrorOnCommit { commit_error, .. } => database_message(commit_error),
+        Error::QueryBuilderError(error)
+        | Error::DeserializationError(error)
+        | Error::SerializationError(error) => {
+            diesel_error_in(&**error).map_or("", database_message)
+        }
+        _ => "",
+    }
+}
+
 /// The fault behind a database's message whose Diesel error was lost. `None` if the text is not known:
 /// then it is an error of the caller's.
 pub(crate) fn fault_of_message(dialect: Dialect, message: &str) -> Option<Fault> {

@@ -10,8 +10,8 @@ use diesel::connection::TransactionManager;
 use diesel::result::Error as DieselError;
 
 use crate::connection::SupportedConnection;
-use crate::fault::{fault_in_text, fault_of};
-use crate::layers::layers;
+use crate::fault::{database_message, fault_in_text, fault_of};
+use crate::layers::{layers, quoted_in};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
@@ -218,6 +218,16 @@ impl ConnectError {
         .unwrap_or_else(|| of_class(FaultClass::NotConnected))
     }
 
+    /// The text of the server, client library or pool in it, without what others put around it; else
+    /// that of its innermost source.
+    pub(crate) fn message(&self) -> String {
+        let text = match &self.reason {
+            Reason::Text(text) => text.clone(),
+            _ => message_in(&*self.source),
+        };
+        quoted_in(&text).last().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn into_source(self) -> Box<dyn StdError + Send + Sync> {
         self.source
     }
@@ -233,6 +243,26 @@ impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.source)
     }
+}
+
+fn message_in(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = String::new();
+    for layer in layers(error) {
+        if let Some(error) = layer.downcast_ref::<ConnectError>() {
+            return error.message();
+        }
+        if let Some(error) = layer.downcast_ref() {
+            return database_message(error).to_owned();
+        }
+        match layer.downcast_ref() {
+            Some(ConnectionError::BadConnection(text)) => return text.clone(),
+            Some(ConnectionError::CouldntSetupConfiguration(error)) => {
+                return database_message(error).to_owned();
+            }
+            _ => innermost = layer.to_string(),
+        }
+    }
+    innermost
 }
 
 type Cause = (Fault, Advice);

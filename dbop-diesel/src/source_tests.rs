@@ -141,3 +141,26 @@ fn a_pool_that_has_waited_is_not_asked_again() {
         (C::NotConnected, Advice::Judge)
     );
 }
+
+/// What a classifier sees.
+#[test]
+fn the_message_is_the_servers_own() {
+    let message = |error: AnyError| of_closure(error).message();
+    let full = "sorry, too many clients already";
+    for error in [
+        AnyError::from(full),
+        bad("db error: FATAL: sorry, too many clients already").into(),
+        io::Error::other(bad("FATAL: sorry, too many clients already")).into(),
+        Tenant(database(DatabaseErrorKind::Unknown, full).into()).into(),
+        ConnectionError::CouldntSetupConfiguration(database(DatabaseErrorKind::Unknown, full))
+            .into(),
+        ConnectError::with_text(full, "a pool").into(),
+        Tenant(ConnectError::with_text(full, "a pool").into()).into(),
+    ] {
+        assert_eq!(message(error), full);
+    }
+    assert_eq!(message(Tenant("on holiday".into()).into()), "on holiday");
+    assert_eq!(message(DieselError::NotFound.into()), "");
+    let server = "Server error: `ERROR 08004 (1040): Too many connections'";
+    assert_eq!(message(bad(server).into()), "Too many connections");
+}

@@ -1,14 +1,13 @@
 //! What went wrong in the current attempt.
 
-use std::error::Error as StdError;
 use std::fmt::Display;
 
 use dbop_core::machine::ErrorSlot;
 use dbop_core::{Error, Fault};
-use diesel::ConnectionError;
 use diesel::result::Error as DieselError;
 
-use crate::error::{OperationError, diesel_error_in};
+use crate::error::OperationError;
+use crate::fault::database_message;
 use crate::source::ConnectError;
 
 /// The errors of an attempt. The one that the body returned is not in here but with its value,
@@ -122,39 +121,4 @@ impl AttemptErrors {
             FirstError::Connect(error) => E::from_dbop(Error::no_connection(error.into_source())),
         })
     }
-}
-
-/// The database's text in an error. Empty if there is none.
-pub(super) fn database_message(error: &DieselError) -> &str {
-    match error {
-        DieselError::DatabaseError(_, information) => information.message(),
-        DieselError::RollbackErrorOnCommit { commit_error, .. } => database_message(commit_error),
-        DieselError::QueryBuilderError(error)
-        | DieselError::DeserializationError(error)
-        | DieselError::SerializationError(error) => {
-            diesel_error_in(&**error).map_or("", database_message)
-        }
-        _ => "",
-    }
-}
-
-/// The text of the server or client library in an error of connecting, else that of its last
-/// source.
-pub(super) fn connect_message(error: &ConnectError) -> String {
-    let mut text = String::new();
-    let mut next = error.source();
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<DieselError>() {
-            return database_message(error).to_owned();
-        }
-        match error.downcast_ref() {
-            Some(ConnectionError::BadConnection(text)) => return text.clone(),
-            Some(ConnectionError::CouldntSetupConfiguration(error)) => {
-                return database_message(error).to_owned();
-            }
-            _ => text = error.to_string(),
-        }
-        next = error.source();
-    }
-    text
 }

@@ -12,9 +12,9 @@ use dbop_core::{Advice, Dialect, Error, Fault, FaultClass};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
-use super::errors::{AttemptErrors, connect_message, database_message};
+use super::errors::AttemptErrors;
 use super::results::{UserResults, caught};
-use crate::fault::{fault_of, fault_of_message};
+use crate::fault::{database_message, fault_of, fault_of_message};
 use crate::source::ConnectError;
 
 /// One run of an operation: the machine, and what went wrong so far.
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
     /// There is no connection.
     pub fn connect_failed(&mut self, error: ConnectError, now: &dyn Fn() -> Instant) {
         let (fault, advice) = error.fault(self.dialect());
-        let fault = self.judged(fault, || connect_message(&error));
+        let fault = self.judged(fault, || error.message());
         let slot = self.machine.connect_failed(fault, advice, now);
         self.errors.record_connect_error(slot, fault, error);
     }
