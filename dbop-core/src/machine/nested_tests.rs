@@ -24,24 +24,34 @@ fn enclosing(
     (done, outer.steps)
 }
 
-#[test]
-fn a_savepoint_retries_a_postgres_deadlock_once_then_escalates() {
-    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+/// How often the outermost operation and the one nested in it run, if the nested one always fails.
+fn runs_until_exhausted(fault: Fault) -> (u32, u32) {
     let mut bodies = 0;
-    let (done, _) = enclosing(Dialect::Postgres, 0, |key, _| {
-        let mut inner = Script::at(Dialect::Postgres, key, 1);
+    let (done, _) = enclosing(fault.dialect(), 0, |key, _| {
+        let mut inner = Script::at(fault.dialect(), key, 1);
         let done = inner.run(&[], |_| {
             bodies += 1;
-            failed(deadlock, 2)
+            failed(fault, 2)
         });
         assert_eq!(done.stop, StopReason::EnclosingTransaction);
-        failed(deadlock, 1)
+        failed(fault, 1)
     });
+    assert_eq!(done.stop, StopReason::RetriesExhausted);
+    (done.attempts, bodies)
+}
+
+#[test]
+fn a_savepoint_retries_a_lock_timeout_once_then_escalates() {
     // 5 retries for the two of them together: 2 bodies in each of the first attempts of the
     // outer one, until nothing is left.
-    assert_eq!(bodies, 6);
-    assert_eq!(done.attempts, 3);
-    assert_eq!(done.stop, StopReason::RetriesExhausted);
+    let timeout = fault(Dialect::Postgres, FaultClass::LockTimeout);
+    assert_eq!(runs_until_exhausted(timeout), (3, 6));
+}
+
+#[test]
+fn a_savepoint_never_retries_a_deadlock() {
+    let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
+    assert_eq!(runs_until_exhausted(deadlock), (6, 6));
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! Deadlocks on PostgreSQL (40P01). A transaction of the operation's own is retried; a savepoint
-//! is, once, in place, which wins if the cycle ran through locks taken inside it; a cycle through
-//! a lock of the transaction around goes up to whoever can give that lock back. Nobody waits for
-//! locks of ours while we sleep.
+//! Deadlocks on PostgreSQL (40P01). A transaction of the operation's own is retried. In a savepoint
+//! a deadlock is escalated at once, to the operation or caller that can release the locks of the
+//! transaction. No other session waits for locks of ours during a delay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +9,7 @@ use dbop_diesel::{FaultClass, Outcome, StopReason};
 use dbop_tests::Capture;
 use diesel::QueryResult;
 
-use super::money::{add, set};
+use super::money::add;
 use super::steps::{connect, opponent_goes_on_during, session_id};
 use super::{Bed, Conn, Connection as _, Runner, scenario};
 
@@ -51,45 +50,13 @@ async fn at_top_level_it_is_rolled_back_before_the_sleep_and_wins_afterwards() {
 }
 
 #[scenario]
-async fn in_a_savepoint_that_took_the_locks_it_is_retried_in_place() {
-    let bed = Arc::new(Bed::new());
-    let opponent = Arc::new(bed.opponent());
-    opponent.execute(HOLD_2);
-    let mut conn = connect(&bed).await;
-    let clock = opponent_goes_on_during(1, &bed, &opponent);
-    let runner = Runner::default().with_clock(clock.clone());
-    let (outer, inner) = (AtomicU32::new(0), AtomicU32::new(0));
-    let result: QueryResult<usize> = conn
-        .transaction(async |conn: &mut Conn| {
-            outer.fetch_add(1, Ordering::Relaxed);
-            set(conn, 3, 3).await?;
-            runner
-                .run(conn, async |conn: &mut Conn| {
-                    add(conn, 1, 10).await?;
-                    if inner.fetch_add(1, Ordering::Relaxed) == 0 {
-                        opponent.start(WANT_1);
-                        bed.wait_until_blocked(opponent.id());
-                    }
-                    add(conn, 2, 10).await
-                })
-                .await
-        })
-        .await;
-    assert_eq!(result, Ok(1));
-    assert_eq!((outer.into_inner(), inner.into_inner()), (1, 2));
-    assert_eq!(clock.slept().len(), 1);
-    assert_eq!(bed.balances(), [(1, 111), (2, 111), (3, 3)]);
-}
-
-#[scenario]
 async fn through_a_lock_of_the_outer_operation_it_starts_everything_again() {
     let bed = Arc::new(Bed::new());
     let opponent = Arc::new(bed.opponent());
     opponent.execute(HOLD_2);
     let mut conn = connect(&bed).await;
     let log = Capture::new();
-    // The first sleep is in the savepoint, where row 1 stays locked.
-    let clock = opponent_goes_on_during(2, &bed, &opponent);
+    let clock = opponent_goes_on_during(1, &bed, &opponent);
     let runner = Runner::default()
         .with_clock(clock.clone())
         .with_logger(log.clone());
@@ -112,8 +79,8 @@ async fn through_a_lock_of_the_outer_operation_it_starts_everything_again() {
         })
         .await;
     assert_eq!(result, Ok(1));
-    assert_eq!((outer.into_inner(), inner.into_inner()), (2, 3));
-    assert_eq!(clock.slept().len(), 2);
+    assert_eq!((outer.into_inner(), inner.into_inner()), (2, 2));
+    assert_eq!(clock.slept().len(), 1);
     assert_eq!(bed.balances(), [(1, 111), (2, 111), (3, 100)]);
 
     let said: Vec<_> = log
@@ -121,19 +88,13 @@ async fn through_a_lock_of_the_outer_operation_it_starts_everything_again() {
         .iter()
         .map(|record| format!("{} {}", record.level, record.keys["operation"]))
         .collect();
-    let expected = [
-        "WARN inner",
-        "WARN inner",
-        "WARN outer",
-        "DEBUG inner",
-        "INFO outer",
-    ];
+    let expected = ["WARN inner", "WARN outer", "DEBUG inner", "INFO outer"];
     assert_eq!(said, expected);
     assert_eq!(log.records()[0].keys["transient"], "true");
 }
 
 #[scenario]
-async fn through_a_lock_of_the_caller_it_goes_up_after_two_tries() {
+async fn through_a_lock_of_the_caller_it_goes_up_at_once() {
     let bed = Arc::new(Bed::new());
     let opponent = bed.opponent();
     opponent.execute(HOLD_2);
@@ -152,7 +113,7 @@ async fn through_a_lock_of_the_caller_it_goes_up_after_two_tries() {
                     add(conn, 2, 10).await
                 })
                 .await;
-            assert_eq!(report.attempts, 2);
+            assert_eq!(report.attempts, 1);
             assert_eq!(report.stop, StopReason::EnclosingTransaction);
             assert_eq!(report.outcome, Outcome::Undone);
             report.result
@@ -160,8 +121,8 @@ async fn through_a_lock_of_the_caller_it_goes_up_after_two_tries() {
         .await;
     let error = result.expect_err("it goes up");
     assert_eq!(error.to_string(), "deadlock detected");
-    assert_eq!(bodies.into_inner(), 2);
-    assert_eq!(clock.slept().len(), 1);
+    assert_eq!(bodies.into_inner(), 1);
+    assert_eq!(clock.slept().len(), 0);
     opponent.finish().expect("it got its lock");
     opponent.execute("COMMIT");
     assert_eq!(bed.balances(), [(1, 101), (2, 101), (3, 100)]);
