@@ -183,10 +183,15 @@ impl Fault {
 }
 
 impl Fault {
-    /// Whether the server closed the connection because the operation itself was too slow: 25P03
-    /// between two statements, 25P04 as a whole.
-    pub(crate) fn is_own_slowness(&self) -> bool {
-        matches!(self.code, Some(Code::SqlState(state)) if ["25P03", "25P04"].contains(&state.as_str()))
+    /// Whether another connection is worth only one more attempt: if the server closed this one because
+    /// the operation itself was too slow (25P03 between two statements, 25P04 as a whole), and if SQLite
+    /// may not write, which passes only if the file was replaced under the connection.
+    pub(crate) fn is_worth_one_more_connection(&self) -> bool {
+        match self.code {
+            Some(Code::SqlState(state)) => ["25P03", "25P04"].contains(&state.as_str()),
+            Some(Code::Sqlite(_)) => self.class == FaultClass::ReadOnlyServer,
+            _ => false,
+        }
     }
 
     /// Whether the connection broke, or was found broken, and the server did not say why.

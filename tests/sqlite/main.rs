@@ -7,6 +7,7 @@
 
 mod migrations;
 mod pool_in_closure;
+mod replaced_file;
 
 /// The scenarios.
 #[path = "../scenarios"]

@@ -11,15 +11,17 @@ use super::{Code, ErrorKind};
 /// The class of an extended result code; one that is not listed counts as its primary code.
 pub(super) fn class(code: i32) -> FaultClass {
     match code {
-        // ABORT_ROLLBACK: another statement of this connection rolled back under this one.
-        516 => TransactionLost,
+        // ABORT_ROLLBACK: the whole transaction was rolled back under this statement, by another one of
+        // this connection.
+        516 => SerializationFailure,
         // LOCKED_SHAREDCACHE: another connection of this process holds the table. Plain LOCKED is
         // a statement of the same connection, which no waiting will end.
         262 => Busy,
-        // READONLY_DBMOVED: the file was moved away; a fresh connection finds the new one.
-        1032 => ReadOnlyServer,
+        // READONLY_DBMOVED: the file was moved away; a fresh connection finds the new one. Diesel shows
+        // the text of READONLY for it.
+        8 | 1032 => ReadOnlyServer,
         _ => match code & 0xff {
-            // ERROR, INTERNAL, PERM, LOCKED, READONLY, CORRUPT, NOTFOUND, EMPTY, TOOBIG, MISMATCH,
+            // ERROR, INTERNAL, PERM, LOCKED, the other READONLY, CORRUPT, NOTFOUND, EMPTY, TOOBIG, MISMATCH,
             // MISUSE, NOLFS, AUTH, FORMAT, RANGE, NOTADB.
             1 | 2 | 3 | 6 | 8 | 11 | 12 | 16 | 18 | 20..=26 => Permanent,
             // ABORT, INTERRUPT.
@@ -102,7 +104,7 @@ const TEXTS: &[Row] = &[
     ("cannot commit - no transaction is active", 1, TransactionLost),
     ("cannot rollback - no transaction is active", 1, TransactionLost),
     ("cannot start a transaction within a transaction", 1, Permanent),
-    ("abort due to ROLLBACK", 516, TransactionLost),
+    ("abort due to ROLLBACK", 516, SerializationFailure),
     ("query aborted", 4, Canceled),
     ("interrupted", 9, Canceled),
     ("database or disk is full", 13, ResourceExhausted),
@@ -116,7 +118,7 @@ const TEXTS: &[Row] = &[
     ("NOT NULL constraint failed: *", 1299, Constraint),
     ("CHECK constraint failed: *", 275, Constraint),
     ("constraint failed", 19, Constraint),
-    ("attempt to write a readonly database", 8, Permanent),
+    ("attempt to write a readonly database", 8, ReadOnlyServer),
     ("database disk image is malformed", 11, Permanent),
     ("malformed database schema (*", 11, Permanent),
     ("file is not a database", 26, Permanent),
@@ -143,14 +145,14 @@ mod tests {
         for (codes, expected) in [
             (&[5, 15, 261, 262, 517, 773][..], Busy),
             (&[4, 9], Canceled),
-            (&[516], TransactionLost),
+            (&[516], SerializationFailure),
             (&[7, 10, 13, 266, 778, 1034, 3082, 3338], ResourceExhausted),
             (&[14, 270, 526], NotConnected),
             (&[17], StalePlan),
-            (&[1032], ReadOnlyServer),
+            (&[8, 1032], ReadOnlyServer),
             (&[19, 275, 787, 1299, 1555, 1811, 2067], Constraint),
             (
-                &[1, 257, 513, 6, 518, 8, 264, 520, 11, 267, 20, 21, 23, 26],
+                &[1, 257, 513, 6, 518, 264, 520, 11, 267, 20, 21, 23, 26],
                 Permanent,
             ),
             (&[0, 27, 28, 100, 101, -1], Unknown),
@@ -186,7 +188,8 @@ mod tests {
             ("interrupted", 9, Canceled),
             ("disk I/O error", 10, ResourceExhausted),
             ("database or disk is full", 13, ResourceExhausted),
-            ("attempt to write a readonly database", 8, Permanent),
+            ("attempt to write a readonly database", 8, ReadOnlyServer),
+            ("abort due to ROLLBACK", 516, SerializationFailure),
             ("near \"SELEC\": syntax error", 1, Permanent),
         ] {
             check(ErrorKind::Unknown, text, Some(code), class);

@@ -207,6 +207,16 @@ fn a_connection_that_was_terminated_is_lost_as_often_as_the_policy_allows() {
 }
 
 #[test]
+fn a_database_that_takes_no_writes_is_tried_on_one_more_connection() {
+    let read_only = Fault::from_code(Dialect::Sqlite, Code::Sqlite(8));
+    let mut script = Reconnecting::new(Dialect::Sqlite, Resolution::Nothing);
+    let attempt = [Fine, Fine, Fails(read_only), Fine];
+    let done = script.run(std::iter::repeat_n(attempt, 9).flatten());
+    assert_eq!((done.attempts, done.outcome), (2, Outcome::Undone));
+    assert!(done.connection_broken, "it leaves the pool");
+}
+
+#[test]
 fn a_rollback_that_only_failed_because_of_the_diagnosis_is_sent_without_it() {
     for depth in [0, 1] {
         let mut script = Script::at(Dialect::Mysql, new_key(), depth);

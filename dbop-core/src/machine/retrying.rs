@@ -137,13 +137,13 @@ impl Machine<'_> {
 
     /// What the verdict on a failure means for another attempt, limits aside.
     fn plan(&self, failure: &Failure) -> Result<Plan, StopReason> {
-        // The body itself was too slow, and is going to be as slow again.
-        let too_slow = failure.fault.is_some_and(|fault| fault.is_own_slowness());
+        let is_worth_one = |fault: Fault| fault.is_worth_one_more_connection();
+        let once_more = failure.fault.is_some_and(is_worth_one);
         let (once, connection) = match self.judge(failure) {
             Verdict::GiveUp if failure.is_own_error() => return Err(StopReason::OwnError),
             Verdict::GiveUp => return Err(StopReason::NotRetryable),
             Verdict::Escalate => return Err(StopReason::EnclosingTransaction),
-            Verdict::NeedsConnection => (too_slow, ConnectionAction::Discard),
+            Verdict::NeedsConnection => (once_more, ConnectionAction::Discard),
             Verdict::Retry => (false, ConnectionAction::Keep),
             Verdict::RetryOnce => (true, ConnectionAction::Keep),
             Verdict::RetryReplanned => (true, ConnectionAction::ClearStatementCache),
