@@ -103,3 +103,47 @@ impl RunnerConfig {
         Ok(Cow::Borrowed(cached.get_or_init(|| batches)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::machine::{Machine, Name, Spec};
+
+    #[test]
+    fn logging_can_be_changed() {
+        let mut config = RunnerConfig::default();
+        config.set_logging(|logging| logging.server_messages = true);
+        assert!(config.logging().server_messages);
+    }
+
+    /// Whether the SQL is that of every operation that asks for nothing.
+    fn is_shared(depth: u32, settings: &Settings, pragmas: SavedPragmas) -> bool {
+        let config = RunnerConfig::default();
+        let spec = Spec::new(Name::Given("x"));
+        let now = std::time::Instant::now;
+        let machine = Machine::new(Dialect::Sqlite, &config, &spec, false, now).expect("valid");
+        let key = std::ptr::from_ref(&config).addr();
+        let placement = machine.place(key, depth);
+        let batches = config.batches(Dialect::Sqlite, &placement, settings, pragmas);
+        matches!(batches, Ok(Cow::Borrowed(_)))
+    }
+
+    #[test]
+    fn only_operations_that_are_all_alike_share_their_sql() {
+        let none = SavedPragmas::default();
+        assert!(is_shared(0, &Settings::NONE, none));
+        assert!(!is_shared(1, &Settings::NONE, none));
+        let settings = Settings {
+            lock_timeout: Some(Duration::from_secs(1)),
+            ..Settings::NONE
+        };
+        assert!(!is_shared(0, &settings, none));
+        let pragmas = SavedPragmas {
+            busy_timeout: 17,
+            ..none
+        };
+        assert!(!is_shared(0, &Settings::NONE, pragmas));
+    }
+}

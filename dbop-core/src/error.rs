@@ -132,3 +132,51 @@ impl StdError for Error {
         self.source.as_deref().map(|source| source as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Dialect;
+
+    #[test]
+    fn each_kind_has_one_predicate() {
+        let setting = Setting::Deadline;
+        let unsupported = Unsupported::only_on(Dialect::Postgres, setting, Dialect::Mysql);
+        let kinds = [
+            (Kind::RolledBack, 0),
+            (Kind::TransactionLost, 1),
+            (Kind::OutcomeUnknown, 2),
+            (Kind::NoConnection, 3),
+            (Kind::DeadlineExceeded, 4),
+            (Kind::Unbalanced, 5),
+            (Kind::UnsupportedSetting(unsupported), 6),
+            (Kind::InvalidSetting { setting }, 7),
+            (Kind::DeferrableAlone, 7),
+        ];
+        for (kind, expected) in kinds {
+            let error = Error::new(kind);
+            let answers = [
+                error.is_rolled_back(),
+                error.is_transaction_lost(),
+                error.is_outcome_unknown(),
+                error.is_no_connection(),
+                error.is_deadline_exceeded(),
+                error.is_unbalanced(),
+                error.is_unsupported_setting(),
+                error.is_invalid_setting(),
+            ];
+            let mut wanted = [false; 8];
+            wanted[expected] = true;
+            assert_eq!(answers, wanted, "{kind:?}");
+            assert!(error.source().is_none());
+        }
+    }
+
+    #[test]
+    fn what_led_to_it_is_its_source() {
+        let error = Error::no_connection("the pool is empty".into());
+        assert!(error.is_no_connection());
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("the pool is empty"));
+    }
+}

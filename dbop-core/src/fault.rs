@@ -291,6 +291,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_not_known_while_connecting_is_not_connected() {
+        let unknown = Fault::from_class(Dialect::Mysql, FaultClass::Unknown);
+        assert_eq!(unknown.while_connecting().class(), FaultClass::NotConnected);
+        let refused = Fault::from_code(Dialect::Mysql, Code::Errno(1045));
+        assert_eq!(refused.while_connecting(), refused);
+    }
+
+    #[test]
     fn every_class_has_a_name_and_is_transient_slow_or_neither() {
         use FaultClass as C;
 

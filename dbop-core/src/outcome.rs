@@ -74,3 +74,22 @@ pub enum StopReason {
     /// The operation panicked.
     Panicked,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_shown_by_its_name() {
+        for (phase, name) in [
+            (Phase::Connect, "connect"),
+            (Phase::Begin, "begin"),
+            (Phase::Body, "body"),
+            (Phase::Release, "release"),
+            (Phase::Commit, "commit"),
+        ] {
+            assert_eq!(phase.as_str(), name);
+            assert_eq!(phase.to_string(), name);
+        }
+    }
+}

@@ -400,6 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn saying_it_twice_changes_nothing_and_neither_does_a_rule_for_another_class() {
+        use FaultClass::{Busy, Canceled, Deadlock, LockTimeout};
+
+        let rules = ClassRules::NONE
+            .also(Canceled)
+            .also(Canceled)
+            .never(Busy)
+            .never(Busy)
+            .never(Deadlock);
+        assert_eq!(rules.rule(Canceled), Some(ClassRule::Also));
+        assert_eq!(rules.rule(Busy), Some(ClassRule::Never));
+        assert_eq!(rules.rule(Deadlock), Some(ClassRule::Never));
+        assert_eq!(rules.rule(LockTimeout), None);
+        let rules = rules.also(Busy).never(LockTimeout);
+        assert_eq!(rules.rule(Busy), Some(ClassRule::Also));
+        assert_eq!(rules.rule(Canceled), Some(ClassRule::Also));
+        assert_eq!(rules.rule(Deadlock), Some(ClassRule::Never));
+        let rules = rules.never(Canceled);
+        assert_eq!(rules.rule(Canceled), Some(ClassRule::Never));
+        assert_eq!(rules.rule(Busy), Some(ClassRule::Also));
+    }
+
+    #[test]
     fn a_code_has_the_class_that_it_was_given_last() {
         const POLICY: RetryPolicy = RetryPolicy::new()
             .with_class_of(Code::Errno(1), FaultClass::Deadlock)

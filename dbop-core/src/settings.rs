@@ -219,3 +219,24 @@ pub(crate) fn check_duration(setting: Setting, value: Duration) -> Result<(), Er
 }
 
 pub(crate) const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_duration_is_accepted_and_nothing_beyond_it() {
+        let check = |value| check_duration(Setting::LockTimeout, value);
+        for accepted in [Duration::from_nanos(1), LONGEST] {
+            assert!(check(accepted).is_ok(), "{accepted:?}");
+        }
+        for refused in [Duration::ZERO, LONGEST + Duration::from_nanos(1)] {
+            let error = check(refused).expect_err("no such timeout");
+            assert!(error.is_invalid_setting());
+            assert_eq!(
+                error.to_string(),
+                "lock_timeout must be between 1 ns and 2147483647 ms"
+            );
+        }
+    }
+}

@@ -315,3 +315,53 @@ fn an_error_that_wants_a_retry_gets_it_in_a_savepoint_too() {
     });
     assert_eq!((done.attempts, done.stop), (2, StopReason::Succeeded));
 }
+
+#[test]
+fn an_operation_in_the_callers_look_does_not_take_the_place_of_the_one_around_it() {
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        resolution: Resolution::Verify,
+        ..SPEC
+    };
+    let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let (mut key, mut bodies) = (0, 0);
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => {
+                key = new_key();
+                connect(&mut machine, key, 0);
+            }
+            Step::Batch(batch) => {
+                let is_lost = batch.purpose == BatchPurpose::Commit && bodies == 1;
+                _ = machine.batch_done(if is_lost { Err(lost) } else { Ok(()) });
+            }
+            Step::Body => {
+                bodies += 1;
+                let is_second = bodies == 2;
+                // After the look it is still the one around what runs on its connection.
+                assert!(!is_second || !machine.place(key, 1).is_outermost());
+                machine.body_done(BodyEnd::Ok, Some(1));
+            }
+            Step::Verify => {
+                let mut look = Script::at(Dialect::Postgres, key, 0);
+                let done = look.run(&[], |_| (BodyEnd::Ok, Some(1)));
+                assert_eq!(done.outcome, Outcome::Committed);
+                machine.verify_done(Verified::Committed(false), Some(0));
+            }
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break assert_eq!(done.attempts, 2),
+            step => unreachable!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_release_that_finds_the_transaction_gone_says_so() {
+    let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
+    let lost = fault(Dialect::Mysql, FaultClass::ConnectionLost);
+    let mut script = Script::at(Dialect::Mysql, new_key(), 1);
+    let done = script.run(&[OK, Err(gone), Err(lost)], |_| (BodyEnd::Ok, Some(2)));
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
+}

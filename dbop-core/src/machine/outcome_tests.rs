@@ -6,6 +6,7 @@ use super::reconnecting_tests::Given::{
     Exhausted, Finds, Fine, LeavesOpen, Panics, Reads, Refuses,
 };
 use super::reconnecting_tests::{Script, fault, ledger, lost};
+use super::tests::{SPEC, config, connect, new_key, no_clock};
 use super::*;
 use crate::fault::FaultClass;
 use crate::outcome::Outcome;
@@ -473,4 +474,40 @@ fn what_is_idempotent_is_looked_for_in_its_ledger_first() {
     let done = script.run([Fine, Fine, Fine, lost()]);
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
     assert!(script.steps.contains(&"Asking".into()));
+}
+
+/// The error of an answer about the attempt is not that of the attempt.
+#[test]
+fn an_error_that_follows_the_first_one_is_dropped() {
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        resolution: Resolution::TransactionStatus,
+        ..SPEC
+    };
+    let lost = || Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let mut slots = Vec::new();
+    while slots.len() < 2 {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Commit => {
+                slots.push(machine.batch_done(Err(lost())));
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+            Step::ReadId => {
+                let id = TransactionId {
+                    id: 7,
+                    statistics_since: 0,
+                };
+                let (is_ours, id) = (true, Some(id));
+                _ = machine.id_done(Ok(CurrentTransaction { is_ours, id }));
+            }
+            Step::Read(_) => slots.push(machine.read_done(Err(lost()))),
+            Step::Report(_) | Step::Pause(_) => {}
+            step => unreachable!("{step:?}"),
+        }
+    }
+    assert_eq!(slots, [ErrorSlot::First, ErrorSlot::Dropped]);
 }
