@@ -84,12 +84,20 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
             CommitProof::Token(token) => token.opening(),
             CommitProof::Mark => MARK,
         });
-        // Where the fate of a commit can be asked for, a savepoint shows that the transaction is the
-        // one that was opened, and not another one that the operation began after ending that. Not
-        // everywhere: a savepoint costs a transaction id as soon as something is written.
+    }
+    if has_savepoint(plan) {
         sql.then("SAVEPOINT dbop_alive");
     }
     sql.finish()
+}
+
+/// Where the fate of a commit can be asked for, a savepoint shows that the transaction is the one that
+/// was opened, and not another one that the operation began after ending that. In a read-only
+/// transaction it keeps the operation from making it read-write: outside of a savepoint PostgreSQL
+/// allows that until the first query (measured). Not everywhere: a savepoint costs a transaction id as
+/// soon as something is written.
+fn has_savepoint(plan: &Plan) -> bool {
+    plan.proof.is_some() || plan.applied.read_only
 }
 
 /// Applies the defaults to the session, in a transaction of their own.
@@ -134,7 +142,7 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
 /// deferred constraints are checked before it.
 fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
     let constraints = plan.applied.statement_timeout.is_some();
-    if plan.proof.is_none() && !changes_session(&plan.applied) {
+    if !has_savepoint(plan) && !changes_session(&plan.applied) {
         return Cow::Borrowed(if constraints {
             "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
         } else {
@@ -142,9 +150,9 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
         });
     }
     let mut sql = Sql::new(plan);
-    sql.then(match plan.proof {
-        Some(_) => "RELEASE SAVEPOINT dbop_alive",
-        None => "SAVEPOINT dbop",
+    sql.then(match has_savepoint(plan) {
+        true => "RELEASE SAVEPOINT dbop_alive",
+        false => "SAVEPOINT dbop",
     });
     if let Some(CommitProof::Token(token)) = &plan.proof {
         sql.then(token.closing());
@@ -176,9 +184,9 @@ pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
 /// The ROLLBACK after the end of a body. Its first statement fails where the transaction is gone, and
 /// ends an aborted one like any other.
 pub(super) fn checked_rollback(plan: &Plan) -> Cow<'static, str> {
-    let check = match plan.proof {
-        Some(_) => "ROLLBACK TO SAVEPOINT dbop_alive",
-        None => "ROLLBACK AND CHAIN",
+    let check = match has_savepoint(plan) {
+        true => "ROLLBACK TO SAVEPOINT dbop_alive",
+        false => "ROLLBACK AND CHAIN",
     };
     Cow::Owned(format!("{check}; {}", rollback(plan)))
 }

@@ -57,10 +57,23 @@ fn postgres() {
     let set = batches(Dialect::Postgres, TOP, all());
     assert_eq!(
         set.begin(),
-        "BEGIN READ ONLY; SET LOCAL lock_timeout = 2500; SET LOCAL statement_timeout = 1"
+        "BEGIN READ ONLY; SET LOCAL lock_timeout = 2500; SET LOCAL statement_timeout = 1; \
+         SAVEPOINT dbop_alive"
     );
     assert_eq!(
         set.commit(),
+        "RELEASE SAVEPOINT dbop_alive; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
+    );
+    assert_eq!(
+        set.undo(Undo::CheckedRollback),
+        "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK"
+    );
+    let bounded = Settings {
+        read_only: false,
+        ..all()
+    };
+    assert_eq!(
+        batches(Dialect::Postgres, TOP, bounded).commit(),
         "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
     );
     let nested = batches(Dialect::Postgres, NESTED, all());
@@ -334,7 +347,10 @@ fn defaults_count_where_they_can() {
         read_only: true,
         ..Defaults::NONE
     };
-    assert_eq!(begin(Dialect::Postgres, TOP, read_only), "BEGIN READ ONLY");
+    assert_eq!(
+        begin(Dialect::Postgres, TOP, read_only),
+        "BEGIN READ ONLY; SAVEPOINT dbop_alive"
+    );
     let savepoint = "SAVEPOINT dbop_savepoint_1";
     assert_eq!(
         begin(Dialect::Postgres, NESTED, read_only),

@@ -331,3 +331,35 @@ async fn where_no_operation_can_begin_the_session_keeps_what_it_has_now() {
     assert!(result.is_err());
     assert_eq!(timeouts(&mut conn).await, ["20s", "1min"]);
 }
+
+/// PostgreSQL lets a transaction become read-write until its first query. Then a COMMIT whose answer is
+/// lost could not be called undone.
+#[scenario]
+async fn an_operation_cannot_make_its_read_only_transaction_read_write() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    for lift in [
+        "SET TRANSACTION READ WRITE",
+        "SET transaction_read_only = off",
+        "SELECT set_config('transaction_read_only', 'off', true)",
+    ] {
+        let result: QueryResult<usize> = Runner::default()
+            .operation("read")
+            .read_only()
+            .run(&mut conn, async |conn: &mut Conn| {
+                conn.batch_execute(lift).await?;
+                set(conn, 1, 0).await
+            })
+            .await;
+        assert_eq!(
+            result.expect_err("refused").to_string(),
+            "cannot set transaction read-write mode inside a read-only transaction",
+            "{lift}"
+        );
+    }
+    let done = Runner::default()
+        .run(&mut conn, async |conn: &mut Conn| set(conn, 2, 7).await)
+        .await;
+    assert_eq!(done, Ok(1));
+    assert_eq!(bed.balances(), [(1, 100), (2, 7), (3, 100)]);
+}

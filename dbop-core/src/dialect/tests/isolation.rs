@@ -47,7 +47,7 @@ fn isolation_levels_are_a_part_of_the_opening_batch() {
         ask(Dialect::Postgres, deferrable)
             .expect("supported")
             .begin(),
-        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE"
+        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE; SAVEPOINT dbop_alive"
     );
     let alone = Settings {
         read_only: false,
