@@ -183,6 +183,18 @@ impl Fault {
 }
 
 impl Fault {
+    /// Whether what is in the way passes at once, if ever: PostgreSQL's 23505 on a system catalog and
+    /// 42P07, where another session has created the same object, and MySQL's 1412.
+    pub(crate) fn is_worth_one_more(&self) -> bool {
+        match self.code {
+            Some(Code::SqlState(state)) => {
+                [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE].contains(&state)
+            }
+            Some(Code::Errno(errno)) => errno == 1412,
+            _ => false,
+        }
+    }
+
     /// Whether another connection is worth only one more attempt: if the server closed this one because
     /// the operation itself was too slow (25P03 between two statements, 25P04 as a whole), and if SQLite
     /// may not write, which passes only if the file was replaced under the connection.

@@ -39,8 +39,9 @@ impl Ledger {
         }
     }
 
-    /// The statement that creates the table `dbop_ledger`, for a migration. Empty on SQLite, where
-    /// the outcome of a COMMIT is never unknown and no token is written.
+    /// The statement that creates the table `dbop_ledger`, for a migration. Several sessions can send it
+    /// at the same time. Empty on SQLite, where the outcome of a COMMIT is never unknown and no token is
+    /// written.
     #[must_use]
     pub const fn create_table(dialect: Dialect) -> &'static str {
         sql::create_table(dialect)

@@ -5,7 +5,7 @@
 //! before any sleep. Limits (how many retries are left) are applied afterwards, by the
 //! [machine](crate::machine).
 
-use crate::fault::{Code, Fault, FaultClass};
+use crate::fault::{Fault, FaultClass};
 use crate::policy::{ClassRule, RetryPolicy};
 
 /// What the operation itself says about its error.
@@ -113,15 +113,16 @@ fn by_class(class: FaultClass, fault: Option<Fault>, scope: Scope, read_only: bo
     if class == C::ReadOnlyServer && read_only {
         return Verdict::GiveUp;
     }
+    // MySQL's "table definition has changed" is about the snapshot, not about a cached plan.
+    let is_worth_one_more = fault.is_some_and(|fault| fault.is_worth_one_more());
     match (class, scope) {
+        (C::SerializationFailure | C::StalePlan, Scope::Transaction) if is_worth_one_more => {
+            Verdict::RetryOnce
+        }
         (C::Deadlock | C::SerializationFailure | C::LockTimeout | C::Busy, Scope::Transaction) => {
             Verdict::Retry
         }
-        // MySQL's "table definition has changed" is about the snapshot, not about a cached plan.
-        (C::StalePlan, Scope::Transaction) => match fault.and_then(|fault| fault.code()) {
-            Some(Code::Errno(1412)) => Verdict::RetryOnce,
-            _ => Verdict::RetryReplanned,
-        },
+        (C::StalePlan, Scope::Transaction) => Verdict::RetryReplanned,
         (
             C::ConnectionLost | C::NotConnected | C::ServerUnavailable | C::ReadOnlyServer,
             Scope::Transaction,
@@ -166,6 +167,7 @@ fn by_class(class: FaultClass, fault: Option<Fault>, scope: Scope, read_only: bo
 mod tests {
     use super::*;
     use crate::dialect::Dialect;
+    use crate::fault::{Code, SqlState};
 
     const TOP: Scope = Scope::Transaction;
     const SAVEPOINT: Scope = Scope::Savepoint { immediate: false };
@@ -235,6 +237,23 @@ mod tests {
         let fault = Fault::from_code(Dialect::Mysql, Code::Errno(1412));
         let verdict = verdict(Some(fault), Advice::Judge, TOP, false, &RetryPolicy::new());
         assert_eq!(verdict, Verdict::RetryOnce);
+    }
+
+    #[test]
+    fn what_another_session_created_at_the_same_time_is_retried_once() {
+        let judge = |fault, scope| {
+            let advice = Advice::Judge;
+            verdict(Some(fault), advice, scope, false, &RetryPolicy::new())
+        };
+        let of_code = |state| Fault::from_code(Dialect::Postgres, Code::SqlState(state));
+        let table = of_code(SqlState::DUPLICATE_TABLE);
+        assert_eq!(judge(table, TOP), Verdict::RetryOnce);
+        assert_eq!(judge(table, SAVEPOINT), Verdict::Escalate);
+        let conflict = of_code(SqlState::SERIALIZATION_FAILURE);
+        assert_eq!(judge(conflict, TOP), Verdict::Retry);
+        // A constraint of the application's is none of this.
+        let taken = of_code(SqlState::UNIQUE_VIOLATION);
+        assert_eq!(judge(taken, TOP), Verdict::GiveUp);
     }
 
     #[test]

@@ -5,6 +5,7 @@
     reason = "written once, run on every kind of connection"
 )]
 
+mod created_at_once;
 mod migrations;
 mod row_by_row;
 

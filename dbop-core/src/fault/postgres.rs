@@ -55,6 +55,9 @@ pub(super) fn class(state: SqlState) -> FaultClass {
         S::READ_ONLY_SQL_TRANSACTION => ReadOnlyServer,
         S::IN_FAILED_SQL_TRANSACTION => TransactionAborted,
         S::INVALID_SAVEPOINT_SPECIFICATION | S::NO_ACTIVE_SQL_TRANSACTION => TransactionLost,
+        // Another session created the same table at the same time, behind IF NOT EXISTS; or the table was
+        // there before. Worth one more attempt.
+        S::DUPLICATE_TABLE => SerializationFailure,
         // Transaction pooling mixes up the prepared statements of its clients.
         S::INVALID_SQL_STATEMENT_NAME | S::DUPLICATE_PREPARED_STATEMENT => StalePlan,
         S::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION => Constraint,
@@ -77,6 +80,11 @@ type Judged = (Option<Code>, FaultClass);
 /// The code and class of an error as Diesel reports it.
 pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
     match kind {
+        // Two sessions created the same object, behind IF NOT EXISTS.
+        ErrorKind::UniqueViolation if is_about_catalog(message) => {
+            let (code, _) = constraint(SqlState::UNIQUE_VIOLATION);
+            (code, SerializationFailure)
+        }
         ErrorKind::UniqueViolation => constraint(SqlState::UNIQUE_VIOLATION),
         ErrorKind::ForeignKeyViolation => constraint(SqlState::FOREIGN_KEY_VIOLATION),
         ErrorKind::RestrictViolation => constraint(SqlState::RESTRICT_VIOLATION),
@@ -106,6 +114,14 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
         // Whatever kind it had, the error has lost it.
         ErrorKind::Lost => by_text(message, false).unwrap_or((None, Unknown)),
     }
+}
+
+/// Whether a unique violation names an index of a system catalog, such as `pg_type_typname_nsp_index`.
+/// Names stay as they are in every language; what is around them does not.
+fn is_about_catalog(message: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut names = message.split(|letter| !is_of_name(letter));
+    names.any(|name| name.starts_with("pg_") && name.ends_with("_index"))
 }
 
 const fn constraint(state: SqlState) -> Judged {

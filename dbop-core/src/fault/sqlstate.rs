@@ -75,6 +75,8 @@ impl SqlState {
     pub const DEADLOCK_DETECTED: Self = Self(*b"40P01");
     /// 42P05: there is a prepared statement of that name already.
     pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
+    /// `duplicate_table`
+    pub const DUPLICATE_TABLE: Self = Self(*b"42P07");
     /// 53300: too many connections.
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// 55P03: a lock was not obtained in time, or not at once.

@@ -42,6 +42,7 @@ pub(crate) const SERVER: &[Row] = &[
     ("prepared statement \"%s\" does not exist", "26000", StalePlan),
     ("unnamed prepared statement does not exist", "26000", StalePlan),
     ("prepared statement \"%s\" already exists", "42P05", StalePlan),
+    ("relation \"%s\" already exists", "42P07", SerializationFailure),
     ("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", "08P01", StalePlan),
     ("out of shared memory", "53200", ResourceExhausted),
     ("out of memory", "53200", ResourceExhausted),

@@ -313,3 +313,31 @@ fn check(kind: Kind, text: &str, code: &str, class: FaultClass) {
     let expected = (SqlState::new(code).map(Code::SqlState), class);
     assert_eq!(recognize(kind, text), expected, "{kind:?}: {text}");
 }
+
+#[test]
+fn a_unique_violation_of_a_system_catalog_is_a_race() {
+    for (text, class) in [
+        (
+            "duplicate key value violates unique constraint \"pg_type_typname_nsp_index\"",
+            SerializationFailure,
+        ),
+        (
+            "повторяющееся значение ключа нарушает ограничение уникальности \"pg_class_relname_nsp_index\"",
+            SerializationFailure,
+        ),
+        (
+            "doppelter Schlüsselwert verletzt Unique-Constraint »pg_namespace_nspname_index«",
+            SerializationFailure,
+        ),
+        (
+            "duplicate key value violates unique constraint \"app_pg_type_index\"",
+            Constraint,
+        ),
+        (
+            "duplicate key value violates unique constraint \"pg_accounts_key\"",
+            Constraint,
+        ),
+    ] {
+        check(Kind::UniqueViolation, text, "23505", class);
+    }
+}
