@@ -183,13 +183,18 @@ impl Fault {
 }
 
 impl Fault {
-    /// Whether what is in the way passes at once, if ever: PostgreSQL's 23505 on a system catalog and
-    /// 42P07, where another session has created the same object, and MySQL's 1412.
+    /// Whether what is in the way passes at once, if ever: where another session of PostgreSQL's has
+    /// created the same object (23505 on a system catalog, and what says that it exists), and MySQL's
+    /// 1412.
     pub(crate) fn is_worth_one_more(&self) -> bool {
         match self.code {
-            Some(Code::SqlState(state)) => {
-                [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE].contains(&state)
-            }
+            Some(Code::SqlState(state)) => [
+                SqlState::UNIQUE_VIOLATION,
+                SqlState::DUPLICATE_OBJECT,
+                SqlState::DUPLICATE_SCHEMA,
+                SqlState::DUPLICATE_TABLE,
+            ]
+            .contains(&state),
             Some(Code::Errno(errno)) => errno == 1412,
             _ => false,
         }

@@ -246,9 +246,14 @@ mod tests {
             verdict(Some(fault), advice, scope, false, &RetryPolicy::new())
         };
         let of_code = |state| Fault::from_code(Dialect::Postgres, Code::SqlState(state));
-        let table = of_code(SqlState::DUPLICATE_TABLE);
-        assert_eq!(judge(table, TOP), Verdict::RetryOnce);
-        assert_eq!(judge(table, SAVEPOINT), Verdict::Escalate);
+        for state in [
+            SqlState::DUPLICATE_OBJECT,
+            SqlState::DUPLICATE_SCHEMA,
+            SqlState::DUPLICATE_TABLE,
+        ] {
+            assert_eq!(judge(of_code(state), TOP), Verdict::RetryOnce);
+            assert_eq!(judge(of_code(state), SAVEPOINT), Verdict::Escalate);
+        }
         let conflict = of_code(SqlState::SERIALIZATION_FAILURE);
         assert_eq!(judge(conflict, TOP), Verdict::Retry);
         // A constraint of the application's is none of this.

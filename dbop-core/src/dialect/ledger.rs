@@ -15,7 +15,7 @@ pub(crate) const fn create_table(dialect: Dialect) -> &'static str {
              CREATE TABLE IF NOT EXISTS dbop_ledger (token CHAR(32) PRIMARY KEY, \
              completed BOOLEAN NOT NULL DEFAULT FALSE, \
              created_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP); \
-             EXCEPTION WHEN unique_violation OR duplicate_table THEN NULL; END $$"
+             EXCEPTION WHEN unique_violation OR duplicate_table OR duplicate_object THEN NULL; END $$"
         }
         Dialect::Mysql => {
             "CREATE TABLE IF NOT EXISTS dbop_ledger (\

@@ -55,9 +55,9 @@ pub(super) fn class(state: SqlState) -> FaultClass {
         S::READ_ONLY_SQL_TRANSACTION => ReadOnlyServer,
         S::IN_FAILED_SQL_TRANSACTION => TransactionAborted,
         S::INVALID_SAVEPOINT_SPECIFICATION | S::NO_ACTIVE_SQL_TRANSACTION => TransactionLost,
-        // Another session created the same table at the same time, behind IF NOT EXISTS; or the table was
-        // there before. Worth one more attempt.
-        S::DUPLICATE_TABLE => SerializationFailure,
+        // Another session created the same at the same time, behind IF NOT EXISTS; or it was there before.
+        // Worth one more attempt.
+        S::DUPLICATE_OBJECT | S::DUPLICATE_SCHEMA | S::DUPLICATE_TABLE => SerializationFailure,
         // Transaction pooling mixes up the prepared statements of its clients.
         S::INVALID_SQL_STATEMENT_NAME | S::DUPLICATE_PREPARED_STATEMENT => StalePlan,
         S::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION => Constraint,

@@ -75,6 +75,10 @@ impl SqlState {
     pub const DEADLOCK_DETECTED: Self = Self(*b"40P01");
     /// 42P05: there is a prepared statement of that name already.
     pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
+    /// `duplicate_object`
+    pub const DUPLICATE_OBJECT: Self = Self(*b"42710");
+    /// `duplicate_schema`
+    pub const DUPLICATE_SCHEMA: Self = Self(*b"42P06");
     /// `duplicate_table`
     pub const DUPLICATE_TABLE: Self = Self(*b"42P07");
     /// 53300: too many connections.

@@ -43,6 +43,8 @@ pub(crate) const SERVER: &[Row] = &[
     ("unnamed prepared statement does not exist", "26000", StalePlan),
     ("prepared statement \"%s\" already exists", "42P05", StalePlan),
     ("relation \"%s\" already exists", "42P07", SerializationFailure),
+    ("schema \"%s\" already exists", "42P06", SerializationFailure),
+    ("type \"%s\" already exists", "42710", SerializationFailure),
     ("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", "08P01", StalePlan),
     ("out of shared memory", "53200", ResourceExhausted),
     ("out of memory", "53200", ResourceExhausted),
