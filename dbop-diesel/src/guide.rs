@@ -6,8 +6,11 @@
 macro_rules! page {
     ($file:literal) => {
         concat!(
+            "[constraints]: crate::guide::settings#statement-timeout\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
+            "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
+            "[own words]: crate::guide::limits#what-cannot-be-told-apart\n",
             "[poolers]: crate::guide::settings#postgresql\n",
             "[round trips]: crate::guide::round_trips\n",
             "[sync]: crate::guide::sync_in_async\n",
