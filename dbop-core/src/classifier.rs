@@ -8,7 +8,8 @@ use crate::fault::{Code, Fault, FaultClass};
 use crate::outcome::Phase;
 use crate::retry::Scope;
 
-/// A function that judges database errors. `None` leaves the class as it is.
+/// A function that judges database errors: it returns the class of an error, and `None` where it leaves
+/// the class as it is. [`Seen`] has an example.
 pub type Classifier<'a> = dyn Fn(&Seen<'_>) -> Option<FaultClass> + Send + Sync + 'a;
 
 /// What a classifier sees of a database error: the first one of an attempt.
@@ -20,6 +21,11 @@ pub type Classifier<'a> = dyn Fn(&Seen<'_>) -> Option<FaultClass> + Send + Sync 
 /// attempt that is not certainly undone is never retried because of a classifier, a lost connection
 /// is never used again, and what can only succeed in a new transaction is not retried in a
 /// savepoint.
+///
+/// An operation's classifier is asked first, then the runner's. Neither is asked about the operation's
+/// own errors, nor where the error names its class itself ([`Advice::As`](crate::Advice::As)). A
+/// classifier must not use the connection. It can be asked twice about one attempt, if dbop finds out
+/// more about the error than its text told. What it panics with continues after everything is cleaned up.
 ///
 /// ```
 /// use dbop_core::{FaultClass, Seen};
@@ -58,19 +64,23 @@ impl Seen<'_> {
         self.fault.class()
     }
 
-    /// The part of the attempt that failed.
+    /// The part of the attempt that failed. In [`Phase::Commit`] it may not be known yet whether the
+    /// attempt is undone.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Where the attempt ran. While connecting: a transaction.
+    /// Where the attempt ran: in a transaction of its own or in a savepoint. While connecting: a
+    /// transaction.
     #[must_use]
     pub const fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The text of the server or of the client library. Empty if there is none.
+    /// The text of the server or of the client library; while connecting, without what pools and clients
+    /// put around it. Where an error keeps nothing but a text, that text. Empty if there is none, as for
+    /// a lost connection that dbop itself has noticed.
     ///
     /// It can quote values of your rows. That a classifier sees it does not put it in a record.
     #[must_use]

@@ -11,6 +11,24 @@ use crate::settings::Setting;
 ///
 /// The predicates are not exhaustive: later versions can add kinds that match none of today's
 /// predicates, so treat "none of them" as a failure too.
+///
+/// The [source](StdError::source) is the error that led to it, if there was one: the database's, or that
+/// of the source of connections.
+///
+/// ```
+/// use dbop_core::Error;
+///
+/// fn status(error: &Error) -> u16 {
+///     if error.is_outcome_unknown() {
+///         202 // perhaps done
+///     } else if error.is_no_connection() || error.is_deadline_exceeded() {
+///         503 // not done; worth another try later
+///     } else {
+///         500
+///     }
+/// }
+/// # assert_eq!(status(&Error::no_connection("full".into())), 503);
+/// ```
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,

@@ -63,9 +63,9 @@ pub enum EventKind {
     Returned,
     /// A database error that this nested operation escalates: the enclosing operation decides.
     Escalated,
-    /// A database error that ends the operation.
+    /// A database error, or an error of dbop's, that ends the operation.
     Failed,
-    /// The operation panicked. The panic continues after the rollback.
+    /// The operation, or a method of its error, panicked. The panic continues after the rollback.
     Panicked,
     /// The answer to the commit was lost; dbop will ask the database for the outcome.
     Asking,
@@ -126,19 +126,20 @@ impl Event {
 pub struct LogLevels {
     /// Success at the first attempt.
     pub success: Level,
-    /// Success after retries.
+    /// Success after retries, and a COMMIT that was confirmed after its answer was lost.
     pub success_after_retries: Level,
-    /// A failed attempt that is retried.
+    /// A failed attempt that is retried. Also a nested operation's error that is escalated, a question
+    /// about a COMMIT whose answer was lost, and a setting that was skipped.
     pub retry: Level,
     /// The operation's own errors, `RollbackTransaction` and `NotFound`.
     pub own_error: Level,
-    /// A database error that ends the operation, and an unknown outcome.
+    /// An error of the database or of dbop that ends the operation, an unknown outcome, and a panic.
     pub failure: Level,
 }
 
 impl LogLevels {
     /// DEBUG for success and the operation's own errors, INFO for success after retries, WARN for
-    /// a retry, ERROR for giving up.
+    /// a retry and what else has its level, ERROR for giving up.
     pub const DEFAULT: Self = Self {
         success: Level::Debug,
         success_after_retries: Level::Info,
@@ -147,7 +148,8 @@ impl LogLevels {
         failure: Level::Error,
     };
 
-    /// INFO for every success, WARN for a retry, ERROR for every other error.
+    /// INFO for every success, WARN for a retry and what else has its level, ERROR for every other
+    /// error.
     pub const DONE_IS_INFO: Self = Self {
         success: Level::Info,
         success_after_retries: Level::Info,
@@ -163,14 +165,16 @@ impl LogLevels {
         self
     }
 
-    /// Sets the level of success after retries. Defaults to INFO.
+    /// Sets the level of success after retries, and of a COMMIT that was confirmed after its answer was
+    /// lost. Defaults to INFO.
     #[must_use]
     pub const fn with_success_after_retries(mut self, level: Level) -> Self {
         self.success_after_retries = level;
         self
     }
 
-    /// Sets the level of a failed attempt that is followed by another one. Defaults to WARN.
+    /// Sets the level of a failed attempt that is followed by another one, of an error that is
+    /// escalated, of a question about a lost COMMIT, and of a skipped setting. Defaults to WARN.
     #[must_use]
     pub const fn with_retry(mut self, level: Level) -> Self {
         self.retry = level;
@@ -185,8 +189,8 @@ impl LogLevels {
         self
     }
 
-    /// Sets the level of a database error that ends the operation, and of an unknown outcome.
-    /// Defaults to ERROR.
+    /// Sets the level of an error of the database or of dbop that ends the operation, of an unknown
+    /// outcome, and of a panic. Defaults to ERROR.
     #[must_use]
     pub const fn with_failure(mut self, level: Level) -> Self {
         self.failure = level;
@@ -335,7 +339,8 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// The keys of a record. `operation`, `backend`, `mode` and `attempt` are always there.
+/// The keys of a record. `operation`, `backend`, `mode` and `attempt` are always there, `phase` and
+/// `transient` unless it is done.
 struct Keys<'a> {
     subject: &'a Subject<'a>,
     event: &'a Event,

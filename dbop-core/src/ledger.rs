@@ -23,15 +23,29 @@ pub(crate) mod token;
 ///
 /// A token is needed until its operation has returned. The next operation with the same ledger
 /// deletes it in its own transaction, without a round trip, so the table stays as small as the number
-/// of running operations. The adapter's `prune` deletes the tokens that a terminated process left
-/// behind.
+/// of running operations. The statement that [`prune`](Self::prune) returns deletes the tokens that a
+/// terminated process left behind.
+///
+/// ```
+/// use dbop_core::{Dialect, Ledger};
+///
+/// static LEDGER: Ledger = Ledger::new(); // an operation names it with `ledger(&LEDGER)`
+///
+/// let migration = Ledger::create_table(Dialect::Postgres);
+/// assert!(migration.starts_with("CREATE TABLE IF NOT EXISTS dbop_ledger"));
+/// # assert!(format!("{LEDGER:?}").starts_with("Ledger"));
+/// ```
+///
+/// # Default
+///
+/// [`new`](Self::new): no token is remembered.
 #[derive(Debug, Default)]
 pub struct Ledger {
     served: Mutex<Vec<Token>>,
 }
 
 impl Ledger {
-    /// A ledger.
+    /// A ledger that remembers no token yet.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -47,8 +61,9 @@ impl Ledger {
         sql::create_table(dialect)
     }
 
-    /// The statement that deletes tokens older than a day by the server's clock. No operation may run
-    /// for a day: an operation whose token was deleted would take its work for undone. Empty on SQLite.
+    /// The statement that deletes tokens older than a day by the server's clock. Send it once a day. No
+    /// operation may run for a day: an operation whose token was deleted would take its work for undone.
+    /// Empty on SQLite.
     #[must_use]
     pub const fn prune(dialect: Dialect) -> &'static str {
         sql::prune(dialect)

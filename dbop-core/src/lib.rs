@@ -9,8 +9,13 @@
 //!
 //! - [`RetryPolicy`]: how often and how soon. [`Backoff`] is its arithmetic.
 //! - [`Fault`]: a database error as a code, and the [`FaultClass`] it belongs to.
+//! - [`Reported`]: what a client library shows of a database error, and [`Extras`]: what it shows besides
+//!   the message. `Extras::default()` says that there was nothing besides it. An error without
+//!   extras leaves that open.
 //! - [`verdict`]: what may be done about a fault in a [`Scope`].
+//! - [`Advice`], [`Classifier`] and [`Seen`]: what the user's code says about an error.
 //! - [`Error`]: what dbop itself has to say.
+//! - [`Ledger`]: tokens that tell what became of a COMMIT.
 //! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
 //! - [`machine`]: the protocol between this crate and the adapters.
@@ -27,9 +32,9 @@
 //! # What this crate does not do
 //!
 //! It does not talk to a database, does not wait, and does not decide which errors of *your* code
-//! are worth another attempt: that is what [`Advice`] and [`Classifier`] are for. The one piece of state it keeps is
-//! the table of connections that have an operation running on them, which is how an operation
-//! learns that it is nested in another one.
+//! are worth another attempt: that is what [`Advice`] and [`Classifier`] are for. The one piece of
+//! state it keeps is the table of connections that have an operation running on them, which is how an
+//! operation learns that it is nested in another one.
 //!
 //! # Stability
 //!

@@ -77,7 +77,8 @@ mod step;
 ///             │          └─────────┴────┬─────┴───────────┤              │
 ///             │                         ▼         refused │              │
 ///             │                     Rollback ◄────────────┤              │
-///             │                         │                 │ answer lost  │
+///             │                         ▼                 │ answer lost  │
+///             │                    (Diagnose)             │              │
 ///             │            ┌────────────┼────────────┐    │              │
 ///             │            ▼            ▼            ▼    │              │
 ///             │     RollbackAgain  CheckUndone    Contain │              │
@@ -96,6 +97,10 @@ mod step;
 ///                                       ▼
 ///                                     Done
 /// ```
+///
+/// What is in parentheses is not always there. `ReadId` is for
+/// [`Resolution::TransactionStatus`]. `Diagnose` is for an error of unknown text on MySQL and MariaDB:
+/// the server is asked for the number that it has kept in the batch of the ROLLBACK.
 ///
 /// Two questions look alike and are not. *Was the vanished transaction undone?* is asked in
 /// `CheckUndone`, on the same connection, when a ROLLBACK finds no transaction. *Did the COMMIT

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The part of an attempt in which something happened.
+/// The part of an attempt in which something happened. A ROLLBACK is no phase: it belongs to the phase
+/// that failed before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -12,14 +13,14 @@ pub enum Phase {
     Begin,
     /// The operation itself.
     Body,
-    /// Releasing the savepoint.
+    /// Releasing the savepoint, after the operation has returned `Ok`.
     Release,
-    /// Committing the transaction.
+    /// Committing the transaction, after the operation has returned `Ok`.
     Commit,
 }
 
 impl Phase {
-    /// The name used in log records.
+    /// The name used in log records, under the key `phase`: for example `commit`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,14 +40,24 @@ impl fmt::Display for Phase {
 }
 
 /// Whether the work of an operation is committed.
+///
+/// ```
+/// use dbop_core::Outcome;
+///
+/// fn may_be_repeated(outcome: Outcome) -> bool {
+///     outcome == Outcome::Undone
+/// }
+/// # assert!(!may_be_repeated(Outcome::Unknown));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// Certainly committed; in a savepoint: a part of the enclosing transaction.
     Committed,
-    /// Certainly rolled back, as if it had never run.
+    /// Certainly rolled back, or never begun: as if it had never run.
     Undone,
-    /// Not known. Running the operation again may do its work twice.
+    /// Not known: the answer to COMMIT was lost or proves nothing, or the operation has ended its own
+    /// transaction. Running the operation again may do its work twice.
     Unknown,
 }
 
@@ -56,22 +67,25 @@ pub enum Outcome {
 pub enum StopReason {
     /// It succeeded.
     Succeeded,
-    /// The operation returned its own error.
+    /// The operation returned its own error, `NotFound` or `RollbackTransaction`.
     OwnError,
-    /// Another attempt would fail the same way.
+    /// Another attempt would fail the same way, the class of the error is excluded, or the operation
+    /// was refused before it began.
     NotRetryable,
-    /// The policy allows no more retries.
+    /// The policy or the operation allows no more retries: there are none left, the fault is worth one
+    /// retry and had it, or the server has closed the connection without a word
+    /// [too often](crate::RetryPolicy::with_max_silent_losses).
     RetriesExhausted,
     /// Another attempt could not have begun before the deadline.
     DeadlineExceeded,
     /// Only a whole new transaction can succeed, and the transaction belongs to an enclosing
     /// operation or to the caller.
     EnclosingTransaction,
-    /// Only a new connection can succeed.
+    /// Only a new connection can succeed, and the operation runs on one that the caller has given it.
     NeedsConnection,
     /// It is not known whether the work was committed, so doing it again is not safe.
     OutcomeUnknown,
-    /// The operation panicked.
+    /// The operation, the look for its work or a method of its error panicked.
     Panicked,
 }
 

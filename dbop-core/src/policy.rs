@@ -28,11 +28,11 @@ use crate::fault::{Code, FaultClass};
 ///
 /// - `max_retries`: 5, so at most 6 attempts
 /// - `initial_delay`: 100 ms
-/// - `max_delay`: 1 s
+/// - `max_delay`: 1 s, so a delay after what takes time to pass is between 500 ms and 1 s
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
 /// - no class opted in or excluded, and no code of another class
-/// - `max_silent_losses`: 2
+/// - `max_silent_losses`: 2, so an operation is retried after the first loss only
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     max_retries: u32,
@@ -50,7 +50,7 @@ pub struct RetryPolicy {
 const MAX_CODES: usize = 8;
 
 impl RetryPolicy {
-    /// The default policy.
+    /// The default policy: see [the list](Self#default).
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -72,15 +72,16 @@ impl RetryPolicy {
     }
 
     /// How often an operation is retried *after* the first attempt: 5 means at most 6
-    /// attempts. Defaults to 5. Retries of operations nested in this one count too.
+    /// attempts. Defaults to 5. Retries of operations nested in this one count too. An operation's
+    /// own `max_retries` takes its place.
     #[must_use]
     pub const fn with_max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
         self
     }
 
-    /// The longest possible delay before the first retry; it doubles with every further one.
-    /// Defaults to 100 ms. Zero means that no retry ever waits.
+    /// The longest possible delay before the first retry; it doubles with every further one, up to
+    /// [`max_delay`](Self::with_max_delay). Defaults to 100 ms. Zero means that no retry ever waits.
     #[must_use]
     pub const fn with_initial_delay(mut self, initial_delay: Duration) -> Self {
         self.initial_delay = initial_delay;
@@ -88,6 +89,11 @@ impl RetryPolicy {
     }
 
     /// The longest possible delay before any retry. Defaults to 1 s.
+    ///
+    /// After what takes time to pass, the delay is between half of it and all of it, by default between
+    /// 500 ms and 1 s: after every failure to connect, and after the classes
+    /// [`NotConnected`](FaultClass::NotConnected), [`ServerUnavailable`](FaultClass::ServerUnavailable)
+    /// and [`ReadOnlyServer`](FaultClass::ReadOnlyServer).
     #[must_use]
     pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
@@ -95,7 +101,8 @@ impl RetryPolicy {
     }
 
     /// How often the server may close the connection without a word while the operation's body runs.
-    /// Defaults to 2: after that the operation is given up, whatever `max_retries` allows.
+    /// Defaults to 2: at the second loss of this kind dbop gives the operation up, even if `max_retries`
+    /// allows more. 1, like 0, means at the first.
     ///
     /// A statement that crashes its server would otherwise do so six times. A connection that the
     /// server says it has terminated (57P01, `KILL`) does not count.
@@ -127,7 +134,8 @@ impl RetryPolicy {
         self
     }
 
-    /// Retries faults of this class too. Otherwise an operation gives up at once. None by default.
+    /// Retries faults of this class too, where an operation would otherwise give up at once. None by
+    /// default. An operation's own `never_retry_on` outranks it.
     ///
     /// It is meant for [`StatementTimeout`](FaultClass::StatementTimeout),
     /// [`Canceled`](FaultClass::Canceled), [`ResourceExhausted`](FaultClass::ResourceExhausted)
@@ -143,7 +151,8 @@ impl RetryPolicy {
 
     /// Never retries faults of this class, not even when the operation's error asks for it. None by
     /// default. An operation that is nested in another one does not retry such a fault either;
-    /// whether the other one does is decided by the other one's policy.
+    /// whether the other one does is decided by the other one's policy. An operation's own
+    /// `also_retry_on` outranks it.
     ///
     /// For example, a planned read-only maintenance window lasts longer than any retry:
     ///
@@ -191,19 +200,21 @@ impl RetryPolicy {
         self
     }
 
-    /// How often an operation is retried after the first attempt.
+    /// How often an operation is retried after the first attempt: see
+    /// [`with_max_retries`](Self::with_max_retries).
     #[must_use]
     pub const fn max_retries(&self) -> u32 {
         self.max_retries
     }
 
-    /// How often the server may close the connection without a word while the body runs.
+    /// How often the server may close the connection without a word while the body runs: see
+    /// [`with_max_silent_losses`](Self::with_max_silent_losses).
     #[must_use]
     pub const fn max_silent_losses(&self) -> u32 {
         self.max_silent_losses
     }
 
-    /// The delay arithmetic of this policy.
+    /// The delay arithmetic of this policy: its initial delay, its longest delay and its jitter.
     #[must_use]
     pub const fn backoff(&self) -> Backoff {
         Backoff::new(self.initial_delay, self.max_delay, self.jitter)
@@ -221,7 +232,8 @@ impl RetryPolicy {
         matches!(self.rule(class), Some(ClassRule::Never))
     }
 
-    /// The class that was given to this code with [`with_class_of`](Self::with_class_of).
+    /// The class that was given to this code with [`with_class_of`](Self::with_class_of). `None` if the
+    /// code keeps its class.
     #[must_use]
     pub fn class_of(&self, code: Code) -> Option<FaultClass> {
         let mut last_first = self.codes.iter().rev().flatten();
@@ -334,7 +346,16 @@ pub struct Delays {
 
 impl Delays {
     /// The next delay after a fault that takes time to pass: between half of `max_delay` and all of
-    /// it.
+    /// it, or zero if no retry ever waits. It counts as a retry like the others, so the next delay of
+    /// the sequence is longer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// let slow = RetryPolicy::new().delays().next_slow();
+    /// assert!(slow >= Duration::from_millis(500) && slow <= Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn next_slow(&mut self) -> Duration {
         self.retry = self.retry.saturating_add(1);

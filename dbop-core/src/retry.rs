@@ -8,15 +8,42 @@
 use crate::fault::{Fault, FaultClass};
 use crate::policy::{ClassRule, RetryPolicy};
 
-/// What the operation itself says about its error.
+/// What the operation itself says about its error: the adapters ask `OperationError::advice` for it.
+///
+/// ```
+/// use dbop_core::{Advice, FaultClass};
+///
+/// enum BookingError {
+///     /// Another session has taken the seat meanwhile.
+///     SeatTaken,
+///     /// There are no seats.
+///     SoldOut,
+/// }
+///
+/// impl BookingError {
+///     fn advice(&self) -> Advice {
+///         match self {
+///             Self::SeatTaken => Advice::As(FaultClass::SerializationFailure),
+///             Self::SoldOut => Advice::Never,
+///         }
+///     }
+/// }
+/// # assert_ne!(BookingError::SeatTaken.advice(), BookingError::SoldOut.advice());
+/// assert_eq!(Advice::default(), Advice::Judge);
+/// ```
+///
+/// # Default
+///
+/// [`Judge`](Self::Judge).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// Nothing: the class of the database fault inside decides.
+    /// Nothing: the class of the database fault inside decides. An error without one is not retried.
     #[default]
     Judge,
-    /// Retry, even where the class alone would not be retried. It never makes dbop retry what cannot
-    /// succeed in its scope, or what has an unknown outcome.
+    /// Retry, even where the class alone would not be retried, and even an error without a database
+    /// fault. It never makes dbop retry what cannot succeed in its scope, what has an unknown outcome,
+    /// or a class that is excluded.
     Retry,
     /// Do not retry, whatever the class.
     Never,
@@ -46,12 +73,13 @@ pub enum Verdict {
     Retry,
     /// Retry after a delay, but only once.
     RetryOnce,
-    /// Retry once, with the statement cache cleared.
+    /// Retry after a delay, but only once, with the statement cache cleared. The cache stays on or off,
+    /// as the caller has set it.
     RetryReplanned,
     /// Not here: only a whole new transaction can succeed. The fault is escalated to the outermost
-    /// operation, which is retried as a whole.
+    /// operation, which is retried as a whole. In a transaction of the caller's it is returned.
     Escalate,
-    /// Only a new connection can succeed.
+    /// Only a new connection can succeed: a retry, where connections come from a source.
     NeedsConnection,
     /// Another attempt would fail the same way.
     GiveUp,
@@ -59,6 +87,38 @@ pub enum Verdict {
 
 /// The verdict on an attempt that failed with this fault, or with the operation's own error
 /// (`None`), and is certainly undone.
+///
+/// The class is the one that [`Advice::As`] names, or that of the fault:
+///
+/// | class | in a transaction | in a savepoint |
+/// |---|---|---|
+/// | [`Deadlock`](FaultClass::Deadlock) | [`Retry`](Verdict::Retry) | PostgreSQL: [`RetryOnce`](Verdict::RetryOnce); elsewhere: [`Escalate`](Verdict::Escalate) |
+/// | [`SerializationFailure`](FaultClass::SerializationFailure) | `Retry` | `Escalate` |
+/// | [`LockTimeout`](FaultClass::LockTimeout) | `Retry` | `RetryOnce` |
+/// | [`Busy`](FaultClass::Busy) | `Retry` | `Retry` if dbop began the transaction with BEGIN IMMEDIATE; otherwise `Escalate` |
+/// | [`StalePlan`](FaultClass::StalePlan) | [`RetryReplanned`](Verdict::RetryReplanned); MySQL's 1412: `RetryOnce` | `Escalate` |
+/// | [`ConnectionLost`](FaultClass::ConnectionLost), [`NotConnected`](FaultClass::NotConnected), [`ServerUnavailable`](FaultClass::ServerUnavailable) | [`NeedsConnection`](Verdict::NeedsConnection) | `Escalate` |
+/// | [`ReadOnlyServer`](FaultClass::ReadOnlyServer) | `NeedsConnection`; if the operation is read-only: [`GiveUp`](Verdict::GiveUp) | `Escalate`; if the operation is read-only: `GiveUp` |
+/// | every other class, and the operation's own error | `GiveUp` | `GiveUp` |
+///
+/// Then, in this order:
+///
+/// 1. [`Advice::Never`] and a class that the policy [excludes](RetryPolicy::without_retry_on) make it
+///    `GiveUp`.
+/// 2. [`Advice::Retry`] and a class that the policy [opts in](RetryPolicy::with_retry_on) make a `Retry`
+///    of a `GiveUp`.
+/// 3. If the class is not the [recognized one](Fault::recognized_class) and it is not `GiveUp`, what the
+///    database has left decides. It is `Escalate` where the recognized class is escalated, and
+///    `NeedsConnection` where the connection is not usable any more.
+///
+/// ```
+/// use dbop_core::{Advice, Dialect, Fault, FaultClass, RetryPolicy, Scope, Verdict, verdict};
+///
+/// let deadlock = Fault::from_class(Dialect::Mysql, FaultClass::Deadlock);
+/// let judge = |scope| verdict(Some(deadlock), Advice::Judge, scope, false, &RetryPolicy::new());
+/// assert_eq!(judge(Scope::Transaction), Verdict::Retry);
+/// assert_eq!(judge(Scope::Savepoint { immediate: false }), Verdict::Escalate);
+/// ```
 #[must_use]
 pub fn verdict(
     fault: Option<Fault>,
