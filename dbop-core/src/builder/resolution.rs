@@ -44,7 +44,8 @@ macro_rules! __resolution_methods {
         ///
         /// If it is, the operation's value is returned as if nothing had happened; if not, the
         /// operation is retried. If the look fails with a retryable database error it is repeated
-        /// while retries remain; after any other error the outcome stays unknown.
+        /// while retries remain; after any other error the outcome stays unknown. If it panics, the
+        /// panic continues, and the outcome stays unknown.
         ///
         /// **It has a race**: a COMMIT that is delayed on its way can still arrive after the look
         /// found nothing, and the work is then done twice. So a "no" is good enough for another
@@ -86,7 +87,8 @@ macro_rules! __resolution_methods {
         }
 
         /// Finds out what became of a commit whose answer was lost by a token that is committed
-        /// with the work, in the table [`Ledger::create_table`]($crate::Ledger::create_table) creates. It costs no round trip.
+        /// with the work, in the table that [`Ledger::create_table`](crate::Ledger::create_table)
+        /// creates. It costs no round trip.
         ///
         /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`.
         /// The outcome stays unknown only if the server could not be asked before the deadline, or

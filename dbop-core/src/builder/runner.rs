@@ -143,11 +143,11 @@ macro_rules! __runner_methods {
         ///
         /// The class decides whether and when to retry, and is what records and reports show. It
         /// does not decide what has happened: an attempt that is not certainly undone is still not
-        /// retried, and a lost connection is not used again. See [`Seen`]($crate::Seen). An
+        /// retried, and a lost connection is not used again. See [`Seen`](crate::Seen). An
         /// operation's own [`classify`](Operation::classify) is asked first.
         ///
-        /// The function must not use the connection. If it panics, the operation is rolled back,
-        /// then the panic continues.
+        /// The function must not use the connection. If it panics, the attempt is not retried: it is
+        /// rolled back as after any other error, then the panic continues.
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::{FaultClass, Runner};")]
@@ -187,7 +187,7 @@ macro_rules! __runner_methods {
             self
         }
 
-        /// The level of each kind of record. Defaults to [`LogLevels::DEFAULT`]($crate::LogLevels).
+        /// The level of each kind of record. Defaults to [`LogLevels::DEFAULT`](crate::LogLevels::DEFAULT).
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::{LogLevels, Runner};")]
@@ -214,7 +214,8 @@ macro_rules! __runner_methods {
             self
         }
 
-        /// An operation with a name, for the log, and with its own settings.
+        /// An operation with a name, for the log, and with its own settings. The methods of
+        /// [`Operation`] say what can be set.
         ///
         /// ```
         #[doc = concat!("# use ", $adapter, "::Runner;")]
