@@ -59,6 +59,9 @@
 //!
 //! # Pools
 //!
+//! A pool lends a wrapper of the connection. A function that takes `&mut AsyncPgConnection` needs
+//! `&mut *conn` with `run`, and a closure with `run_on`: `async |conn| work(conn).await`.
+//!
 //! [`run_on`](Runner::run_on) takes the connections from the pool itself. It closes a broken
 //! connection at once, even if it is cancelled.
 //!
@@ -157,8 +160,9 @@
 //! Those of `dbop-diesel`, which [its guide](dbop_diesel::guide::limits) lists. The most important
 //! ones:
 //!
-//! - Faults are recognized by their texts, or on MySQL and MariaDB by asking the server for the number.
-//!   An error that is still unknown is not retried.
+//! - Faults are recognized by their texts, in the languages of the servers. Where MySQL's or MariaDB's
+//!   text is not known, dbop asks the server for the number. An error that is still unknown is not
+//!   retried.
 //! - On MySQL and MariaDB DDL commits everything before it. That is not noticed if a deadlock
 //!   follows, a lock timeout with `innodb_rollback_on_timeout`, or the loss of the connection.
 //! - In the *caller's* transaction on MySQL and MariaDB, what an operation writes after a deadlock

@@ -82,7 +82,8 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     pub fn run<'c, C, T, E, B>(
         self,
         conn: &'c mut C,
@@ -102,7 +103,8 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     pub fn run_report<'c, C, T, E, B>(
         self,
         conn: &'c mut C,
@@ -130,7 +132,8 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<'c, S, T, E, B>(
         self,
         source: &'c S,
@@ -153,7 +156,8 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<'c, S, T, E, B>(
         self,
         source: &'c S,

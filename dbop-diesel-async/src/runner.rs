@@ -70,6 +70,31 @@ impl Runner {
     dbop_core::__runner_methods!("dbop_diesel_async");
 
     /// Reads the time from this clock, and waits with it. Defaults to [`TokioClock`].
+    ///
+    /// ```
+    /// use std::future::{Future, ready};
+    /// use std::pin::Pin;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use dbop_diesel_async::{Clock, Runner};
+    /// use tokio::time::Instant;
+    ///
+    /// /// For tests: no delay takes time.
+    /// struct NoWait;
+    ///
+    /// impl Clock for NoWait {
+    ///     fn now(&self) -> Instant {
+    ///         Instant::now()
+    ///     }
+    ///
+    ///     fn sleep(&self, _duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    ///         Box::pin(ready(()))
+    ///     }
+    /// }
+    ///
+    /// let runner = Runner::default().with_clock(Arc::new(NoWait));
+    /// ```
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -90,7 +115,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run<'a, C, T, E, B>(
         &'a self,
@@ -110,7 +136,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_report<'a, C, T, E, B>(
         &'a self,
@@ -141,7 +168,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_on<'a, S, T, E, B>(
         &'a self,
@@ -161,7 +189,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_on_report<'a, S, T, E, B>(
         &'a self,

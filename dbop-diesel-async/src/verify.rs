@@ -8,6 +8,10 @@ use crate::body::Body;
 /// work is there. Implemented for everything that fits.
 pub trait Verify<C, E>: Clone + Send {
     /// Looks.
+    ///
+    /// # Errors
+    ///
+    /// If the look could not find out.
     fn verify(&mut self, conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send;
 }
 

@@ -105,15 +105,48 @@ pub trait OperationError: From<DieselError> {
         None
     }
 
-    /// Turns one of dbop's errors into this type. By default it becomes a
-    /// `diesel::result::Error::QueryBuilderError`, Diesel's variant for errors of other crates. An
-    /// enum can have a separate variant instead; then implement [`dbop_error`](Self::dbop_error)
-    /// too.
+    /// Turns one of dbop's errors into this type. dbop calls it when an operation ends with an error that
+    /// is neither the operation's nor the database's: for example its outcome is unknown, there is no
+    /// connection, its deadline has passed before it began, or a setting is not supported.
+    ///
+    /// By default it becomes a `diesel::result::Error::QueryBuilderError`, Diesel's variant for errors of
+    /// other crates. An enum can have a separate variant instead; then implement
+    /// [`dbop_error`](Self::dbop_error) too:
+    ///
+    /// ```
+    /// use dbop_diesel::{Error, OperationError, diesel_error_in};
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// enum PayError {
+    ///     #[error("database")]
+    ///     Database(#[from] diesel::result::Error),
+    ///     #[error("dbop")]
+    ///     Dbop(#[source] Error),
+    /// }
+    ///
+    /// impl OperationError for PayError {
+    ///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
+    ///         diesel_error_in(self)
+    ///     }
+    ///
+    ///     fn from_dbop(error: Error) -> Self {
+    ///         Self::Dbop(error)
+    ///     }
+    ///
+    ///     fn dbop_error(&self) -> Option<&Error> {
+    ///         match self {
+    ///             Self::Dbop(error) => Some(error),
+    ///             Self::Database(_) => None,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn from_dbop(error: Error) -> Self {
         DieselError::QueryBuilderError(Box::new(error)).into()
     }
 
-    /// dbop's error inside, if there is one.
+    /// dbop's error inside, if there is one. By default it is looked for where
+    /// [`from_dbop`](Self::from_dbop) puts it by default.
     fn dbop_error(&self) -> Option<&Error> {
         match self.diesel_error()? {
             DieselError::QueryBuilderError(error) => error.downcast_ref(),
@@ -121,8 +154,38 @@ pub trait OperationError: From<DieselError> {
         }
     }
 
-    /// Whether to retry even though the database did not fail, never to retry, or as which class of
-    /// database error to treat this one. By default the database's error decides.
+    /// What this error says about a retry. Defaults to [`Advice::Judge`]: the database's error in it
+    /// decides, and without one there is no retry.
+    ///
+    /// [`Advice::Retry`] asks for a retry, even if the database did not fail. [`Advice::Never`] asks for
+    /// none. [`Advice::As`] names the class of database error to treat this one as, before any classifier.
+    /// None of them makes dbop retry what is not certainly undone. dbop asks every error that the operation
+    /// returns, and every error that the closure given to `verify` returns.
+    ///
+    /// ```
+    /// use dbop_diesel::{Advice, OperationError, diesel_error_in};
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// enum StockError {
+    ///     #[error("another session has changed the stock meanwhile")]
+    ///     Changed,
+    ///     #[error("database")]
+    ///     Database(#[from] diesel::result::Error),
+    /// }
+    ///
+    /// impl OperationError for StockError {
+    ///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
+    ///         diesel_error_in(self)
+    ///     }
+    ///
+    ///     fn advice(&self) -> Advice {
+    ///         match self {
+    ///             Self::Changed => Advice::Retry,
+    ///             Self::Database(_) => Advice::Judge,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn advice(&self) -> Advice {
         Advice::Judge
     }

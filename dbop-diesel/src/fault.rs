@@ -8,6 +8,17 @@ use crate::layers::quoted_in;
 
 /// The fault in a Diesel error. `None` for normal answers: `NotFound`, `RollbackTransaction`, and one
 /// of dbop's errors that an operation passed on.
+///
+/// ```
+/// use dbop_diesel::{Dialect, FaultClass, fault_of};
+/// use diesel::result::{DatabaseErrorKind, Error};
+///
+/// let message = Box::new(String::from("database is locked"));
+/// let error = Error::DatabaseError(DatabaseErrorKind::Unknown, message);
+/// let fault = fault_of(Dialect::Sqlite, &error).expect("a database error");
+/// assert_eq!(fault.class(), FaultClass::Busy);
+/// assert_eq!(fault_of(Dialect::Sqlite, &Error::NotFound), None);
+/// ```
 #[must_use]
 pub fn fault_of(dialect: Dialect, error: &Error) -> Option<Fault> {
     match error {

@@ -25,8 +25,8 @@
 //! - Without an open transaction the operation runs in a transaction, committed when it returns
 //!   `Ok`. Inside one it runs in a savepoint. The runner never commits or rolls back what it did not
 //!   open.
-//! - A fault is retried where another attempt can succeed: see [`verdict`] for
-//!   the table. What cannot succeed in a savepoint is escalated: the outermost operation is retried
+//! - A fault is retried where another attempt can succeed: the documentation of [`verdict`] has the
+//!   table. What cannot succeed in a savepoint is escalated: the outermost operation is retried
 //!   as a whole. Attempts of nested operations do not multiply.
 //! - A failed attempt is rolled back before any wait. Its first error is the one that is reported,
 //!   whatever goes wrong afterwards.
@@ -34,7 +34,8 @@
 //!   that the server has rolled back or dropped unnoticed is an error.
 //! - A commit of unknown outcome is a separate error, and never retried blindly.
 //! - Settings belong to the operation and cost no round trip.
-//! - After a panic everything is rolled back, and the panic is resumed.
+//! - After a panic what is not committed is rolled back, then the panic continues. That holds for panics of
+//!   the operation, of a classifier, of the closure given to `verify` and of the error type's methods.
 //!
 //! # Guides
 //!
@@ -49,10 +50,16 @@
 //!
 //! If its connection is lost, [`run`](Runner::run) fails: it has no other.
 //! [`run_on`](Runner::run_on) takes its connections from a [`Source`], a pool or a closure, and
-//! retries on another one, unless the connection was lost while COMMIT was in progress. dbop can find
-//! out what became of that COMMIT if the operation says how: see [`ledger`](Operation::ledger),
-//! [`transaction_status`](Operation::transaction_status), [`verify`](Operation::verify) and
-//! [`idempotent`](Operation::idempotent). [The guide](guide::unknown_outcome) helps to choose, and
+//! retries on another one, unless the connection was lost while COMMIT was in progress. By default it
+//! retries only once if the server closes the connection without a word while the operation runs
+//! ([`with_max_silent_losses`](RetryPolicy::with_max_silent_losses)).
+//!
+//! A pool lends a wrapper of the connection. A function that takes `&mut PgConnection` needs
+//! `&mut *conn` with `run`, and a closure with `run_on`: `|conn| work(conn)`.
+//!
+//! If a connection is lost during COMMIT, dbop can find out what became of the COMMIT. The operation has
+//! to say how: see [`ledger`](Operation::ledger), [`transaction_status`](Operation::transaction_status),
+//! [`verify`](Operation::verify) and [`idempotent`](Operation::idempotent). [The guide](guide::unknown_outcome) helps to choose, and
 //! lists the connection options that make a client notice a dead server.
 //!
 //! # What must not be in an operation
@@ -73,8 +80,8 @@
 //! [The guide](guide::limits) lists all of them. The most important ones:
 //!
 //! Diesel 2.3 does not expose error codes, so a fault without its own `DatabaseErrorKind` is
-//! recognized by its text: on PostgreSQL in every language, on MySQL and MariaDB by asking the server
-//! for the number. An error that is still unknown is not retried.
+//! recognized by its text, in the languages of the servers. Where MySQL's or MariaDB's text is not
+//! known, dbop asks the server for the number. An error that is still unknown is not retried.
 //!
 //! On MySQL and MariaDB DDL, `TRUNCATE` and `LOCK TABLES` commit the transaction implicitly. dbop
 //! reports such an operation as one of unknown outcome, unless one of these follows, which hide the

@@ -96,7 +96,8 @@ impl<F> Operation<'_, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     pub fn run<C, T, E, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
         C: SupportedConnection,
@@ -111,7 +112,8 @@ impl<F> Operation<'_, F> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     pub fn run_report<C, T, E, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
         C: SupportedConnection,
@@ -134,7 +136,8 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<S, T, E, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
@@ -150,7 +153,8 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<S, T, E, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,

@@ -4,7 +4,22 @@ use std::time::Duration;
 
 use dbop_core::{Fault, Outcome, StopReason};
 
-/// What happened in a run: its result and how it came about. From `run_report`.
+/// What happened in a run: its result and how it came about. From `run_report` and `run_on_report`.
+///
+/// ```
+/// use dbop_diesel::{Outcome, Runner, StopReason};
+/// use diesel::prelude::*;
+///
+/// # let mut conn = SqliteConnection::establish(":memory:")?;
+/// let report = Runner::default().run_report(&mut conn, |conn| {
+///     diesel::sql_query("DELETE FROM no_such_table").execute(conn)
+/// });
+/// assert!(report.result.is_err());
+/// assert_eq!((report.attempts, report.failures.len()), (1, 1));
+/// assert_eq!(report.stop, StopReason::NotRetryable);
+/// assert_eq!(report.outcome, Outcome::Undone);
+/// # Ok::<(), diesel::ConnectionError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the result of the operation is in the report"]
 pub struct Report<T, E> {

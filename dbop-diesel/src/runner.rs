@@ -56,6 +56,26 @@ impl Runner {
     dbop_core::__runner_methods!("dbop_diesel");
 
     /// Reads the time from this clock, and waits with it. Defaults to [`SystemClock`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use dbop_diesel::{Clock, Runner};
+    ///
+    /// /// For tests: no delay takes time.
+    /// struct NoWait;
+    ///
+    /// impl Clock for NoWait {
+    ///     fn now(&self) -> Instant {
+    ///         Instant::now()
+    ///     }
+    ///
+    ///     fn sleep(&self, _duration: Duration) {}
+    /// }
+    ///
+    /// let runner = Runner::default().with_clock(Arc::new(NoWait));
+    /// ```
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -76,7 +96,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run<C, T, E, B>(&self, conn: &mut C, body: B) -> Result<T, E>
     where
@@ -91,7 +112,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_report<C, T, E, B>(&self, conn: &mut C, body: B) -> Report<T, E>
     where
@@ -117,7 +139,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_on<S, T, E, B>(&self, source: &S, body: B) -> Result<T, E>
     where
@@ -132,7 +155,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation panics. It is rolled back first, then the panic continues.
+    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// first, then the panic continues.
     #[track_caller]
     pub fn run_on_report<S, T, E, B>(&self, source: &S, body: B) -> Report<T, E>
     where

@@ -144,6 +144,29 @@ impl ConnectError {
     /// An error of connecting. dbop looks for the cause in the error and in its chain of sources: an
     /// error of Diesel, or a text of a server, a client library or a pool. If it finds none, there was
     /// no connection for a reason that may pass, and dbop retries.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use dbop_diesel::{ConnectError, Runner, Source};
+    /// use diesel::prelude::*;
+    ///
+    /// struct Database {
+    ///     url: String,
+    /// }
+    ///
+    /// impl Source for Database {
+    ///     type Conn = SqliteConnection;
+    ///
+    ///     fn connect(&self, _within: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
+    ///         SqliteConnection::establish(&self.url).map_err(ConnectError::new)
+    ///     }
+    /// }
+    ///
+    /// let database = Database { url: ":memory:".into() };
+    /// Runner::default().run_on(&database, |_conn| QueryResult::Ok(()))?;
+    /// # Ok::<(), diesel::result::Error>(())
+    /// ```
     #[must_use]
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -176,6 +199,15 @@ impl ConnectError {
 
     /// The pool had no connection for as long as it was told to wait. dbop does not retry that: the
     /// pool has already waited.
+    ///
+    /// ```
+    /// use dbop_diesel::{ConnectError, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// let pool = || Err::<SqliteConnection, _>(ConnectError::pool_timeout("all are in use"));
+    /// let report = Runner::default().run_on_report(&pool, |_conn| QueryResult::Ok(()));
+    /// assert_eq!(report.attempts, 1);
+    /// ```
     #[must_use]
     pub fn pool_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -185,6 +217,18 @@ impl ConnectError {
     }
 
     /// The server did not answer in time. dbop retries that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use dbop_diesel::{ConnectError, RetryPolicy, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// let policy = RetryPolicy::new().with_max_retries(2).with_initial_delay(Duration::ZERO);
+    /// let server = || Err::<SqliteConnection, _>(ConnectError::server_timeout("no answer in 5 s"));
+    /// let report = Runner::new(policy).run_on_report(&server, |_conn| QueryResult::Ok(()));
+    /// assert_eq!(report.attempts, 3);
+    /// ```
     #[must_use]
     pub fn server_timeout(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
@@ -193,7 +237,20 @@ impl ConnectError {
         }
     }
 
-    /// An error whose cause is known only as a text of the client library or server.
+    /// An error whose cause is known only as a text of the client library or server. dbop retries it
+    /// unless it knows the text and no other attempt would cure the cause.
+    ///
+    /// ```
+    /// use dbop_diesel::{ConnectError, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// let pool = || {
+    ///     let cause = "file is not a database"; // what the pool has logged
+    ///     Err::<SqliteConnection, _>(ConnectError::with_text(cause, "the pool gave no connection"))
+    /// };
+    /// let report = Runner::default().run_on_report(&pool, |_conn| QueryResult::Ok(()));
+    /// assert_eq!(report.attempts, 1);
+    /// ```
     #[must_use]
     pub fn with_text(
         text: impl Into<String>,
