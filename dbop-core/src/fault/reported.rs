@@ -25,6 +25,10 @@ pub struct Reported<'a> {
 
 /// What a database reported besides the message. The contents do not matter: an application can
 /// raise an error with any text, but seldom one with everything that a server's own error has.
+///
+/// # Default
+///
+/// Nothing besides the message was reported. If that is not known, leave the extras out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// The message has details.
