@@ -31,6 +31,8 @@ pub struct Fault {
     class: FaultClass,
     /// The class that the user gave it, if that is another one.
     judged: Option<FaultClass>,
+    /// The code is that of the text, which an application can raise as well.
+    is_of_text: bool,
 }
 
 impl Fault {
@@ -52,6 +54,7 @@ impl Fault {
             code,
             class,
             judged: None,
+            is_of_text: matches!(kind, ErrorKind::Unknown | ErrorKind::Lost),
         };
         match reported.is_imitation(&fault) {
             true => Self::from_class(dialect, FaultClass::Unknown),
@@ -76,6 +79,7 @@ impl Fault {
             code: Some(code),
             class: code.class(),
             judged: None,
+            is_of_text: false,
         }
     }
 
@@ -96,6 +100,7 @@ impl Fault {
             code: None,
             class,
             judged: None,
+            is_of_text: false,
         }
     }
 
@@ -217,6 +222,17 @@ impl Fault {
 
         matches!(self.class, ConnectionLost | NotConnected)
             && matches!(self.code, None | Some(Code::Errno(2006 | 2013)))
+    }
+
+    /// Whether an application can have raised it, with the text of an error that is retried. On MySQL and
+    /// MariaDB the server knows better: it keeps the number, which is another one then (SIGNAL has 1644
+    /// unless it names one).
+    pub(crate) fn may_be_raised(&self) -> bool {
+        self.dialect == Dialect::Mysql
+            && self.is_of_text
+            && self.code.is_some()
+            && self.class.is_transient()
+            && self.class.leaves_connection_usable()
     }
 
     /// Whether it takes a question to know that a transaction which is gone after it was undone: on

@@ -1,17 +1,17 @@
-//! An error whose text is not known: what else tells what it was?
+//! An error whose text is not known, or can be an application's: what else tells what it was?
 //!
 //! On MySQL and MariaDB the server itself keeps the number of the last error. A statement before
 //! the ROLLBACK, in its batch, saves it from being forgotten (MySQL's ROLLBACK clears it, measured),
-//! and one SELECT reads it. That takes a round trip only after an error that is not known, and none
-//! on a connection that may be lost. On PostgreSQL, and for a lost connection everywhere, the answer
-//! to the ROLLBACK tells enough.
+//! and one SELECT reads it. That takes a round trip only after an error that is not known, or that is
+//! retried and known by its text alone, and none on a connection that may be lost. On PostgreSQL, and
+//! for a lost connection everywhere, the answer to the ROLLBACK tells enough.
 
 use super::Machine;
 use super::attempt::FailureAnswer;
 use super::state::State;
 use crate::dialect::{Dialect, Undo};
 use crate::error::Kind;
-use crate::fault::{Fault, FaultClass};
+use crate::fault::{Code, Fault, FaultClass};
 use crate::outcome::Phase;
 
 impl Machine<'_> {
@@ -19,7 +19,8 @@ impl Machine<'_> {
     pub(super) fn roll_back(&mut self) {
         let undo = self.how_to_undo();
         let keep = self.dialect.keep_diagnostics();
-        let state = match keep.filter(|_| self.undiagnosed().is_some()) {
+        let wants_number = self.undiagnosed().is_some() || self.may_be_raised();
+        let state = match keep.filter(|_| wants_number) {
             Some(keep) => {
                 let undo_sql = self.connection.batches().undo(undo);
                 State::DiagnosingRollback(undo, format!("{keep}; {undo_sql}"))
@@ -35,6 +36,13 @@ impl Machine<'_> {
             fault.recognized_class() == FaultClass::Unknown && fault.code().is_none()
         };
         self.attempt.fault().filter(is_unknown)
+    }
+
+    /// The body failed with the text of an error that is retried, and a SIGNAL can have raised it. At
+    /// BEGIN and COMMIT none can.
+    pub(super) fn may_be_raised(&self) -> bool {
+        let may_be_raised = |fault: Fault| fault.may_be_raised();
+        self.attempt.failed_in(Phase::Body) && self.attempt.fault().is_some_and(may_be_raised)
     }
 
     pub(super) fn rolled_back_undiagnosed(&mut self, undo: Undo, fault: Option<Fault>) {
@@ -60,8 +68,12 @@ impl Machine<'_> {
         };
         match result {
             Ok(kept) => {
-                if let Some((errno, message)) = errno_of(kept.as_deref(), message) {
-                    self.reclassify(Fault::of_errno(self.dialect, errno, message), message);
+                let known = self.attempt.fault().and_then(|fault| fault.code());
+                match errno_of(kept.as_deref(), message) {
+                    Some((errno, message)) if known != Some(Code::Errno(errno)) => {
+                        self.reclassify(Fault::of_errno(self.dialect, errno, message), message);
+                    }
+                    _ => {}
                 }
                 self.rolled_back(undo, rollback);
             }

@@ -2,10 +2,12 @@
 
 use super::reconnecting_tests::Given::{Fails, Fine, Reads};
 use super::reconnecting_tests::{Script as Reconnecting, fault as fails, ledger, lost};
-use super::tests::{OK, Script, errno, failed, fault, new_key, own_error};
+use super::tests::{
+    OK, SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
+};
 use super::*;
-use crate::fault::{Code, FaultClass, SqlState};
-use crate::outcome::{Outcome, StopReason};
+use crate::fault::{Code, ErrorKind, FaultClass, Reported, SqlState};
+use crate::outcome::{Outcome, Phase, StopReason};
 use crate::policy::RetryPolicy;
 
 fn unknown(dialect: Dialect) -> Fault {
@@ -241,4 +243,101 @@ fn a_connection_that_is_lost_in_the_diagnosis_leaves_the_attempt_undone() {
     assert_eq!(done.outcome, Outcome::Undone);
     assert!(done.connection_broken);
     assert_eq!(done.stop, StopReason::NotRetryable);
+}
+
+/// A deadlock as it is known by its text.
+fn said_to_be_a_deadlock() -> Fault {
+    let text = "Deadlock found when trying to get lock; try restarting transaction";
+    Fault::recognize(Dialect::Mysql, Reported::new(ErrorKind::Unknown, text))
+}
+
+#[test]
+fn a_text_that_an_application_can_raise_is_confirmed_by_the_number() {
+    let gone = Err(errno(1305));
+    for depth in [0, 1] {
+        for (kept, rollback, outcome, retried) in [
+            // A real one, and GET_LOCK's on MariaDB, which leaves the transaction alone.
+            (Some("1213 un interblocage"), gone, Outcome::Undone, true),
+            (Some("1213 un interblocage"), OK, Outcome::Undone, true),
+            // A SIGNAL, alone and in a procedure that had committed.
+            (Some("1644 un interblocage"), OK, Outcome::Undone, false),
+            (Some("1644 un interblocage"), gone, Outcome::Unknown, false),
+            // What cannot be found out is believed.
+            (None, gone, Outcome::Undone, true),
+            (Some("1644 another one"), gone, Outcome::Undone, true),
+        ] {
+            let mut script =
+                Script::at(Dialect::Mysql, new_key(), depth).with_policy(RetryPolicy::no_retries());
+            script.kept = Ok(kept);
+            let done = script.run(&[OK, rollback], |_| {
+                failed(said_to_be_a_deadlock(), depth + 1)
+            });
+            let steps = &script.steps;
+            assert_eq!(steps[1..4], ["body 1", "Rollback", "diagnose"]);
+            assert_eq!(done.outcome, outcome, "{kept:?} {steps:?}");
+            let wanted = match (outcome, retried, depth) {
+                (Outcome::Unknown, ..) => StopReason::OutcomeUnknown,
+                (_, true, 0) => StopReason::RetriesExhausted,
+                (_, true, _) => StopReason::EnclosingTransaction,
+                (_, false, _) => StopReason::NotRetryable,
+            };
+            assert_eq!(done.stop, wanted, "{kept:?} {steps:?}");
+        }
+    }
+}
+
+#[test]
+fn what_no_application_can_raise_is_not_asked_for() {
+    let asks = |fault, phase| {
+        let mut script = Script::new(Dialect::Mysql).with_policy(RetryPolicy::no_retries());
+        match phase {
+            Phase::Begin => script.run(&[Err(fault)], |_| (BodyEnd::Ok, Some(1))),
+            Phase::Commit => script.run(&[OK, Err(fault)], |_| (BodyEnd::Ok, Some(1))),
+            _ => script.run(&[], |_| failed(fault, 1)),
+        };
+        script.steps.contains(&"diagnose".into())
+    };
+    let of = |kind, text| Fault::recognize(Dialect::Mysql, Reported::new(kind, text));
+    assert!(asks(said_to_be_a_deadlock(), Phase::Body));
+    assert!(!asks(said_to_be_a_deadlock(), Phase::Begin));
+    assert!(!asks(said_to_be_a_deadlock(), Phase::Commit));
+    // The kind is the number's.
+    assert!(!asks(of(ErrorKind::SerializationFailure, ""), Phase::Body));
+    // It is not retried anyway.
+    let final_one = of(ErrorKind::Unknown, "Table 't' doesn't exist");
+    assert!(!asks(final_one, Phase::Body));
+    let lost = of(ErrorKind::Unknown, "MySQL server has gone away");
+    assert!(!asks(lost, Phase::Body));
+}
+
+#[test]
+fn the_rollback_after_it_looks_whether_the_transaction_is_there() {
+    let undo = |fault| {
+        let config = config(RetryPolicy::new());
+        let mut machine =
+            Machine::new(Dialect::Mysql, &config, &SPEC, false, no_clock).expect("valid");
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(batch) if batch.purpose == BatchPurpose::Rollback => {
+                    return batch.sql.to_owned();
+                }
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Body => {
+                    let (end, depth) = failed(fault, 1);
+                    machine.body_done(end, depth);
+                }
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    let sql = undo(said_to_be_a_deadlock());
+    assert!(sql.starts_with("GET DIAGNOSTICS "), "{sql}");
+    assert!(
+        sql.contains("; ROLLBACK TO SAVEPOINT dbop_alive; "),
+        "{sql}"
+    );
+    let sql = undo(errno(1213));
+    assert!(sql.starts_with("ROLLBACK"), "{sql}");
+    assert!(!sql.contains("dbop_alive"), "{sql}");
 }

@@ -29,7 +29,8 @@ impl Machine<'_> {
 
     /// A ROLLBACK that checks whether the transaction is still there would fail, or could not
     /// change anything: after a COMMIT batch that got as far as the RELEASE, when nothing was
-    /// opened, after a loss, and after a fault that ends the transaction for certain.
+    /// opened, after a loss, and after a fault that ends the transaction for certain. A fault that can
+    /// have been raised does not.
     fn need_not_check(&self) -> bool {
         let certain = |fault: Fault| {
             let class = fault.recognized_class();
@@ -37,6 +38,7 @@ impl Machine<'_> {
                 class,
                 FaultClass::Deadlock | FaultClass::SerializationFailure
             ) && fault.may_end_transaction()
+                && !fault.may_be_raised()
         };
         self.connection.loss().is_some()
             || self.attempt.failure.is_some_and(|failure| {

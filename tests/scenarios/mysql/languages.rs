@@ -1,5 +1,5 @@
-//! Errors in other languages than English: their texts are not known, so the server is asked for
-//! the number, after the attempt has failed.
+//! Errors in other languages than English: known by the hashes of their texts, and by the number that
+//! the server keeps.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

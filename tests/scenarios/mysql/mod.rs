@@ -20,6 +20,7 @@ mod plan;
 mod server;
 mod session;
 mod settings;
+mod signal;
 mod snapshot;
 mod steps;
 #[path = "../commit/transaction_status_elsewhere.rs"]
