@@ -1,12 +1,12 @@
 //! What a runner of any adapter is configured with.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::classifier::{Classifier, Seen, SharedClassifier};
 use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
 use crate::error::Error;
-use crate::event::Logging;
+use crate::event::{Logging, Name};
 use crate::fault::FaultClass;
 use crate::machine::Placement;
 use crate::policy::RetryPolicy;
@@ -23,8 +23,32 @@ pub struct RunnerConfig {
     classifier: Option<SharedClassifier>,
     defaults: Defaults,
     logging: Logging,
+    hidden_failures: HiddenFailures,
     /// The SQL of top-level operations that ask for nothing, made once.
     plain: [OnceLock<Batches>; Dialect::COUNT],
+}
+
+/// Of which operations it has been reported that their errors hide failed statements. Shared by the
+/// clones of a runner.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HiddenFailures {
+    names: Arc<Mutex<Vec<String>>>,
+}
+
+impl HiddenFailures {
+    /// Names can be made up without end.
+    const MOST: usize = 100;
+
+    /// Whether there is something to report.
+    pub(crate) fn is_new(&self, name: Name<'_>) -> bool {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.len() < Self::MOST && !names.iter().any(|known| name.is(known))
+    }
+
+    pub(crate) fn add(&self, name: Name<'_>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.push(name.to_string());
+    }
 }
 
 impl RunnerConfig {
@@ -73,6 +97,10 @@ impl RunnerConfig {
     #[must_use]
     pub const fn logging(&self) -> &Logging {
         &self.logging
+    }
+
+    pub(crate) const fn hidden_failures(&self) -> &HiddenFailures {
+        &self.hidden_failures
     }
 
     /// The SQL of an operation. `pragmas` are what the session has, where
@@ -145,5 +173,26 @@ mod tests {
             ..none
         };
         assert!(!is_shared(0, &Settings::NONE, pragmas));
+    }
+
+    #[test]
+    fn what_hides_failures_is_remembered_by_the_clones_too_and_not_without_end() {
+        let config = RunnerConfig::default();
+        let hidden = config.hidden_failures();
+        let name = Name::Given("pay");
+        assert!(hidden.is_new(name));
+        hidden.add(name);
+        assert!(!config.clone().hidden_failures().is_new(name));
+        let call = Name::Call(std::panic::Location::caller());
+        assert!(hidden.is_new(call));
+        hidden.add(call);
+        assert!(!hidden.is_new(call));
+        let elsewhere = Name::Call(std::panic::Location::caller());
+        assert!(hidden.is_new(elsewhere));
+        for number in 2..HiddenFailures::MOST {
+            assert!(hidden.is_new(elsewhere));
+            hidden.add(Name::Given(&number.to_string()));
+        }
+        assert!(!hidden.is_new(elsewhere));
     }
 }

@@ -30,6 +30,19 @@ pub enum Name<'a> {
     Call(&'static Location<'static>),
 }
 
+impl Name<'_> {
+    /// Whether this is what it is in records.
+    pub(crate) fn is(&self, shown: &str) -> bool {
+        match self {
+            Self::Given(name) => *name == shown,
+            Self::Call(location) => shown
+                .strip_prefix(location.file())
+                .and_then(|rest| rest.strip_prefix(':')?.parse().ok())
+                .is_some_and(|line: u32| line == location.line()),
+        }
+    }
+}
+
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,6 +74,9 @@ pub enum EventKind {
     Retrying,
     /// The operation returned its own error: a normal answer, rolled back.
     Returned,
+    /// The same, and PostgreSQL shows that a statement of the operation had failed before, although no
+    /// database error is in what it returned. Reported once for each name of an operation.
+    HidFailure,
     /// A database error that this nested operation escalates: the enclosing operation decides.
     Escalated,
     /// A database error, or an error of dbop's, that ends the operation.
@@ -129,7 +145,8 @@ pub struct LogLevels {
     /// Success after retries, and a COMMIT that was confirmed after its answer was lost.
     pub success_after_retries: Level,
     /// A failed attempt that is retried. Also a nested operation's error that is escalated, a question
-    /// about a COMMIT whose answer was lost, and a setting that was skipped.
+    /// about a COMMIT whose answer was lost, a setting that was skipped, and an error that hides a failed
+    /// statement.
     pub retry: Level,
     /// The operation's own errors, `RollbackTransaction` and `NotFound`.
     pub own_error: Level,
@@ -174,7 +191,8 @@ impl LogLevels {
     }
 
     /// Sets the level of a failed attempt that is followed by another one, of an error that is
-    /// escalated, of a question about a lost COMMIT, and of a skipped setting. Defaults to WARN.
+    /// escalated, of a question about a lost COMMIT, of a skipped setting, and of an error that hides a
+    /// failed statement. Defaults to WARN.
     #[must_use]
     pub const fn with_retry(mut self, level: Level) -> Self {
         self.retry = level;
@@ -276,6 +294,7 @@ impl Logging {
             EventKind::Asking
             | EventKind::Retrying
             | EventKind::Escalated
+            | EventKind::HidFailure
             | EventKind::SettingSkipped(_) => self.levels.retry,
             EventKind::Returned => self.levels.own_error,
             EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
@@ -332,6 +351,10 @@ impl fmt::Display for Text<'_> {
                 f.write_str(", unknown whether it was committed, giving up")
             }
             (EventKind::Returned, _) => f.write_str(", rolled back"),
+            (EventKind::HidFailure, _) => f.write_str(
+                ", rolled back; a statement had failed, which the error does not show, so that no \
+                 fault of the database can be retried (see OperationError)",
+            ),
             (EventKind::Escalated, _) => f.write_str(", escalated to the enclosing operation"),
             (EventKind::Panicked, _) => Ok(()),
             _ => f.write_str(", giving up"),

@@ -193,13 +193,15 @@ impl Fault {
     /// 1412.
     pub(crate) fn is_worth_one_more(&self) -> bool {
         match self.code {
-            Some(Code::SqlState(state)) => [
-                SqlState::UNIQUE_VIOLATION,
-                SqlState::DUPLICATE_OBJECT,
-                SqlState::DUPLICATE_SCHEMA,
-                SqlState::DUPLICATE_TABLE,
-            ]
-            .contains(&state),
+            Some(Code::SqlState(state)) => {
+                let exists = [
+                    SqlState::UNIQUE_VIOLATION,
+                    SqlState::DUPLICATE_OBJECT,
+                    SqlState::DUPLICATE_SCHEMA,
+                    SqlState::DUPLICATE_TABLE,
+                ];
+                self.class == FaultClass::SerializationFailure && exists.contains(&state)
+            }
             Some(Code::Errno(errno)) => errno == 1412,
             _ => false,
         }

@@ -319,6 +319,8 @@ mod tests {
         // A constraint of the application's is none of this.
         let taken = of_code(SqlState::UNIQUE_VIOLATION);
         assert_eq!(judge(taken, TOP), Verdict::GiveUp);
+        let judged = taken.judged_as(FaultClass::SerializationFailure);
+        assert_eq!(judge(judged, TOP), Verdict::Retry);
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl Batches {
         match undo {
             Undo::Rollback => true,
             Undo::CheckedRollback => is_transaction && self.plan.dialect == Dialect::Postgres,
+            Undo::ProbedRollback => self.plan.dialect == Dialect::Postgres,
             Undo::BlindRollback => is_transaction && self.plan.dialect == Dialect::Mysql,
             Undo::FailedBegin => self.plan.dialect == Dialect::Sqlite,
         }
@@ -174,6 +175,7 @@ impl Batches {
         self.text(match undo {
             Undo::Rollback => Text::Rollback,
             Undo::CheckedRollback => Text::CheckedRollback,
+            Undo::ProbedRollback => Text::ProbedRollback,
             Undo::BlindRollback => Text::BlindRollback,
             Undo::FailedBegin => Text::Restoration,
         })
@@ -207,6 +209,7 @@ impl Batches {
             (Text::Rollback, Dialect::Mysql) => mysql::rollback(plan),
             (Text::Rollback, Dialect::Sqlite) => sqlite::rollback(plan),
             (Text::CheckedRollback, _) => postgres::checked_rollback(plan),
+            (Text::ProbedRollback, _) => postgres::probed_rollback(plan),
             (Text::BlindRollback, _) => mysql::blind_rollback(plan),
             (Text::Restoration, Dialect::Postgres) => Cow::Borrowed(""),
             (Text::Restoration, Dialect::Mysql) => mysql::restoration(plan),
@@ -235,6 +238,7 @@ enum Text {
     Commit,
     Rollback,
     CheckedRollback,
+    ProbedRollback,
     BlindRollback,
     Restoration,
     IsCompleted,
@@ -257,11 +261,21 @@ pub(crate) enum Undo {
     /// asked for, the transaction contains a savepoint of dbop's: ROLLBACK TO fails even in another
     /// transaction.
     CheckedRollback,
+    /// The same after an error of the body's own: fails, too, where a statement before it has failed.
+    /// PostgreSQL only, where the transaction is aborted then.
+    ProbedRollback,
     /// Does not look whether the transaction is still there: for where it is known or likely to be
     /// gone.
     BlindRollback,
     /// Only restores the settings, after a BEGIN that failed where nothing can have been opened.
     FailedBegin,
+}
+
+impl Undo {
+    /// Whether it fails where no transaction is open any more, on PostgreSQL.
+    pub(crate) const fn is_checked(self) -> bool {
+        matches!(self, Self::CheckedRollback | Self::ProbedRollback)
+    }
 }
 
 #[cfg(test)]

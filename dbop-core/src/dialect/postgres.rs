@@ -191,6 +191,16 @@ pub(super) fn checked_rollback(plan: &Plan) -> Cow<'static, str> {
     Cow::Owned(format!("{check}; {}", rollback(plan)))
 }
 
+/// The same where an error of the operation's own may hide that a statement has failed: in an aborted
+/// transaction the first statement fails, and nothing of this is done.
+pub(super) fn probed_rollback(plan: &Plan) -> Cow<'static, str> {
+    let undo = match plan.level {
+        Level::Transaction => checked_rollback(plan),
+        Level::Savepoint(_) => rollback(plan),
+    };
+    Cow::Owned(format!("SAVEPOINT dbop; {undo}"))
+}
+
 /// Puts back what the session had.
 fn restore_defaults(sql: &mut Sql, applied: &Applied) {
     let mut select = sql.list("SELECT");

@@ -104,6 +104,7 @@ fn each_kind_of_record_has_its_level() {
         (EventKind::Escalated, levels.retry),
         (EventKind::SettingSkipped(Setting::ReadOnly), levels.retry),
         (EventKind::Returned, levels.own_error),
+        (EventKind::HidFailure, levels.retry),
         (EventKind::Failed, levels.failure),
         (EventKind::Panicked, levels.failure),
         (EventKind::OutcomeUnknown, levels.failure),

@@ -21,6 +21,8 @@ pub(super) struct Attempt {
     pub(super) body_ended_it: bool,
     /// Its fault was recognised by more than the text of the error.
     pub(super) is_reclassified: bool,
+    /// A statement of the body failed, and the error that the body returned does not show it.
+    pub(super) hides_a_failure: bool,
     /// The batch that ends with COMMIT failed before the COMMIT.
     pub(super) commit_not_reached: bool,
     /// Its outcome was unknown, and it was found to be undone. That took time enough: the next

@@ -9,6 +9,7 @@ use super::*;
 use crate::fault::{Code, ErrorKind, FaultClass, Reported, SqlState};
 use crate::outcome::{Outcome, Phase, StopReason};
 use crate::policy::RetryPolicy;
+use crate::retry::Advice;
 
 fn unknown(dialect: Dialect) -> Fault {
     fault(dialect, FaultClass::Unknown)
@@ -340,4 +341,83 @@ fn the_rollback_after_it_looks_whether_the_transaction_is_there() {
     let sql = undo(errno(1213));
     assert!(sql.starts_with("ROLLBACK"), "{sql}");
     assert!(!sql.contains("dbop_alive"), "{sql}");
+}
+
+/// Runs an operation on PostgreSQL that returns an error of its own, after a statement of it has failed.
+/// Returns the batches that undo it, and what is reported.
+fn hide(config: &RunnerConfig, name: &'static str, advice: Advice) -> (Vec<String>, EventKind) {
+    let aborted = fault(Dialect::Postgres, FaultClass::TransactionAborted);
+    let spec = Spec {
+        name: Name::Given(name),
+        ..SPEC
+    };
+    let mut machine =
+        Machine::new(Dialect::Postgres, config, &spec, false, no_clock).expect("valid");
+    let (mut undone, mut reported) = (Vec::new(), None);
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Begin => {
+                _ = machine.batch_done(Ok(()));
+            }
+            Step::Batch(batch) => {
+                let is_probed = batch.sql.starts_with("SAVEPOINT");
+                undone.push(batch.sql.to_owned());
+                _ = machine.batch_done(if is_probed { Err(aborted) } else { Ok(()) });
+            }
+            Step::Body => {
+                let fault = None;
+                machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+            }
+            Step::Report(event) => reported = Some(event.kind()),
+            Step::Done(done) => {
+                assert_eq!(
+                    (done.outcome, done.stop),
+                    (Outcome::Undone, StopReason::OwnError)
+                );
+                return (undone, reported.expect("one report"));
+            }
+            step => unreachable!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_error_that_hides_a_failed_statement_is_reported_once_for_each_operation() {
+    const PROBED: &str = "SAVEPOINT dbop; ROLLBACK AND CHAIN; ROLLBACK";
+    const CHECKED: &str = "ROLLBACK AND CHAIN; ROLLBACK";
+
+    let config = config(RetryPolicy::new());
+    for name in ["pay", "refund"] {
+        let (undone, reported) = hide(&config, name, Advice::Judge);
+        assert_eq!(undone, [PROBED, CHECKED]);
+        assert_eq!(reported, EventKind::HidFailure);
+        let (undone, reported) = hide(&config.clone(), name, Advice::Judge);
+        assert_eq!(undone, [CHECKED]);
+        assert_eq!(reported, EventKind::Returned);
+    }
+    // An error that says what it is worth hides nothing.
+    let (undone, reported) = hide(&config, "other", Advice::Never);
+    assert_eq!(undone, [CHECKED]);
+    assert_eq!(reported, EventKind::Returned);
+}
+
+#[test]
+fn an_error_of_the_operations_own_hides_nothing_if_no_statement_has_failed() {
+    for depth in [0, 1] {
+        let mut script = Script::at(Dialect::Postgres, new_key(), depth);
+        let done = script.run(&[], |_| own_error(depth + 1));
+        assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Returned"]);
+        assert_eq!(done.outcome, Outcome::Undone);
+        // What ends its transaction is found out as before.
+        let mut script = Script::at(Dialect::Postgres, new_key(), depth);
+        let gone = Err(fault(Dialect::Postgres, FaultClass::TransactionLost));
+        let done = script.run(&[OK, gone], |_| own_error(depth + 1));
+        assert_eq!(done.outcome, Outcome::Unknown);
+    }
+    for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        let mut script = Script::new(dialect);
+        script.run(&[], |_| own_error(1));
+        assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Returned"]);
+    }
 }

@@ -39,6 +39,7 @@ impl Machine<'_> {
             return self.finish_unknown();
         }
         let kind = match stop {
+            _ if failure.is_own_error() && self.attempt.hides_a_failure => EventKind::HidFailure,
             _ if failure.is_own_error() => EventKind::Returned,
             StopReason::EnclosingTransaction if self.connection.is_nested() => EventKind::Escalated,
             _ => EventKind::Failed,

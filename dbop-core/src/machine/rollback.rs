@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use super::Machine;
+use super::attempt::Failure;
 use super::ending::Enclosing;
 use super::state::State;
 use crate::dialect::{Batches, Undo};
 use crate::fault::{Fault, FaultClass};
 use crate::nesting::EnclosingLoss;
 use crate::outcome::Phase;
+use crate::retry::Advice;
 
 impl Machine<'_> {
     /// How the current attempt is rolled back.
@@ -18,6 +20,8 @@ impl Machine<'_> {
             Undo::FailedBegin
         } else if self.need_not_check() && batches.has(Undo::BlindRollback) {
             Undo::BlindRollback
+        } else if self.may_hide_a_failure() && batches.has(Undo::ProbedRollback) {
+            Undo::ProbedRollback
         } else if (self.body_may_have_ended_it() || self.asks_whether_commit_was_reached())
             && batches.has(Undo::CheckedRollback)
         {
@@ -53,10 +57,28 @@ impl Machine<'_> {
             && self.connection.loss().is_none()
     }
 
+    /// The body returned an error of its own, which says nothing about itself, and this has not been
+    /// reported of the operation before.
+    fn may_hide_a_failure(&self) -> bool {
+        let is_silent =
+            |failure: Failure| failure.is_own_error() && failure.advice == Advice::Judge;
+        self.attempt.failed_in(Phase::Body)
+            && self.attempt.failure.is_some_and(is_silent)
+            && self.body_may_have_ended_it()
+            && self.config.hidden_failures().is_new(self.spec.name)
+    }
+
     pub(super) fn rolled_back(&mut self, undo: Undo, fault: Option<Fault>) {
+        let is_aborted = |fault: Fault| fault.recognized_class() == FaultClass::TransactionAborted;
+        if undo == Undo::ProbedRollback && fault.is_some_and(is_aborted) {
+            self.attempt.hides_a_failure = true;
+            self.config.hidden_failures().add(self.spec.name);
+            // Now it is not probed any more.
+            return self.go_to(State::UndiagnosedRollback(self.how_to_undo()));
+        }
         self.attempt.rollback_fault = fault;
         let Some(fault) = fault else {
-            let is_checked = undo == Undo::CheckedRollback || self.connection.is_savepoint();
+            let is_checked = undo.is_checked() || self.connection.is_savepoint();
             if is_checked && self.asks_whether_commit_was_reached() {
                 self.commit_was_not_reached();
             }
@@ -72,7 +94,7 @@ impl Machine<'_> {
             return self.connection_gone();
         }
         let gone = fault.recognized_class() == FaultClass::TransactionLost;
-        if undo == Undo::CheckedRollback {
+        if undo.is_checked() {
             // Gone, or the check itself is not understood.
             self.go_to(State::RollbackAgain { gone });
         } else if gone && self.connection.batches().has(Undo::BlindRollback) {

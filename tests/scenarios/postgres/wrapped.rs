@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{FaultClass, OperationError, Report};
-use dbop_tests::InstantClock;
+use dbop_tests::{Capture, InstantClock};
 use diesel::QueryResult;
 use diesel::result::Error;
 use diesel::sql_query;
 
 use super::money::add;
 use super::steps::{connect, opponent_commits, opponent_goes_on_during};
-use super::{Bed, Conn, RunQueryDsl, Runner, SimpleConnection as _, helper, scenario};
+use super::{
+    Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, helper, scenario,
+};
 
 const HOLD_1: &str = "BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = 1";
 
@@ -166,4 +168,83 @@ async fn a_real_deadlock_is_one_on_each_path() {
         let fault = report.failures[0].fault.expect("a database error");
         assert_eq!(fault.class(), FaultClass::Deadlock);
     }
+}
+
+/// It has lost Diesel's error, and the message with it.
+#[derive(Debug)]
+struct Lossy(&'static str);
+
+impl From<Error> for Lossy {
+    fn from(_: Error) -> Self {
+        Self("the database said no")
+    }
+}
+
+impl OperationError for Lossy {
+    fn diesel_error(&self) -> Option<&Error> {
+        None
+    }
+}
+
+/// Otherwise it would never be retried, and nothing would say why.
+#[scenario]
+async fn an_error_that_hides_a_failed_statement_is_said_to_do_so_once() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let log = Capture::new();
+    let runner = Runner::default().with_logger(log.clone());
+    for in_step in [false, true] {
+        let name = if in_step { "step" } else { "open" };
+        for _ in 0..2 {
+            let hides = async |conn: &mut Conn| -> Result<usize, Lossy> {
+                sql_query("INSERT INTO accounts VALUES (1, 0)")
+                    .execute(conn)
+                    .await?;
+                Ok(1)
+            };
+            let operation = runner.operation(name);
+            let result: Result<usize, Lossy> = match in_step {
+                false => operation.run(&mut conn, hides).await,
+                true => {
+                    let around = conn.transaction(async |conn: &mut Conn| {
+                        let result = operation.run(conn, hides).await;
+                        // The transaction around the step is as it was.
+                        add(conn, 2, 7).await?;
+                        result
+                    });
+                    around.await
+                }
+            };
+            assert_eq!(result.expect_err("taken").0, "the database said no");
+        }
+    }
+    let said: Vec<_> = log
+        .records()
+        .iter()
+        .map(|record| format!("{} {}", record.level, record.keys["operation"]))
+        .collect();
+    assert_eq!(said, ["WARN open", "DEBUG open", "WARN step", "DEBUG step"]);
+    let text = &log.records()[0].text;
+    assert!(text.contains("a statement had failed"), "{text}");
+    assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
+}
+
+/// An error of the operation's own hides nothing if nothing has failed.
+#[scenario]
+async fn an_error_of_the_operations_own_is_a_normal_answer() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let log = Capture::new();
+    let result: Result<usize, Lossy> = Runner::default()
+        .with_logger(log.clone())
+        .operation("pay")
+        .run(&mut conn, async |conn: &mut Conn| {
+            add(conn, 1, 10).await?;
+            Err(Lossy("no money"))
+        })
+        .await;
+    assert_eq!(result.expect_err("its own").0, "no money");
+    assert_eq!(log.records().len(), 1);
+    assert_eq!(log.records()[0].level, log::Level::Debug);
+    assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
 }
