@@ -29,6 +29,11 @@ llvm-lines *args:
 mutants *args:
     tests/mutants/run.sh {{ args }}
 
+# Recognise any bytes as the text of an error, for so many seconds; needs a nightly compiler.
+fuzz seconds="60":
+    @cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz needs a tool: cargo install cargo-fuzz" >&2; exit 1; }
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz recognise -- -max_total_time={{ seconds }} -max_len=1000
+
 # Format the code.
 fmt:
     cargo fmt --all

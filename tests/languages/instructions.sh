@@ -58,6 +58,9 @@ case_of 3000 postgres closed 'server closed the connection unexpectedly
 	before or while processing the request.
 '
 case_of 3000 mysql unknown 'Lock wait timeout exceeded; try restarting transaction'
+case_of 3000 mysql unknown 'Beim Versuch, eine Sperre anzufordern, ist ein Deadlock aufgetreten. Versuchen Sie, die Transaktion neu zu starten'
+case_of 3000 mysql unknown "Access denied for user 'somebody'@'client.example.org' (using password: YES)"
+case_of 3000 mysql unknown "'somebody'@'client.example.org' 사용자는 접근이 거부 되었습니다. (using password: 예)"
 case_of 3000 sqlite unknown 'database is locked'
 # Unknown texts.
 case_of 3000 postgres unknown 'relation "accounts" does not exist'
@@ -67,6 +70,7 @@ case_of 3000 postgres unknown '"accounts" is not a sequence, or at least none th
 case_of 3000 postgres unknown '"accounts" 릴레이션의 잠금 정보를 구할 수 있음'
 case_of 3000 postgres unknown 'no connection to the warehouse of the supplier: the order of customer 42 stays open until 17:30 today, or tomorrow, see the list'
 case_of 3000 mysql unknown "Table 'shop.accounts' doesn't exist in the list of all tables that anybody ever heard of"
+case_of 3000 mysql unknown 'Для товара 4711 нет ни одного заказа клиента 42, и никогда не было'
 case_of 3000 sqlite unknown 'no such function: levenshtein, nor anything like it in any of the extensions'
 case_of 7000 postgres unknown "$(repeated 'an unknown text ' 63)"
 case_of 8000 postgres unknown "\"$(repeated 'an unknown text ' 63)"

@@ -119,9 +119,25 @@ pub(super) fn recognize(kind: ErrorKind, message: &str) -> Judged {
 /// Whether a unique violation names an index of a system catalog, such as `pg_type_typname_nsp_index`.
 /// Names stay as they are in every language; what is around them does not.
 fn is_about_catalog(message: &str) -> bool {
-    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let mut names = message.split(|letter| !is_of_name(letter));
-    names.any(|name| name.starts_with("pg_") && name.ends_with("_index"))
+    // In most languages the name is the last thing.
+    if let [text @ .., b'"'] = message.as_bytes() {
+        // Most applications' names end otherwise, and then there is nothing to look for.
+        return text.ends_with(b"_index") && is_of_catalog(after_last_quote(text));
+    }
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    message
+        .as_bytes()
+        .split(|byte| !is_of_name(byte))
+        .any(is_of_catalog)
+}
+
+fn after_last_quote(text: &[u8]) -> &[u8] {
+    let quote = text.iter().rposition(|byte| *byte == b'"');
+    &text[quote.map_or(0, |at| at + 1)..]
+}
+
+fn is_of_catalog(name: &[u8]) -> bool {
+    name.starts_with(b"pg_") && name.ends_with(b"_index")
 }
 
 const fn constraint(state: SqlState) -> Judged {

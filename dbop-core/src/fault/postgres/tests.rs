@@ -330,6 +330,11 @@ fn a_unique_violation_of_a_system_catalog_is_a_race() {
             SerializationFailure,
         ),
         (
+            "重複したキー値は一意性制約\"pg_type_typname_nsp_index\"違反となります",
+            SerializationFailure,
+        ),
+        ("pg_type_typname_nsp_index\"", SerializationFailure),
+        (
             "duplicate key value violates unique constraint \"app_pg_type_index\"",
             Constraint,
         ),
