@@ -428,3 +428,49 @@ fn the_table_of_the_ledger_is_made_and_pruned_where_there_is_one() {
     assert_eq!(Ledger::create_table(Dialect::Sqlite), "");
     assert_eq!(Ledger::prune(Dialect::Sqlite), "");
 }
+
+#[test]
+fn sqlite_restores_each_pragma_that_it_has_changed_and_no_other() {
+    let read_only = Settings {
+        read_only: true,
+        ..Settings::default()
+    };
+    let patient = Settings {
+        lock_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    };
+    let commit = |settings| {
+        let batches = batches(Dialect::Sqlite, TOP, settings);
+        let is_last = batches.commit_is_last();
+        (batches.commit().to_owned(), is_last)
+    };
+    let plain = "RELEASE SAVEPOINT dbop_alive; COMMIT".to_owned();
+    assert_eq!(commit(Settings::default()), (plain, true));
+    let restored = "RELEASE SAVEPOINT dbop_alive; PRAGMA query_only=0; COMMIT".to_owned();
+    assert_eq!(commit(read_only), (restored, true));
+    let restored = "RELEASE SAVEPOINT dbop_alive; COMMIT; PRAGMA busy_timeout=250".to_owned();
+    assert_eq!(commit(patient), (restored, false));
+}
+
+#[test]
+fn what_comes_before_a_commit_can_fail_for_other_reasons_only_with_a_statement_timeout() {
+    for (level, settings, only_checks) in [
+        (TOP, Settings::default(), true),
+        (TOP, timeouts(), false),
+        (NESTED, timeouts(), true),
+    ] {
+        let batches = batches(Dialect::Postgres, level, settings);
+        assert_eq!(batches.only_checks_before_commit(), only_checks);
+    }
+    assert!(batches(Dialect::Postgres, TOP, timeouts()).commit_is_last());
+    assert!(!batches(Dialect::Mysql, TOP, timeouts()).commit_is_last());
+}
+
+#[test]
+fn sqlite_shortens_only_a_wait_that_would_be_too_long() {
+    let batches = batches(Dialect::Sqlite, TOP, Settings::default());
+    let within = |left| batches.for_attempt(None, Some(Duration::from_millis(left)));
+    assert!(within(250).is_none());
+    let shorter = within(249).expect("a shorter wait");
+    assert!(shorter.begin().starts_with("PRAGMA busy_timeout=249; "));
+}

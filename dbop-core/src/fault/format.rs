@@ -209,3 +209,73 @@ pub(crate) const fn count_parts(formats: &[&str]) -> usize {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a format is filed, by which part, and how many other parts it has.
+    fn filed(format: &str) -> Result<(Side, u64, u8), Unfit> {
+        let mut parts = [Part::new(0, 0); 300];
+        compile(format, 0, &mut parts, 0).map(|(row, side, _)| (side, row.hash, row.parts))
+    }
+
+    #[test]
+    fn a_format_is_filed_by_an_end_of_four_bytes() {
+        assert_eq!(filed("abcd"), Ok((Side::Whole, hash(b"abcd"), 0)));
+        assert_eq!(filed("abcd%s"), Ok((Side::Front, hash(b"abcd"), 1)));
+        let end = Hasher::ends(b"bcde").hash(4);
+        assert_eq!(filed("abc%sbcde"), Ok((Side::Back, end, 1)));
+        assert_eq!(filed("abc%sbcd"), Err(Unfit::NoPart));
+    }
+
+    #[test]
+    fn without_such_an_end_it_is_filed_by_the_longest_part_that_ends_a_value() {
+        let inside = |format, part: &str, parts| {
+            let expected = Ok((Side::Inside, hash(part.as_bytes()), parts));
+            assert_eq!(filed(format), expected, "{format}");
+        };
+        inside("\"%s\" 릴레이션 %s", "\" 릴레이션 ", 3);
+        inside("\"%s) 릴레이션 %s", ") 릴레이션 ", 3);
+        inside("\"%s 릴레이션 %s", " 릴레이션 ", 3);
+        // The longest, of several the first.
+        inside("\"%s\" 가 %s\" 릴레 %s", "\" 릴레 ", 4);
+        inside("\"%s\" 가 %s\" 나 %s", "\" 가 ", 4);
+        // Of four bytes at least.
+        inside("\"%s)가%s", ")가", 3);
+        for unfit in [
+            "\"%s)é%s",
+            // It does not end a value.
+            "\"%s릴레이션 %s",
+            // Nothing but ASCII is in too many texts.
+            "\"%s\" relation %s",
+            // It does not begin with a quotation mark.
+            "(%s\" 릴레이션 %s",
+            "%s\" 릴레이션 %s",
+        ] {
+            assert_eq!(filed(unfit), Err(Unfit::NoPart), "{unfit}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_255_other_parts() {
+        let format = |gaps: usize| format!("abcd{}", "%sx".repeat(gaps));
+        assert_eq!(filed(&format(255)), Ok((Side::Front, hash(b"abcd"), 255)));
+        assert_eq!(filed(&format(256)), Err(Unfit::Unsupported));
+    }
+
+    #[test]
+    fn a_gap_is_a_star_or_a_placeholder_of_c() {
+        for format in ["abcd*", "abcd%1$-.64s", "abcd%lu", "abcd%zu"] {
+            assert_eq!(
+                filed(format),
+                Ok((Side::Front, hash(b"abcd"), 1)),
+                "{format}"
+            );
+        }
+        for unsupported in ["abcd%%", "abcd%5", "abcd%<x"] {
+            assert_eq!(filed(unsupported), Err(Unfit::Unsupported), "{unsupported}");
+        }
+        assert_eq!(count_parts(&["a", "b%sc%d", "d*"]), 3);
+    }
+}

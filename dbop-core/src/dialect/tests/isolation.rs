@@ -139,3 +139,35 @@ fn only_sqlite_has_begin_modes() {
         }
     }
 }
+
+#[test]
+fn a_default_isolation_level_is_for_transactions_of_databases_that_have_levels() {
+    let repeatable = Defaults {
+        isolation: Some(IsolationLevel::RepeatableRead),
+        ..Defaults::NONE
+    };
+    let texts = |dialect, level, defaults: &Defaults| {
+        let none = Settings::default();
+        let batches = Batches::new(dialect, level, &none, defaults, SavedPragmas::default());
+        let batches = batches.expect("valid");
+        [
+            batches.begin(),
+            batches.commit(),
+            batches.undo(Undo::Rollback),
+            batches.restoration(),
+        ]
+        .map(str::to_owned)
+    };
+    for (dialect, level, is_the_same) in [
+        (Dialect::Postgres, TOP, false),
+        (Dialect::Postgres, NESTED, true),
+        (Dialect::Mysql, TOP, false),
+        (Dialect::Mysql, NESTED, true),
+        (Dialect::Sqlite, TOP, true),
+        (Dialect::Sqlite, NESTED, true),
+    ] {
+        let with = texts(dialect, level, &repeatable);
+        let without = texts(dialect, level, &Defaults::NONE);
+        assert_eq!(with == without, is_the_same, "{dialect} {level:?}");
+    }
+}
