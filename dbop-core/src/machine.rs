@@ -371,7 +371,11 @@ impl<'a> Machine<'a> {
             | State::Pause(..)
             | State::Done(_) => debug_assert!(false, "no batch was asked for"),
         }
-        slot
+        match self.state {
+            // It was not the ROLLBACK that failed, but what was in front of it.
+            State::UndiagnosedRollback(_) => ErrorSlot::Dropped,
+            _ => slot,
+        }
     }
 
     /// Where an error that answers the present step belongs. The first error of an attempt is the

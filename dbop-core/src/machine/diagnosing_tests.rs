@@ -363,7 +363,9 @@ fn hide(config: &RunnerConfig, name: &'static str, advice: Advice) -> (Vec<Strin
             Step::Batch(batch) => {
                 let is_probed = batch.sql.starts_with("SAVEPOINT");
                 undone.push(batch.sql.to_owned());
-                _ = machine.batch_done(if is_probed { Err(aborted) } else { Ok(()) });
+                let slot = machine.batch_done(if is_probed { Err(aborted) } else { Ok(()) });
+                // The report has no error of the ROLLBACK.
+                assert_eq!(slot == ErrorSlot::Dropped, is_probed);
             }
             Step::Body => {
                 let fault = None;

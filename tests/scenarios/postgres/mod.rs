@@ -11,6 +11,7 @@ mod drop_in;
 pub(super) mod effect;
 mod ended;
 mod judged;
+mod languages;
 mod leaks;
 mod ledger;
 mod locks;
