@@ -206,13 +206,13 @@ async fn an_error_that_hides_a_failed_statement_is_said_to_do_so_once() {
             let result: Result<usize, Lossy> = match in_step {
                 false => operation.run(&mut conn, hides).await,
                 true => {
-                    let around = conn.transaction(async |conn: &mut Conn| {
+                    conn.transaction(async |conn: &mut Conn| {
                         let result = operation.run(conn, hides).await;
                         // The transaction around the step is as it was.
                         add(conn, 2, 7).await?;
                         result
-                    });
-                    around.await
+                    })
+                    .await
                 }
             };
             assert_eq!(result.expect_err("taken").0, "the database said no");
