@@ -41,6 +41,20 @@ pub(super) const OTHERS: &[Row] = &[
     ("client_idle_timeout", "08P01", ConnectionLost),
     // Since 1.21, when its own record of prepared statements is wrong: it closes the connection.
     ("prepared statement did not exist", "08P01", ConnectionLost),
+    // PgCat, and what was made from it.
+    ("could not get connection from the pool", "", ServerUnavailable),
+    ("could not get connection from the pool - *", "", ServerUnavailable),
+    ("error receiving data from server: *", "", ConnectionLost),
+    // PgDog.
+    ("connection pool is down", "", ServerUnavailable),
+    ("checkout timeout", "", ServerUnavailable),
+    ("replica checkout timeout", "", ServerUnavailable),
+    ("pool is banned", "", ServerUnavailable),
+    ("pool is shut down", "", ServerUnavailable),
+    ("all replicas down", "", ServerUnavailable),
+    ("PgDog is shutting down", "57P01", ConnectionLost),
+    ("disconnecting idle client", "57P05", ConnectionLost),
+    ("password for user \"*\" and database \"*\" is wrong, or the database does not exist", "28000", Permanent),
     // Supavisor: old and new texts of its limits, and its queue's.
     ("Max client connections reached", "", ServerUnavailable),
     ("(EMAXCONN) max client connections reached*", "", ServerUnavailable),
