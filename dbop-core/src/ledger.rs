@@ -32,7 +32,7 @@ pub(crate) mod token;
 /// static LEDGER: Ledger = Ledger::new(); // an operation names it with `ledger(&LEDGER)`
 ///
 /// let migration = Ledger::create_table(Dialect::Postgres);
-/// assert!(migration.starts_with("CREATE TABLE IF NOT EXISTS dbop_ledger"));
+/// assert!(migration.contains("CREATE TABLE IF NOT EXISTS dbop_ledger"));
 /// # assert!(format!("{LEDGER:?}").starts_with("Ledger"));
 /// ```
 ///

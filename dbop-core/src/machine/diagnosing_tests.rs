@@ -423,3 +423,44 @@ fn an_error_of_the_operations_own_hides_nothing_if_no_statement_has_failed() {
         assert_eq!(script.steps, ["Begin", "body 1", "Rollback", "Returned"]);
     }
 }
+
+#[test]
+fn what_the_number_confirms_is_not_judged_again() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let classifier = |_: &crate::classifier::Seen<'_>| {
+        asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Some(FaultClass::Permanent)
+    };
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(&classifier)),
+        ..SPEC
+    };
+    let mut machine = Machine::new(Dialect::Mysql, &config, &spec, false, no_clock).expect("valid");
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => {
+                let fault = Some(said_to_be_a_deadlock());
+                let (fault, advice) = machine.judged_error(fault, Advice::Judge, "x");
+                machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+            }
+            Step::Diagnose(_) => machine.diagnosed(Ok(Some("1213 x".to_owned())), Some("x")),
+            Step::Report(_) => {}
+            Step::Done(done) => break assert_eq!(done.stop, StopReason::NotRetryable),
+            step => unreachable!("{step:?}"),
+        }
+    }
+    assert!(machine.reclassified().is_none());
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_known_error_stays_what_it_is_when_the_rollback_finds_the_connection_gone() {
+    let mut script = Reconnecting::new(Dialect::Postgres, Resolution::Nothing);
+    let taken = fails(Dialect::Postgres, FaultClass::Constraint);
+    let done = script.run([Fine, Fine, taken, lost()]);
+    assert_eq!((done.attempts, done.stop), (1, StopReason::NotRetryable));
+    assert!(done.connection_broken);
+}

@@ -423,3 +423,19 @@ fn a_transaction_whose_status_is_asked_for_has_a_mark_of_ours() {
     assert!(marked.contains("SAVEPOINT"), "{marked}");
     assert!(!opened(Resolution::Nothing).contains("SAVEPOINT"));
 }
+
+#[test]
+fn at_the_end_a_connection_is_given_up_only_if_another_one_is_of_more_use() {
+    let read_only = fault(Dialect::Postgres, FaultClass::ReadOnlyServer);
+    for (answer, is_given_up) in [(Refuses, false), (read_only, true)] {
+        let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+        script.policy = RetryPolicy::no_retries();
+        let done = script.run([Fine, Fine, answer]);
+        assert_eq!(done.connection_broken, is_given_up, "{answer:?}");
+    }
+    // The caller's connection is the caller's.
+    let mut script = super::tests::Script::new(Dialect::Postgres);
+    let read_only = Fault::from_class(Dialect::Postgres, FaultClass::ReadOnlyServer);
+    let done = script.run(&[], |_| super::tests::failed(read_only, 1));
+    assert!(!done.connection_broken);
+}
