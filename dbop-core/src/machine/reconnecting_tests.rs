@@ -434,8 +434,8 @@ fn at_the_end_a_connection_is_given_up_only_if_another_one_is_of_more_use() {
         assert_eq!(done.connection_broken, is_given_up, "{answer:?}");
     }
     // The caller's connection is the caller's.
-    let mut script = super::tests::Script::new(Dialect::Postgres);
+    let mut script = tests::Script::new(Dialect::Postgres);
     let read_only = Fault::from_class(Dialect::Postgres, FaultClass::ReadOnlyServer);
-    let done = script.run(&[], |_| super::tests::failed(read_only, 1));
+    let done = script.run(&[], |_| tests::failed(read_only, 1));
     assert!(!done.connection_broken);
 }
