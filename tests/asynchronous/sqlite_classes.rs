@@ -82,7 +82,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "read-only",
-        class: "permanent",
+        class: "read_only_server",
         codes: &["8"],
         provoke: |stage| {
             stage.before("PRAGMA query_only = 1");

@@ -351,3 +351,23 @@ fn an_excluded_class_does_not_keep_dbop_from_asking_what_became_of_a_commit() {
     };
     assert_eq!((questions, done.outcome), (3, Outcome::Committed));
 }
+
+#[test]
+fn a_classifier_is_told_that_there_is_no_connection() {
+    let phases = Mutex::new(Vec::new());
+    let classifier = |it: &Seen<'_>| {
+        phases.lock().expect("no panic").push(it.phase());
+        None
+    };
+    let config = config(RetryPolicy::no_retries());
+    let spec = Spec {
+        classifier: Some(BorrowedClassifier(&classifier)),
+        ..SPEC
+    };
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+    let fault = Fault::from_class(Dialect::Postgres, FaultClass::NotConnected);
+    assert_eq!(machine.judged(fault, ""), fault);
+    assert_eq!(*phases.lock().expect("no panic"), [Phase::Connect]);
+}

@@ -90,7 +90,7 @@ async fn both_are_restored_after_success_error_and_retries() {
     let policy = RetryPolicy::new()
         .with_max_retries(1)
         .with_retry_on(FaultClass::Constraint)
-        .with_retry_on(FaultClass::Permanent);
+        .with_retry_on(FaultClass::ReadOnlyServer);
     let runner = Runner::new(policy).with_clock(InstantClock::new());
     for before in SESSIONS {
         let mut conn = bed.connect();
