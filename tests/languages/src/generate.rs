@@ -5,14 +5,14 @@ use std::fmt::Write;
 
 use crate::catalog::Catalog;
 use crate::format::{Part, Row, Side, Unfit, compile};
-use crate::{Message, Role};
+use crate::{Domain, Message, Role};
 
 /// A translation of a message that dbop-core knows.
 #[derive(Clone, Debug)]
 pub struct Translation {
     /// What it means.
     pub message: Message,
-    /// Its first line, as a format.
+    /// It, or its first line, as a format.
     pub format: String,
 }
 
@@ -29,10 +29,18 @@ pub fn translations(catalog: &Catalog, messages: &[Message]) -> Vec<Translation>
         };
         for message in messages.iter().filter(is_it) {
             for translation in translations {
-                found.push(Translation {
+                let whole = translation.trim_end_matches('\n');
+                let first = first_line(translation);
+                // Some translations have a line break where the message has none. The server sends it;
+                // in libpq's list of refusals only the first line is looked at.
+                let forms = match message.domain {
+                    Domain::Server if whole != first => vec![first, whole],
+                    Domain::Server | Domain::Libpq => vec![first],
+                };
+                found.extend(forms.into_iter().map(|form| Translation {
                     message: *message,
-                    format: first_line(translation).to_owned(),
-                });
+                    format: form.to_owned(),
+                }));
             }
         }
     }
