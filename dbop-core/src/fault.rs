@@ -326,6 +326,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_number_with_its_message_has_the_class_of_both() {
+        let of = |message| Fault::of_errno(Dialect::Mysql, 1305, message);
+        assert_eq!(
+            of("SAVEPOINT q inconnu").class(),
+            FaultClass::TransactionLost
+        );
+        assert_eq!(of("PROCEDURE q inconnue").class(), FaultClass::Permanent);
+        assert_eq!(of("").code(), Some(Code::Errno(1305)));
+    }
+
+    #[test]
     fn what_is_not_known_while_connecting_is_not_connected() {
         let unknown = Fault::from_class(Dialect::Mysql, FaultClass::Unknown);
         assert_eq!(unknown.while_connecting().class(), FaultClass::NotConnected);

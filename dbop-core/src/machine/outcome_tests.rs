@@ -11,6 +11,7 @@ use super::*;
 use crate::fault::FaultClass;
 use crate::outcome::Outcome;
 use crate::policy::RetryPolicy;
+use crate::retry::Advice;
 
 #[test]
 fn a_lost_commit_is_unknown_and_the_end() {
@@ -510,4 +511,52 @@ fn an_error_that_follows_the_first_one_is_dropped() {
         }
     }
     assert_eq!(slots, [ErrorSlot::First, ErrorSlot::Dropped]);
+}
+
+#[test]
+fn a_look_that_lost_its_connection_is_taken_again_on_another_one() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    let done = script.run([Fine, Fine, Fine, lost(), Fine, lost(), Fine, Finds(true)]);
+    assert_eq!(done.outcome, Outcome::Committed);
+    let looks: Vec<_> = script
+        .steps
+        .iter()
+        .skip_while(|step| *step != "verify")
+        .collect();
+    assert_eq!(
+        looks[..5],
+        ["verify", "Asking", "Discard open", "connect", "verify"]
+    );
+}
+
+#[test]
+fn a_look_that_says_never_is_the_last_one() {
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        resolution: Resolution::Verify,
+        ..SPEC
+    };
+    let lost = || Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let mut looks = 0;
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Commit => {
+                _ = machine.batch_done(Err(lost()));
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+            Step::Verify => {
+                looks += 1;
+                let (fault, advice) = (Some(lost()), Advice::Never);
+                machine.verify_done(Verified::Failed { fault, advice }, Some(0));
+            }
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break assert_eq!(done.outcome, Outcome::Unknown),
+            step => unreachable!("{step:?}"),
+        }
+    }
+    assert_eq!(looks, 1);
 }
