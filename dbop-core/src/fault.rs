@@ -228,12 +228,14 @@ impl Fault {
 
     /// Whether an application can have raised it, with the text of an error that is retried. On MySQL and
     /// MariaDB the server knows better: it keeps the number, which is another one then (SIGNAL has 1644
-    /// unless it names one).
+    /// unless it names one). A lock timeout is believed: it is frequent, and to ask would take the round
+    /// trips that a transaction without dbop does not need.
     pub(crate) fn may_be_raised(&self) -> bool {
         self.dialect == Dialect::Mysql
             && self.is_of_text
             && self.code.is_some()
             && self.class.is_transient()
+            && self.class != FaultClass::LockTimeout
             && self.class.leaves_connection_usable()
     }
 

@@ -309,6 +309,9 @@ fn what_no_application_can_raise_is_not_asked_for() {
     assert!(!asks(final_one, Phase::Body));
     let lost = of(ErrorKind::Unknown, "MySQL server has gone away");
     assert!(!asks(lost, Phase::Body));
+    // It takes as many round trips as without dbop.
+    let locked = "Lock wait timeout exceeded; try restarting transaction";
+    assert!(!asks(of(ErrorKind::Unknown, locked), Phase::Body));
 }
 
 #[test]

@@ -66,6 +66,8 @@ impl Machine<'_> {
         if failure.is_some_and(|failure| failure.answer == FailureAnswer::Panic) {
             return self.finish_panicked(Outcome::Unknown);
         }
+        // The session can be in any state, with its tables locked, for example.
+        self.connection.is_broken |= self.can_reconnect;
         self.report(self.make_event(EventKind::OutcomeUnknown, failure.as_ref()));
         let answer = Answer::Own(Error::new(Kind::OutcomeUnknown));
         self.finish(answer, Outcome::Unknown, StopReason::OutcomeUnknown, false);

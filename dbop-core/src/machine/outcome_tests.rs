@@ -560,3 +560,21 @@ fn a_look_that_says_never_is_the_last_one() {
     }
     assert_eq!(looks, 1);
 }
+
+#[test]
+fn an_unknown_outcome_costs_a_connection_that_can_be_replaced() {
+    let gone = fault(Dialect::Mysql, FaultClass::TransactionLost);
+    let mut script = Script::new(Dialect::Mysql, Resolution::Nothing);
+    let done = script.run([Fine, Fine, Refuses, gone]);
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(done.connection_broken);
+    // The caller's connection is the caller's.
+    let mut script = tests::Script::new(Dialect::Mysql);
+    let gone = Err(Fault::from_class(
+        Dialect::Mysql,
+        FaultClass::TransactionLost,
+    ));
+    let done = script.run(&[tests::OK, gone], |_| tests::own_error(1));
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(!done.connection_broken);
+}

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use dbop_diesel::OperationError as _;
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::add;
 use super::steps::{Session, assert_unchanged, lose_deadlock, session, session_id};
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _};
-use super::{depth, helper, scenario};
+use super::{Bed, Conn, Connection as _, Runner, depth, helper, scenario};
 
 const UNTOUCHED: [(i32, i64); 3] = [(1, 100), (2, 100), (3, 100)];
 
@@ -132,25 +130,4 @@ async fn a_killed_connection_is_replaced() {
         .await;
     assert_eq!(done, Ok(1));
     assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 101)]);
-}
-
-/// LOCK TABLES commits, and the next user of the session could not use any other table.
-#[scenario]
-async fn after_lock_tables_the_session_is_a_fresh_one() {
-    for fails in [false, true] {
-        let bed = Bed::of(1);
-        let id = session_id(&mut bed.connect()).await;
-        let result: QueryResult<()> = Runner::default()
-            .run(&mut bed.connect(), async |conn: &mut Conn| {
-                conn.batch_execute("LOCK TABLES accounts READ").await?;
-                if fails { Err(Error::NotFound) } else { Ok(()) }
-            })
-            .await;
-        let error = result.expect_err("it has committed");
-        let own = error.dbop_error().expect("dbop's own");
-        assert!(own.is_outcome_unknown());
-        let mut next = bed.connect();
-        assert_ne!(session_id(&mut next).await, id);
-        assert_eq!(add(&mut next, 1, 1).await, Ok(1));
-    }
 }

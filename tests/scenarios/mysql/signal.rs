@@ -12,9 +12,8 @@ use super::{Bed, Conn, RunQueryDsl as _, Runner, SimpleConnection as _, helper, 
 
 const DEADLOCK: &str = "Deadlock found when trying to get lock; try restarting transaction";
 
-const TEXTS: [&str; 4] = [
+const TEXTS: [&str; 3] = [
     DEADLOCK,
-    "Lock wait timeout exceeded; try restarting transaction",
     "Record has changed since last read in table 't'",
     "Prepared statement needs to be re-prepared",
 ];
