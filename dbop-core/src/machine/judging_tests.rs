@@ -371,3 +371,28 @@ fn a_classifier_is_told_that_there_is_no_connection() {
     assert_eq!(machine.judged(fault, ""), fault);
     assert_eq!(*phases.lock().expect("no panic"), [Phase::Connect]);
 }
+
+#[test]
+fn what_a_default_makes_read_only_is_no_failover_either() {
+    let stop = |read_only| {
+        let mut config = config(POLICY);
+        config.set_defaults(|defaults| defaults.read_only = read_only);
+        let mut machine =
+            Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock).expect("valid");
+        loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Body => {
+                    let (fault, advice) = (class(FaultClass::ReadOnlyServer), Advice::Judge);
+                    machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+                }
+                Step::Report(_) => {}
+                Step::Done(done) => return done.stop,
+                step => unreachable!("{step:?}"),
+            }
+        }
+    };
+    assert_eq!(stop(true), StopReason::NotRetryable);
+    assert_eq!(stop(false), StopReason::NeedsConnection);
+}

@@ -365,3 +365,15 @@ fn a_release_that_finds_the_transaction_gone_says_so() {
     let done = script.run(&[OK, Err(gone), Err(lost)], |_| (BodyEnd::Ok, Some(2)));
     assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
 }
+
+#[test]
+fn a_loss_without_a_fault_is_that_of_the_transaction_around_the_step() {
+    let lost = Err(fault(Dialect::Postgres, FaultClass::ConnectionLost));
+    let (done, _) = enclosing(Dialect::Postgres, 1, |key, _| {
+        let mut inner = Script::at(Dialect::Postgres, key, 2);
+        inner.run(&[OK, lost], |_| own_error(3));
+        (BodyEnd::Ok, Some(2))
+    });
+    assert_eq!(done.stop, StopReason::EnclosingTransaction);
+    assert!(matches!(done.answer, Answer::Own(error) if error.is_transaction_lost()));
+}

@@ -427,7 +427,8 @@ fn a_transaction_whose_status_is_asked_for_has_a_mark_of_ours() {
 #[test]
 fn at_the_end_a_connection_is_given_up_only_if_another_one_is_of_more_use() {
     let read_only = fault(Dialect::Postgres, FaultClass::ReadOnlyServer);
-    for (answer, is_given_up) in [(Refuses, false), (read_only, true)] {
+    let taken = fault(Dialect::Postgres, FaultClass::Constraint);
+    for (answer, is_given_up) in [(Refuses, false), (taken, false), (read_only, true)] {
         let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
         script.policy = RetryPolicy::no_retries();
         let done = script.run([Fine, Fine, answer]);
