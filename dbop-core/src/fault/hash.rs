@@ -180,4 +180,18 @@ mod tests {
         assert_eq!(find_rolling(TEXT, 3, rolling(b"xyz")), None);
         assert_eq!(find_rolling(b"ab", 3, rolling(b"abc")), None);
     }
+
+    /// The tables that are checked in were made with these.
+    #[test]
+    fn what_was_hashed_before_has_the_same_hash() {
+        for (length, whole, part) in [
+            (7, 15_670_611_834_531_587_251, 14_237_777_810_244_926_477),
+            (8, 13_217_443_545_858_549_298, 14_367_026_475_847_587_052),
+            (9, 14_129_707_038_669_056_711, 16_607_109_147_657_912_301),
+            (16, 7_622_187_757_795_376_965, 4_513_609_265_144_680_707),
+        ] {
+            let text = &TEXT[..length];
+            assert_eq!((hash(text), rolling(text)), (whole, part), "{length}");
+        }
+    }
 }
