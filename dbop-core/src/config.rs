@@ -42,12 +42,21 @@ impl HiddenFailures {
     /// Whether there is something to report.
     pub(crate) fn is_new(&self, name: Name<'_>) -> bool {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.len() < Self::MOST && !names.iter().any(|known| name.is(known))
+        Self::are_without(&names, name)
     }
 
-    pub(crate) fn add(&self, name: Name<'_>) {
+    /// Returns whether it is the first time. Of two operations at the same time one is.
+    pub(crate) fn add(&self, name: Name<'_>) -> bool {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.push(name.to_string());
+        let is_new = Self::are_without(&names, name);
+        if is_new {
+            names.push(name.to_string());
+        }
+        is_new
+    }
+
+    fn are_without(names: &[String], name: Name<'_>) -> bool {
+        names.len() < Self::MOST && !names.iter().any(|known| name.is(known))
     }
 }
 
@@ -181,18 +190,18 @@ mod tests {
         let hidden = config.hidden_failures();
         let name = Name::Given("pay");
         assert!(hidden.is_new(name));
-        hidden.add(name);
+        assert!(hidden.add(name) && !hidden.add(name));
         assert!(!config.clone().hidden_failures().is_new(name));
         let call = Name::Call(std::panic::Location::caller());
         assert!(hidden.is_new(call));
-        hidden.add(call);
+        assert!(hidden.add(call));
         assert!(!hidden.is_new(call));
         let elsewhere = Name::Call(std::panic::Location::caller());
         assert!(hidden.is_new(elsewhere));
         for number in 2..HiddenFailures::MOST {
             assert!(hidden.is_new(elsewhere));
-            hidden.add(Name::Given(&number.to_string()));
+            assert!(hidden.add(Name::Given(&number.to_string())));
         }
-        assert!(!hidden.is_new(elsewhere));
+        assert!(!hidden.is_new(elsewhere) && !hidden.add(elsewhere));
     }
 }

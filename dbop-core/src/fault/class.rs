@@ -21,7 +21,7 @@ pub enum FaultClass {
     /// unless MySQL or MariaDB runs with `innodb_rollback_on_timeout`.
     LockTimeout,
     /// SQLite's "database is locked": another connection writes, or has written since this one read. Diesel
-    /// shows one text for both.
+    /// shows one text for both. On MySQL and MariaDB: too many transactions at the same time (1637).
     Busy,
     /// The connection broke. What was in flight may or may not have happened; an open transaction
     /// is rolled back by the server.

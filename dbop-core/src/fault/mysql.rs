@@ -37,9 +37,11 @@ pub(super) fn class(errno: u16) -> FaultClass {
         // can do it, during the COMMIT the outcome is unknown, as after losing the connection.
         9001..=9005 | 9008 | 9010..=9013 => ConnectionLost,
         2002 | 2003 | 2005 => NotConnected,
-        // Too many connections, threads or transactions; a Galera node without its cluster; offline
-        // mode; TiDB's schema is out of date.
-        1040 | 1047 | 1135 | 1203 | 1226 | 1637 | 3032 | 8027 => ServerUnavailable,
+        // Too many connections or threads; a Galera node without its cluster; offline mode; TiDB's
+        // schema is out of date.
+        1040 | 1047 | 1135 | 1203 | 1226 | 3032 | 8027 => ServerUnavailable,
+        // TOO_MANY_CONCURRENT_TRXS: the connection is as good as any other.
+        1637 => Busy,
         // OPTION_PREVENTS_STATEMENT is mostly --read-only (the text tells), READ_ONLY_TRANSACTION,
         // READ_ONLY_MODE, SCHEMA_READ_ONLY.
         1290 | 1792 | 1836 | 3989 => ReadOnlyServer,

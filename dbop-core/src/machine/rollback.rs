@@ -71,10 +71,12 @@ impl Machine<'_> {
     pub(super) fn rolled_back(&mut self, undo: Undo, fault: Option<Fault>) {
         let is_aborted = |fault: Fault| fault.recognized_class() == FaultClass::TransactionAborted;
         if undo == Undo::ProbedRollback && fault.is_some_and(is_aborted) {
-            self.attempt.hides_a_failure = true;
-            self.config.hidden_failures().add(self.spec.name);
-            // Now it is not probed any more.
-            return self.go_to(State::UndiagnosedRollback(self.how_to_undo()));
+            self.attempt.hides_a_failure = self.config.hidden_failures().add(self.spec.name);
+            let undo = match self.connection.batches().has(Undo::CheckedRollback) {
+                true => Undo::CheckedRollback,
+                false => Undo::Rollback,
+            };
+            return self.go_to(State::UndiagnosedRollback(undo));
         }
         self.attempt.rollback_fault = fault;
         let Some(fault) = fault else {

@@ -61,7 +61,7 @@ pub(super) const TEXTS: &[Row] = &[
     ("Too many connections", Some(1040), ServerUnavailable),
     ("User * already has more than 'max_user_connections' *", Some(1203), ServerUnavailable),
     ("Can't create a new thread (errno *", Some(1135), ServerUnavailable),
-    ("Too many active concurrent transactions", Some(1637), ServerUnavailable),
+    ("Too many active concurrent transactions", Some(1637), Busy),
     ("User '*' has exceeded the '*' resource (current value: *)", Some(1226), ServerUnavailable),
     ("WSREP has not yet prepared node for application use", Some(1047), ServerUnavailable),
     ("Unknown command", Some(1047), Permanent),
