@@ -224,7 +224,7 @@ impl ConnectError {
     /// use dbop_diesel::{ConnectError, RetryPolicy, Runner};
     /// use diesel::prelude::*;
     ///
-    /// let policy = RetryPolicy::new().with_max_retries(2).with_initial_delay(Duration::ZERO);
+    /// let policy = RetryPolicy::new().with_max_retries(2).with_max_delay(Duration::from_millis(1));
     /// let server = || Err::<SqliteConnection, _>(ConnectError::server_timeout("no answer in 5 s"));
     /// let report = Runner::new(policy).run_on_report(&server, |_conn| QueryResult::Ok(()));
     /// assert_eq!(report.attempts, 3);
