@@ -23,19 +23,20 @@ pub struct RunnerConfig {
     classifier: Option<SharedClassifier>,
     defaults: Defaults,
     logging: Logging,
-    hidden_failures: HiddenFailures,
+    hidden_failures: OnceByName,
+    skipped_in_tests: OnceByName,
     /// The SQL of top-level operations that ask for nothing, made once.
     plain: [OnceLock<Batches>; Dialect::COUNT],
 }
 
-/// Of which operations it has been reported that their errors hide failed statements. Shared by the
-/// clones of a runner.
+/// The names of the operations of which something has been reported that is reported once. Shared by
+/// the clones of a runner.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HiddenFailures {
+pub(crate) struct OnceByName {
     names: Arc<Mutex<Vec<String>>>,
 }
 
-impl HiddenFailures {
+impl OnceByName {
     /// Names can be made up without end.
     const MOST: usize = 100;
 
@@ -108,8 +109,15 @@ impl RunnerConfig {
         &self.logging
     }
 
-    pub(crate) const fn hidden_failures(&self) -> &HiddenFailures {
+    /// Of these operations it has been reported that their errors hide failed statements.
+    pub(crate) const fn hidden_failures(&self) -> &OnceByName {
         &self.hidden_failures
+    }
+
+    /// Of these operations it has been reported what
+    /// [`skip_what_open_transactions_refuse`](Defaults::skip_what_open_transactions_refuse) skips.
+    pub(crate) const fn skipped_in_tests(&self) -> &OnceByName {
+        &self.skipped_in_tests
     }
 
     /// The SQL of an operation. `pragmas` are what the session has, where
@@ -198,7 +206,7 @@ mod tests {
         assert!(!hidden.is_new(call));
         let elsewhere = Name::Call(std::panic::Location::caller());
         assert!(hidden.is_new(elsewhere));
-        for number in 2..HiddenFailures::MOST {
+        for number in 2..OnceByName::MOST {
             assert!(hidden.is_new(elsewhere));
             assert!(hidden.add(Name::Given(&number.to_string())));
         }

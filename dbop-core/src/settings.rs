@@ -120,6 +120,8 @@ pub struct Defaults {
     pub begin_mode: Option<BeginMode>,
     /// How long an operation may take, including all its attempts and the delays between them.
     pub deadline: Option<Duration>,
+    /// Skip the settings that are refused only because the caller's transaction is already open.
+    pub skip_what_open_transactions_refuse: bool,
 }
 
 impl Defaults {
@@ -131,6 +133,7 @@ impl Defaults {
         isolation: None,
         begin_mode: None,
         deadline: None,
+        skip_what_open_transactions_refuse: false,
     };
 }
 

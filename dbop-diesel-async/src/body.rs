@@ -14,7 +14,11 @@ use std::future::Future;
     note = "an operation is an `async |conn| ..` closure or an `async fn` that returns a \
             `Result`, is `Clone` and has a `Send` future",
     note = "a closure that captures `&mut` is not `Clone`: every attempt has to start from the \
-            same state, so return the result from the operation instead"
+            same state, so return the result from the operation instead",
+    note = "on a connection of a pool, `run(&mut *conn, ..)` or `run_on(&pool, ..)` gives the \
+            operation the connection itself, without what the pool puts around it",
+    note = "if the future cannot be `Send`, `runner.operation(..).run_local(conn, ..)` and \
+            `run_on_local(&pool, ..)` run it on this thread"
 )]
 pub trait Body<C, R>: AsyncFnOnce(C) -> R + FnOnce(C) -> Self::Future + Clone + Send {
     /// The future that a call returns.
@@ -27,4 +31,18 @@ where
     Fut: Future<Output = R> + Send,
 {
     type Future = Fut;
+}
+
+/// What is called in each attempt: a [`Body`], or one whose errors are turned into another type.
+pub(crate) trait Work<C, T, E>: Clone + Send {
+    fn start(self, conn: &mut C) -> impl Future<Output = Result<T, E>> + Send;
+}
+
+impl<B, C, T, E> Work<C, T, E> for B
+where
+    B: for<'r> Body<&'r mut C, Result<T, E>>,
+{
+    fn start(self, conn: &mut C) -> impl Future<Output = Result<T, E>> + Send {
+        self(conn)
+    }
 }

@@ -10,7 +10,7 @@ use dbop_diesel::adapter::{Results, Run, UserResults};
 use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
-use crate::body::Body;
+use crate::body::Work;
 use crate::caught::caught;
 use crate::connection::{clear_statement_cache, execute, status};
 use crate::operation::Operation;
@@ -18,52 +18,69 @@ use crate::runner::Runner;
 use crate::slot::{BackendOf, Guard, Slot};
 use crate::verify::Verify;
 
-/// Runs an operation. Compiled for each body, so what the bodies share is in functions that are not.
-/// The arguments stay where the future has them: `async fn` would move them, and have them twice.
-pub(crate) fn drive<S, T, E, F, R, B, O>(
-    operation: Operation<'_, F, R>,
-    slot: S,
-    mut body: B,
-    wants_report: bool,
-    output: fn(Report<T, E>) -> O,
-) -> impl Future<Output = O> + Send
-where
-    S: Slot,
-    T: Send,
-    E: OperationError + Send,
-    F: Fallback<T>,
-    R: Verify<S::Conn, E>,
-    B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
-{
-    let Operation {
-        runner,
-        spec,
-        fallback,
-        resolution: mut look,
-    } = operation;
-    let mut results = Results::new(fallback.into_value(), wants_report);
-    let mut guard = Guard::new(slot);
-    async move {
-        let mut run = match begin::<S, T, E>(runner, &spec, &mut guard, &mut results) {
-            Ok(run) => run,
-            Err(error) => return output(results.refused(error, &time(runner))),
-        };
-        loop {
-            match until_user(&mut run, &mut guard.slot, runner, &mut results).await {
-                Next::Body => {
-                    let (body, conn) = (&mut body, guard.slot.conn());
-                    let end = caught(move || body.clone()(conn)).await;
-                    results.body_done(&mut run, end, guard.slot.depth());
+/// A function that runs an operation. Compiled for each body, so what the bodies share is in functions
+/// that are not. The arguments stay where the future has them: `async fn` would move them, and have them
+/// twice.
+///
+/// Made for futures that can be sent to another thread, and again for those that cannot.
+macro_rules! driver {
+    ($name:ident, [$($send:tt)*], $results:ty, $body:ident: [$($work:tt)+], $start:expr) => {
+        pub(crate) fn $name<S, T, E, F, R, B, O>(
+            operation: Operation<'_, F, R>,
+            slot: S,
+            mut $body: B,
+            wants_report: bool,
+            output: fn(Report<T, E>) -> O,
+        ) -> impl Future<Output = O> $($send)*
+        where
+            S: Slot,
+            T: Sized $($send)*,
+            E: OperationError $($send)*,
+            F: Fallback<T>,
+            R: Verify<S::Conn, E>,
+            B: $($work)+,
+        {
+            let Operation {
+                runner,
+                spec,
+                fallback,
+                resolution: mut look,
+            } = operation;
+            let mut results = Results::new(fallback.into_value(), wants_report);
+            let mut guard = Guard::new(slot);
+            async move {
+                let mut run = match begin::<S, T, E>(runner, &spec, &mut guard, &mut results) {
+                    Ok(run) => run,
+                    Err(error) => return output(results.refused(error, &time(runner))),
+                };
+                loop {
+                    let user: &mut $results = &mut results;
+                    match until_user(&mut run, &mut guard.slot, runner, user).await {
+                        Next::Body => {
+                            let ($body, conn) = (&mut $body, guard.slot.conn());
+                            let end = caught(move || $start($body.clone(), conn)).await;
+                            results.body_done(&mut run, end, guard.slot.depth());
+                        }
+                        Next::Verify => {
+                            let found = caught(|| look.verify(guard.slot.conn())).await;
+                            results.verify_done(&mut run, found, guard.slot.depth());
+                        }
+                        Next::Done => return output(finish(run, &mut guard, &mut results, runner)),
+                    }
                 }
-                Next::Verify => {
-                    let found = caught(|| look.verify(guard.slot.conn())).await;
-                    results.verify_done(&mut run, found, guard.slot.depth());
-                }
-                Next::Done => return output(finish(run, &mut guard, &mut results, runner)),
             }
         }
-    }
+    };
 }
+
+driver!(drive, [+ Send], (dyn UserResults + Send), body: [Work<S::Conn, T, E>], B::start);
+driver!(
+    drive_local,
+    [],
+    dyn UserResults,
+    body: [AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone],
+    |body: B, conn| body(conn)
+);
 
 /// What only the code that knows the user's types can do.
 enum Next {
@@ -88,11 +105,11 @@ fn begin<'a, S: Slot, T, E: OperationError>(
 }
 
 /// Does what the machine says, until it is the user's turn.
-async fn until_user<S: Slot>(
+async fn until_user<S: Slot, U: UserResults + ?Sized>(
     run: &mut Run<'_>,
     slot: &mut S,
     runner: &Runner,
-    results: &mut (dyn UserResults + Send),
+    results: &mut U,
 ) -> Next {
     let now = time(runner);
     loop {
@@ -118,11 +135,11 @@ async fn until_user<S: Slot>(
             }
             Step::Diagnose(sql) => {
                 let result = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql).await;
-                run.diagnosed(result, results);
+                run.diagnosed(result, results.as_dyn());
             }
-            Step::Report(event) => run.record(&event, results),
+            Step::Report(event) => run.record(&event, results.as_dyn()),
             Step::Pause(pause) => {
-                run.pause(&pause, results);
+                run.pause(&pause, results.as_dyn());
                 match pause.connection {
                     ConnectionAction::ClearStatementCache => {
                         clear_statement_cache(slot.conn()).await;

@@ -59,8 +59,9 @@
 //!
 //! # Pools
 //!
-//! A pool lends a wrapper of the connection. A function that takes `&mut AsyncPgConnection` needs
-//! `&mut *conn` with `run`, and a closure with `run_on`: `async |conn| work(conn).await`.
+//! A pool lends a wrapper of the connection. `run_on(&pool, work)` takes it off, so `work` can be a
+//! function of `&mut AsyncPgConnection`. On a pooled connection in hand, that is
+//! `run(&mut *conn, work)`.
 //!
 //! [`run_on`](Runner::run_on) takes the connections from the pool itself. It closes a broken
 //! connection at once, even if it is cancelled.
@@ -175,9 +176,11 @@ pub use connection::SupportedConnection;
 pub use dbop_diesel::{
     Advice, Backoff, BeginMode, Classifier, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
     Extras, FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter,
-    Ledger, LogLevels, NoFallback, OperationError, Outcome, Phase, Report, Reported, RetryPolicy,
-    Scope, Seen, SqlState, StopReason, Verdict, diesel_error_in, fault_of, verdict,
+    Ledger, LogLevels, NoFallback, OperationError, Outcome, Owned, Phase, Report, Reported,
+    RetryPolicy, Scope, Seen, SqlState, StopReason, Verdict, diesel_error_in, fault_of,
+    operation_error, verdict,
 };
+pub use mapped::MappedOperation;
 pub use operation::Operation;
 pub use runner::Runner;
 pub use source::Source;
@@ -189,6 +192,7 @@ mod caught;
 mod clock;
 mod connection;
 mod driver;
+mod mapped;
 mod operation;
 mod runner;
 mod slot;

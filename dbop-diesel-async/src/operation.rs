@@ -8,7 +8,8 @@ use dbop_diesel::{Fallback, FallbackValue, NoFallback, OperationError, Report};
 
 use crate::body::Body;
 use crate::connection::SupportedConnection;
-use crate::driver::drive;
+use crate::driver::{drive, drive_local};
+use crate::mapped::MappedOperation;
 use crate::runner::Runner;
 use crate::slot::{Borrowed, FromSource};
 use crate::source::Source;
@@ -46,6 +47,11 @@ impl<'a> Operation<'a> {
 /// Settings.
 impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel_async");
+}
+
+/// Errors of other crates' types.
+impl<'a, F, R> Operation<'a, F, R> {
+    dbop_core::__errors_method!("dbop_diesel_async");
 }
 
 /// Falling back on a value.
@@ -172,5 +178,123 @@ impl<'a, F, R> Operation<'a, F, R> {
         B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
         drive(self, FromSource::new(source), body, true, identity)
+    }
+}
+
+/// Running futures that are not `Send`, on a connection of the caller: for runtimes that keep a task on one
+/// thread, such as tokio's `LocalSet` and actix.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// # use dbop_diesel_async::Runner;
+/// # use diesel::prelude::*;
+/// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+/// # use diesel_async::{AsyncConnection, RunQueryDsl};
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runner = Runner::default();
+/// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+/// let calls = Rc::new(Cell::new(0));
+/// let count = async |conn: &mut _| {
+///     diesel::sql_query("SELECT 1").execute(conn).await?; // the `Rc` is kept meanwhile
+///     calls.set(calls.get() + 1);
+///     QueryResult::Ok(())
+/// };
+/// runner.operation("count").run_local(&mut conn, count).await?;
+/// assert_eq!(calls.get(), 1);
+/// # Ok(()) }
+/// ```
+impl<'a, F> Operation<'a, F> {
+    /// Runs the operation like [`run`](Self::run), on this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_local<'c, C, T, E, B>(
+        self,
+        conn: &'c mut C,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, C, T, E, B, F>
+    where
+        C: SupportedConnection,
+        E: OperationError,
+        F: Fallback<T>,
+        B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        drive_local(self, Borrowed(conn), body, false, |report| report.result)
+    }
+
+    /// Runs the operation like [`run_report`](Self::run_report), on this thread.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_local_report<'c, C, T, E, B>(
+        self,
+        conn: &'c mut C,
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, C, T, E, B, F>
+    where
+        C: SupportedConnection,
+        E: OperationError,
+        F: Fallback<T>,
+        B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        drive_local(self, Borrowed(conn), body, true, identity)
+    }
+}
+
+/// Running futures that are not `Send`, on connections from a source. What looks for the work of
+/// [`verify`](Operation::verify) has to be `Send` here too.
+impl<'a, F, R> Operation<'a, F, R> {
+    /// Runs the operation like [`run_on`](Self::run_on), on this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_on`](Self::run_on).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_on`](Self::run_on).
+    pub fn run_on_local<'c, S, T, E, B>(
+        self,
+        source: &'c S,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, S, T, E, B, F, R>
+    where
+        S: Source,
+        E: OperationError,
+        F: Fallback<T>,
+        R: Verify<S::Conn, E>,
+        B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        drive_local(self, FromSource::new(source), body, false, |report| {
+            report.result
+        })
+    }
+
+    /// Runs the operation like [`run_on_report`](Self::run_on_report), on this thread.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_on`](Self::run_on).
+    pub fn run_on_local_report<'c, S, T, E, B>(
+        self,
+        source: &'c S,
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, S, T, E, B, F, R>
+    where
+        S: Source,
+        E: OperationError,
+        F: Fallback<T>,
+        R: Verify<S::Conn, E>,
+        B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        drive_local(self, FromSource::new(source), body, true, identity)
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::machine::{Name, RunnerConfig};
+use dbop_core::machine::RunnerConfig;
 use dbop_diesel::{OperationError, Report};
 
 use crate::body::Body;
@@ -129,7 +129,7 @@ impl Runner {
         E: OperationError + Send,
         B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        self.unnamed(Location::caller()).run(conn, body)
+        self.at(Location::caller()).run(conn, body)
     }
 
     /// Runs an operation like [`run`](Self::run) and reports every attempt.
@@ -150,7 +150,7 @@ impl Runner {
         E: OperationError + Send,
         B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
-        self.unnamed(Location::caller()).run_report(conn, body)
+        self.at(Location::caller()).run_report(conn, body)
     }
 
     /// Runs an operation on a connection from a pool, or on one that is opened for it.
@@ -182,7 +182,7 @@ impl Runner {
         E: OperationError + Send,
         B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        self.unnamed(Location::caller()).run_on(source, body)
+        self.at(Location::caller()).run_on(source, body)
     }
 
     /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
@@ -203,12 +203,7 @@ impl Runner {
         E: OperationError + Send,
         B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
-        self.unnamed(Location::caller()).run_on_report(source, body)
-    }
-
-    /// An operation that the log calls by its file and line.
-    const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
-        Operation::new(self, Name::Call(location))
+        self.at(Location::caller()).run_on_report(source, body)
     }
 }
 

@@ -71,12 +71,12 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 /// A connection from a source.
 pub(crate) struct FromSource<'s, S: Source> {
     source: &'s S,
-    conn: Option<S::Conn>,
+    held: Option<S::Held>,
 }
 
 impl<'s, S: Source> FromSource<'s, S> {
     pub(crate) const fn new(source: &'s S) -> Self {
-        Self { source, conn: None }
+        Self { source, held: None }
     }
 }
 
@@ -86,29 +86,29 @@ impl<S: Source> Slot for FromSource<'_, S> {
     const CAN_RECONNECT: bool = true;
 
     async fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
-        if self.conn.is_none() {
+        if self.held.is_none() {
             let connect = self.source.connect();
-            let conn = match within {
+            let held = match within {
                 Some(within) => tokio::time::timeout(within, connect)
                     .await
                     .map_err(ConnectError::pool_timeout)?,
                 None => connect.await,
             };
-            self.conn = Some(conn?);
+            self.held = Some(held?);
         }
         Ok(())
     }
 
     fn conn(&mut self) -> &mut S::Conn {
-        self.conn.as_mut().expect("connected before it is used")
+        self.held.as_mut().expect("connected before it is used")
     }
 
     fn apply(&mut self, action: ConnectionAction) {
         match action {
-            ConnectionAction::GiveBack if S::IS_POOL => self.conn = None,
+            ConnectionAction::GiveBack if S::IS_POOL => self.held = None,
             ConnectionAction::Discard => {
-                if let Some(conn) = self.conn.take() {
-                    self.source.discard(conn);
+                if let Some(held) = self.held.take() {
+                    self.source.discard(held);
                 }
             }
             ConnectionAction::GiveBack

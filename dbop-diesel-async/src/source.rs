@@ -2,22 +2,26 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::ops::DerefMut;
+use std::sync::Arc;
 
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
 use diesel_async::pooled_connection::PoolError;
 #[cfg(feature = "bb8")]
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConnection};
 
-use dbop_diesel::ConnectError;
+use dbop_diesel::{ConnectError, Owned};
 
 use crate::connection::{SupportedConnection, status};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures and, with the features `deadpool`, `bb8` and `mobc`, for the pools of
-/// diesel-async. A closure's connection is used for one run, kept between its attempts as long as
-/// it is healthy, and closed at the end of the run.
+/// Implemented for closures, for an `Arc` of a source and, with the features `deadpool`, `bb8` and
+/// `mobc`, for the pools of diesel-async and a reference to one. Operations run on the connection itself,
+/// not on what a pool puts around it, so a function that takes `&mut AsyncPgConnection` can be given by
+/// its name. A closure's connection is used for one run, kept between its attempts as long as it is
+/// healthy, and closed at the end of the run; operations get it as the closure returns it.
 ///
 /// A closure can return any error. What Diesel, a server or a pool says in it counts as if they had
 /// been asked directly, also where a setup function of your own has made a
@@ -54,6 +58,9 @@ pub trait Source: Sync {
     /// The connection that operations run on.
     type Conn: SupportedConnection;
 
+    /// What the source hands out and takes back: what a pool lends, or [`Owned`] around a connection.
+    type Held: DerefMut<Target = Self::Conn> + Send;
+
     /// Whether it is cheap to return a connection and to get it again. If so, the connection is
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
@@ -63,12 +70,12 @@ pub trait Source: Sync {
     /// # Errors
     ///
     /// If no connection is available.
-    fn connect(&self) -> impl Future<Output = Result<Self::Conn, ConnectError>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send;
 
     /// Takes back a connection that must not be used again. By default the connection is marked as
     /// broken in its transaction manager, and dropped.
-    fn discard(&self, mut conn: Self::Conn) {
-        status(&mut conn).set_in_error();
+    fn discard(&self, mut held: Self::Held) {
+        status(&mut *held).set_in_error();
     }
 }
 
@@ -80,11 +87,15 @@ where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
+    type Held = Owned<C>;
 
     const IS_POOL: bool = false;
 
-    async fn connect(&self) -> Result<C, ConnectError> {
-        self().await.map_err(|error| of_closure(error.into()))
+    async fn connect(&self) -> Result<Owned<C>, ConnectError> {
+        self()
+            .await
+            .map(Owned)
+            .map_err(|error| of_closure(error.into()))
     }
 }
 
@@ -118,16 +129,17 @@ fn of_closure(error: Box<dyn StdError + Send + Sync>) -> ConnectError {
 impl<M> Source for deadpool::managed::Pool<M>
 where
     M: deadpool::managed::Manager<Error = PoolError>,
-    deadpool::managed::Object<M>: SupportedConnection,
+    M::Type: SupportedConnection,
 {
-    type Conn = deadpool::managed::Object<M>;
+    type Conn = M::Type;
+    type Held = deadpool::managed::Object<M>;
 
-    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+    async fn connect(&self) -> Result<Self::Held, ConnectError> {
         self.get().await.map_err(of_deadpool)
     }
 
-    fn discard(&self, conn: Self::Conn) {
-        drop(deadpool::managed::Object::take(conn));
+    fn discard(&self, held: Self::Held) {
+        drop(deadpool::managed::Object::take(held));
     }
 }
 
@@ -152,9 +164,10 @@ where
     C: SupportedConnection + PoolableConnection + 'static,
     AsyncDieselConnectionManager<C>: bb8::ManageConnection<Connection = C, Error = PoolError>,
 {
-    type Conn = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
+    type Conn = C;
+    type Held = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
 
-    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+    async fn connect(&self) -> Result<Self::Held, ConnectError> {
         self.get_owned().await.map_err(of_bb8)
     }
 }
@@ -172,16 +185,17 @@ fn of_bb8(error: bb8::RunError<PoolError>) -> ConnectError {
 impl<M> Source for mobc::Pool<M>
 where
     M: mobc::Manager<Error = PoolError>,
-    mobc::Connection<M>: SupportedConnection,
+    M::Connection: SupportedConnection,
 {
-    type Conn = mobc::Connection<M>;
+    type Conn = M::Connection;
+    type Held = mobc::Connection<M>;
 
-    async fn connect(&self) -> Result<Self::Conn, ConnectError> {
+    async fn connect(&self) -> Result<Self::Held, ConnectError> {
         self.get().await.map_err(of_mobc)
     }
 
-    fn discard(&self, conn: Self::Conn) {
-        drop(conn.into_inner());
+    fn discard(&self, held: Self::Held) {
+        drop(held.into_inner());
     }
 }
 
@@ -194,6 +208,41 @@ fn of_mobc(error: mobc::Error<PoolError>) -> ConnectError {
         _ => ConnectError::new(error),
     }
 }
+
+/// A source behind a pointer. `&S` and `Box<S>` are not sources for every `S`: a closure behind one of
+/// them is a closure, for the language, and the two would overlap.
+macro_rules! source_behind {
+    ($($pointer:ty: [$($generics:tt)*] $source:ty;)*) => {$(
+        impl<$($generics)*> Source for $pointer
+        where
+            $source: Source,
+            Self: Sync,
+        {
+            type Conn = <$source as Source>::Conn;
+            type Held = <$source as Source>::Held;
+
+            const IS_POOL: bool = <$source as Source>::IS_POOL;
+
+            fn connect(&self) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send {
+                (**self).connect()
+            }
+
+            fn discard(&self, held: Self::Held) {
+                (**self).discard(held);
+            }
+        }
+    )*};
+}
+
+source_behind!(Arc<S>: [S] S;);
+#[cfg(feature = "deadpool")]
+source_behind!(
+    &deadpool::managed::Pool<M>: [M: deadpool::managed::Manager] deadpool::managed::Pool<M>;
+);
+#[cfg(feature = "bb8")]
+source_behind!(&bb8::Pool<M>: [M: bb8::ManageConnection] bb8::Pool<M>;);
+#[cfg(feature = "mobc")]
+source_behind!(&mobc::Pool<M>: [M: mobc::Manager] mobc::Pool<M>;);
 
 /// The pools of diesel-async do not report the cause as a source of their errors.
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]

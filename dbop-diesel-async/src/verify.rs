@@ -29,7 +29,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct NoResolution(pub(crate) ());
 
-impl<C, E: Send> Verify<C, E> for NoResolution {
+impl<C, E> Verify<C, E> for NoResolution {
     fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
         not_asked::<E>()
     }
@@ -41,13 +41,13 @@ impl<C, E: Send> Verify<C, E> for NoResolution {
 #[derive(Clone, Copy, Debug)]
 pub struct ServerResolution(pub(crate) ());
 
-impl<C, E: Send> Verify<C, E> for ServerResolution {
+impl<C, E> Verify<C, E> for ServerResolution {
     fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
         not_asked::<E>()
     }
 }
 
 /// The machine asks the caller only if the `Spec` says so, which `Operation::verify` alone does.
-fn not_asked<E>() -> std::future::Ready<Result<bool, E>> {
+fn not_asked<E>() -> std::future::Pending<Result<bool, E>> {
     unreachable!("an operation without `verify` has nothing to look with")
 }

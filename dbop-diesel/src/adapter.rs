@@ -5,6 +5,7 @@ pub use results::{Results, UserResults};
 pub use run::{Ended, Run};
 
 mod errors;
+pub mod mapped;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]

@@ -11,11 +11,11 @@ use crate::layers::layers;
 /// An error that an operation can return.
 ///
 /// It is implemented for `diesel::result::Error`, `Box<dyn Error + Send + Sync>`, `Box<dyn Error>`
-/// and, with the feature `anyhow`, `anyhow::Error`. For your own error type, implement one method of
-/// one line:
+/// and, with the features `anyhow` and `eyre`, for `anyhow::Error` and `eyre::Report`. For your own error
+/// type, [`operation_error!`](crate::operation_error) implements it in one line:
 ///
 /// ```
-/// use dbop_diesel::{OperationError, diesel_error_in};
+/// use dbop_diesel::operation_error;
 ///
 /// #[derive(Debug, thiserror::Error)]
 /// enum TransferError {
@@ -25,70 +25,67 @@ use crate::layers::layers;
 ///     Database(#[from] diesel::result::Error),
 /// }
 ///
-/// impl OperationError for TransferError {
-///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
-///         diesel_error_in(self)
-///     }
-/// }
+/// operation_error!(TransferError);
+/// # use dbop_diesel::OperationError as _;
 /// # let error = TransferError::from(diesel::result::Error::NotFound);
 /// # assert!(error.diesel_error().is_some());
 /// # assert!(TransferError::NotEnough.diesel_error().is_none());
 /// ```
 ///
-/// [`diesel_error_in`] follows `source()`, and `#[error(transparent)]` makes `source()` skip the
-/// Diesel error itself. There, match on the variant instead:
+/// That is the same as one method by hand, of one line:
 ///
 /// ```
-/// # use dbop_diesel::OperationError;
+/// use dbop_diesel::{OperationError, diesel_error_in};
+///
 /// # #[derive(Debug, thiserror::Error)]
 /// # enum TransferError {
-/// #[error(transparent)]
-/// Database(#[from] diesel::result::Error),
+/// #     #[error("database")]
+/// #     Database(#[from] diesel::result::Error),
 /// # }
-/// # impl OperationError for TransferError {
-/// // ..
-/// fn diesel_error(&self) -> Option<&diesel::result::Error> {
-///     match self {
-///         Self::Database(error) => Some(error),
+/// impl OperationError for TransferError {
+///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
+///         diesel_error_in(self)
 ///     }
 /// }
-/// # }
 /// # assert!(TransferError::from(diesel::result::Error::NotFound).diesel_error().is_some());
 /// ```
 ///
-/// An error that keeps nothing of Diesel's but the text can hand over the text:
+/// An error that keeps nothing of Diesel's but the text hands over the text. Without that, dbop retries
+/// none of its errors:
 ///
 /// ```
-/// # use std::borrow::Cow;
-/// # use dbop_diesel::OperationError;
-/// struct Failed(String);
+/// use dbop_diesel::operation_error;
 ///
-/// impl From<diesel::result::Error> for Failed {
+/// #[derive(Debug, thiserror::Error)]
+/// enum ApiError {
+///     #[error("database: {0}")]
+///     Database(String),
+/// }
+///
+/// impl From<diesel::result::Error> for ApiError {
 ///     fn from(error: diesel::result::Error) -> Self {
-///         Self(error.to_string())
+///         Self::Database(error.to_string())
 ///     }
 /// }
 ///
-/// impl OperationError for Failed {
-///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
-///         None
-///     }
-///
-///     fn database_message(&self) -> Option<Cow<'_, str>> {
-///         Some(Cow::Borrowed(&self.0))
-///     }
-/// }
+/// operation_error!(ApiError { message: Database });
+/// # use dbop_diesel::OperationError as _;
+/// # let error = ApiError::from(diesel::result::Error::NotFound);
+/// # assert_eq!(error.database_message().as_deref(), Some("Record not found"));
 /// ```
 ///
-/// Reports of other crates, such as `eyre::Report`, need a newtype with the same two impls:
-/// `diesel_error_in(self.0.as_ref())` finds the Diesel error in it.
+/// For a type of another crate, such as `error_stack::Report`, tell the operation how its errors are made
+/// and looked into: [`errors`](crate::Operation::errors).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an error that dbop can look into",
     label = "the trait `OperationError` is not implemented for `{Self}`",
-    note = "for an error type of your own, implement `From<diesel::result::Error>` and, in one line, \
-            `OperationError::diesel_error`: `diesel_error_in(self)`",
-    note = "for `eyre::Report`, `error_stack::Report` and the like, wrap it in a struct of yours and \
-            implement both for the struct; for `anyhow::Error`, enable the feature `anyhow`"
+    note = "for an error type of your own, implement `From<diesel::result::Error>` and add the line \
+            `operation_error!({Self});`, or implement its one method: \
+            `fn diesel_error(&self) -> Option<&diesel::result::Error> {{ diesel_error_in(self) }}`",
+    note = "`anyhow::Error` and `eyre::Report` need the feature of their name; `Box<dyn Error>` needs \
+            `+ Send + Sync` in async code",
+    note = "for `error_stack::Report` and other types of other crates: \
+            `operation(..).errors(make, find)`"
 )]
 pub trait OperationError: From<DieselError> {
     /// The Diesel error inside, if there is one. It decides whether the operation is retried.
@@ -191,6 +188,76 @@ pub trait OperationError: From<DieselError> {
     }
 }
 
+/// Implements [`OperationError`] for an error type of your own that implements
+/// `From<diesel::result::Error>`. dbop looks for Diesel's error in it and in its sources.
+///
+/// Variants with one field can be named for three purposes, each optional, in this order:
+///
+/// - `database`: holds a `diesel::result::Error` that `source()` does not show, because of
+///   `#[error(transparent)]`.
+/// - `message`: holds the text of a Diesel error that is lost, as a `String`.
+/// - `dbop`: holds dbop's own [`Error`], which is made into it.
+///
+/// ```
+/// use dbop_diesel::{Error, OperationError, operation_error};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum PayError {
+///     #[error("not enough money")]
+///     NotEnough,
+///     #[error(transparent)]
+///     Database(#[from] diesel::result::Error),
+///     #[error("dbop")]
+///     Dbop(#[source] Error),
+/// }
+///
+/// operation_error!(PayError { database: Database, dbop: Dbop });
+/// # assert!(PayError::from(diesel::result::Error::NotFound).diesel_error().is_some());
+/// # assert!(PayError::NotEnough.diesel_error().is_none());
+/// # assert!(PayError::NotEnough.dbop_error().is_none());
+/// ```
+#[macro_export]
+macro_rules! operation_error {
+    ($error:ty) => {
+        $crate::operation_error!($error {});
+    };
+    ($error:ty {
+        $(database: $database:ident $(,)?)?
+        $(message: $message:ident $(,)?)?
+        $(dbop: $dbop:ident $(,)?)?
+    }) => {
+        #[allow(irrefutable_let_patterns, reason = "an enum can have one variant")]
+        impl $crate::OperationError for $error {
+            fn diesel_error(&self) -> ::core::option::Option<&$crate::__diesel::result::Error> {
+                $(if let Self::$database(error) = self {
+                    return ::core::option::Option::Some(error);
+                })?
+                $crate::diesel_error_in(self)
+            }
+
+            $(fn database_message(
+                &self,
+            ) -> ::core::option::Option<::std::borrow::Cow<'_, ::core::primitive::str>> {
+                if let Self::$message(text) = self {
+                    return ::core::option::Option::Some(::std::borrow::Cow::Borrowed(text));
+                }
+                ::core::option::Option::None
+            })?
+
+            $(fn from_dbop(error: $crate::Error) -> Self {
+                Self::$dbop(error)
+            }
+
+            fn dbop_error(&self) -> ::core::option::Option<&$crate::Error> {
+                if let Self::$dbop(error) = self {
+                    return ::core::option::Option::Some(error);
+                }
+                ::core::option::Option::None
+            })?
+        }
+    };
+}
+
 /// The first Diesel error in an error: the error itself, or one in its chain of sources. What the
 /// sources skip is looked into as well: `std::io::Error::other`, and an `Arc` or `Box` that holds a
 /// Diesel error.
@@ -246,6 +313,17 @@ impl OperationError for anyhow::Error {
     }
 }
 
+#[cfg(feature = "eyre")]
+impl OperationError for eyre::Report {
+    fn diesel_error(&self) -> Option<&DieselError> {
+        diesel_error_in(&**self)
+    }
+
+    fn database_message(&self) -> Option<Cow<'_, str>> {
+        innermost_text(&**self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -282,8 +360,11 @@ mod tests {
     fn dbop_s_own_errors_are_found_again() {
         finds_own::<DieselError>();
         finds_own::<Box<dyn StdError + Send + Sync>>();
+        finds_own::<Box<dyn StdError>>();
         #[cfg(feature = "anyhow")]
         finds_own::<anyhow::Error>();
+        #[cfg(feature = "eyre")]
+        finds_own::<eyre::Report>();
     }
 
     #[derive(Debug, thiserror::Error)]

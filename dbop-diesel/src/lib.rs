@@ -54,8 +54,8 @@
 //! retries only once if the server closes the connection without a word while the operation runs
 //! ([`with_max_silent_losses`](RetryPolicy::with_max_silent_losses)).
 //!
-//! A pool lends a wrapper of the connection. A function that takes `&mut PgConnection` needs
-//! `&mut *conn` with `run`, and a closure with `run_on`: `|conn| work(conn)`.
+//! A pool lends a wrapper of the connection. `run_on(&pool, work)` takes it off, so `work` can be a
+//! function of `&mut PgConnection`. On a pooled connection in hand, that is `run(&mut *conn, work)`.
 //!
 //! If a connection is lost during COMMIT, dbop can find out what became of the COMMIT. The operation has
 //! to say how: see [`ledger`](Operation::ledger), [`transaction_status`](Operation::transaction_status),
@@ -94,6 +94,9 @@
 //! So let operations return their errors.
 
 #[doc(hidden)]
+pub use diesel as __diesel;
+
+#[doc(hidden)]
 pub mod adapter;
 
 pub use backend::SupportedBackend;
@@ -107,10 +110,11 @@ pub use dbop_core::{
 pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
+pub use mapped::MappedOperation;
 pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
-pub use source::{ConnectError, Source};
+pub use source::{ConnectError, Owned, Source};
 pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
@@ -122,6 +126,7 @@ mod fallback;
 mod fault;
 pub mod guide;
 mod layers;
+mod mapped;
 mod operation;
 mod report;
 mod runner;

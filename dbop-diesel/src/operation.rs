@@ -6,6 +6,7 @@ use crate::connection::SupportedConnection;
 use crate::driver::drive;
 use crate::error::OperationError;
 use crate::fallback::{Fallback, FallbackValue, NoFallback};
+use crate::mapped::MappedOperation;
 use crate::report::Report;
 use crate::runner::Runner;
 use crate::slot::{Borrowed, FromSource};
@@ -61,6 +62,11 @@ impl<'a> Operation<'a> {
 /// Settings.
 impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel");
+}
+
+/// Errors of other crates' types.
+impl<'a, F, R> Operation<'a, F, R> {
+    dbop_core::__errors_method!("dbop_diesel");
 }
 
 /// Falling back on a value.

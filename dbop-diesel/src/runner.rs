@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use dbop_core::machine::{Name, RunnerConfig};
+use dbop_core::machine::RunnerConfig;
 
 use crate::clock::{Clock, SystemClock};
 use crate::connection::SupportedConnection;
@@ -105,7 +105,7 @@ impl Runner {
         E: OperationError,
         B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        self.unnamed(Location::caller()).run(conn, body)
+        self.at(Location::caller()).run(conn, body)
     }
 
     /// Runs an operation like [`run`](Self::run) and reports every attempt.
@@ -121,7 +121,7 @@ impl Runner {
         E: OperationError,
         B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        self.unnamed(Location::caller()).run_report(conn, body)
+        self.at(Location::caller()).run_report(conn, body)
     }
 
     /// Runs an operation on a connection from a pool, or on one that is opened for it.
@@ -148,7 +148,7 @@ impl Runner {
         E: OperationError,
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        self.unnamed(Location::caller()).run_on(source, body)
+        self.at(Location::caller()).run_on(source, body)
     }
 
     /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
@@ -164,12 +164,7 @@ impl Runner {
         E: OperationError,
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        self.unnamed(Location::caller()).run_on_report(source, body)
-    }
-
-    /// An operation that the log calls by its file and line.
-    const fn unnamed(&self, location: &'static Location<'static>) -> Operation<'_> {
-        Operation::new(self, Name::Call(location))
+        self.at(Location::caller()).run_on_report(source, body)
     }
 }
 

@@ -64,12 +64,12 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 /// A connection from a source.
 pub(crate) struct FromSource<'s, S: Source> {
     source: &'s S,
-    conn: Option<S::Conn>,
+    held: Option<S::Held>,
 }
 
 impl<'s, S: Source> FromSource<'s, S> {
     pub(crate) const fn new(source: &'s S) -> Self {
-        Self { source, conn: None }
+        Self { source, held: None }
     }
 }
 
@@ -79,23 +79,23 @@ impl<S: Source> Slot for FromSource<'_, S> {
     const CAN_RECONNECT: bool = true;
 
     fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
-        if self.conn.is_none() {
-            self.conn = Some(self.source.connect(within)?);
+        if self.held.is_none() {
+            self.held = Some(self.source.connect(within)?);
         }
         Ok(())
     }
 
     fn conn(&mut self) -> &mut S::Conn {
-        self.conn.as_mut().expect("connected before it is used")
+        self.held.as_mut().expect("connected before it is used")
     }
 
     fn apply(&mut self, action: ConnectionAction) {
         match action {
             ConnectionAction::ClearStatementCache => clear_statement_cache(self.conn()),
-            ConnectionAction::GiveBack if S::IS_POOL => self.conn = None,
+            ConnectionAction::GiveBack if S::IS_POOL => self.held = None,
             ConnectionAction::Discard => {
-                if let Some(conn) = self.conn.take() {
-                    self.source.discard(conn);
+                if let Some(held) = self.held.take() {
+                    self.source.discard(held);
                 }
             }
             ConnectionAction::Keep | ConnectionAction::GiveBack => {}

@@ -2,23 +2,26 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
 use diesel::ConnectionError;
-use diesel::connection::TransactionManager;
 use diesel::result::Error as DieselError;
 
-use crate::connection::SupportedConnection;
+use crate::connection::{SupportedConnection, status};
 use crate::fault::{database_message, fault_in_text, fault_of};
 use crate::layers::{layers, quoted_in};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures and, with the feature `r2d2`, for Diesel's `r2d2::Pool`. A closure's
+/// Implemented for closures, for an `Arc` of a source and, with the feature `r2d2`, for Diesel's
+/// `r2d2::Pool` and a reference to it. Operations run on the connection itself, not on what a pool puts
+/// around it, so a function that takes `&mut PgConnection` can be given by its name. A closure's
 /// connection is used for one run, kept between its attempts as long as it is healthy, and closed
-/// at the end of the run.
+/// at the end of the run; operations get it as the closure returns it.
 ///
 /// A closure can return any error. What Diesel, a server or a pool says in it counts as if they had
 /// been asked directly. Anything else counts as "not connected", which is retried: a name that cannot
@@ -50,6 +53,9 @@ pub trait Source {
     /// The connection that operations run on.
     type Conn: SupportedConnection;
 
+    /// What the source hands out and takes back: what a pool lends, or [`Owned`] around a connection.
+    type Held: DerefMut<Target = Self::Conn>;
+
     /// Whether it is cheap to return a connection and to get it again. If so, the connection is
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
@@ -60,16 +66,30 @@ pub trait Source {
     /// # Errors
     ///
     /// If no connection is available.
-    fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError>;
+    fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError>;
 
     /// Takes back a connection that must not be used again. By default the connection is marked as
     /// broken in its transaction manager, and dropped.
-    fn discard(&self, mut conn: Self::Conn) {
-        let status =
-            <Self::Conn as diesel::Connection>::TransactionManager::transaction_manager_status_mut(
-                &mut conn,
-            );
-        status.set_in_error();
+    fn discard(&self, mut held: Self::Held) {
+        status(&mut *held).set_in_error();
+    }
+}
+
+/// A connection that is owned: what a [`Source`] that is not a pool hands out.
+#[derive(Clone, Copy, Debug)]
+pub struct Owned<C>(pub C);
+
+impl<C> Deref for Owned<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C> DerefMut for Owned<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
     }
 }
 
@@ -80,11 +100,12 @@ where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Conn = C;
+    type Held = Owned<C>;
 
     const IS_POOL: bool = false;
 
-    fn connect(&self, _within: Option<Duration>) -> Result<C, ConnectError> {
-        self().map_err(|error| of_closure(error.into()))
+    fn connect(&self, _within: Option<Duration>) -> Result<Owned<C>, ConnectError> {
+        self().map(Owned).map_err(|error| of_closure(error.into()))
     }
 }
 
@@ -111,17 +132,45 @@ fn of_r2d2(error: diesel::r2d2::PoolError) -> ConnectError {
 #[cfg(feature = "r2d2")]
 impl<C> Source for diesel::r2d2::Pool<diesel::r2d2::ConnectionManager<C>>
 where
-    C: diesel::r2d2::R2D2Connection + 'static,
-    diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>: SupportedConnection,
+    C: diesel::r2d2::R2D2Connection + SupportedConnection + 'static,
 {
-    type Conn = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
+    type Conn = C;
+    type Held = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
 
-    fn connect(&self, within: Option<Duration>) -> Result<Self::Conn, ConnectError> {
+    fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError> {
         let longest = self.connection_timeout();
         let timeout = within.map_or(longest, |within| within.min(longest));
         self.get_timeout(timeout).map_err(of_r2d2)
     }
 }
+
+/// A source behind a pointer. `&S` and `Box<S>` are not sources for every `S`: a closure behind one of
+/// them is a closure, for the language, and the two would overlap.
+macro_rules! source_behind {
+    ($($pointer:ty: [$($generics:tt)*] $source:ty;)*) => {$(
+        impl<$($generics)*> Source for $pointer
+        where
+            $source: Source,
+        {
+            type Conn = <$source as Source>::Conn;
+            type Held = <$source as Source>::Held;
+
+            const IS_POOL: bool = <$source as Source>::IS_POOL;
+
+            fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError> {
+                (**self).connect(within)
+            }
+
+            fn discard(&self, held: Self::Held) {
+                (**self).discard(held);
+            }
+        }
+    )*};
+}
+
+source_behind!(Arc<S>: [S] S;);
+#[cfg(feature = "r2d2")]
+source_behind!(&diesel::r2d2::Pool<M>: [M: diesel::r2d2::ManageConnection] diesel::r2d2::Pool<M>;);
 
 /// Why a [`Source`] gave no connection.
 #[derive(Debug)]
@@ -148,7 +197,7 @@ impl ConnectError {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use dbop_diesel::{ConnectError, Runner, Source};
+    /// use dbop_diesel::{ConnectError, Owned, Runner, Source};
     /// use diesel::prelude::*;
     ///
     /// struct Database {
@@ -157,9 +206,10 @@ impl ConnectError {
     ///
     /// impl Source for Database {
     ///     type Conn = SqliteConnection;
+    ///     type Held = Owned<SqliteConnection>;
     ///
-    ///     fn connect(&self, _within: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
-    ///         SqliteConnection::establish(&self.url).map_err(ConnectError::new)
+    ///     fn connect(&self, _within: Option<Duration>) -> Result<Self::Held, ConnectError> {
+    ///         SqliteConnection::establish(&self.url).map(Owned).map_err(ConnectError::new)
     ///     }
     /// }
     ///

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dbop_diesel_async::{ConnectError, RetryPolicy, Runner, Source};
+use dbop_diesel_async::{ConnectError, Owned, RetryPolicy, Runner, Source};
 use dbop_tests::Again;
 use dbop_tests::asynchronous::{caught, depth};
 use diesel::QueryResult;
@@ -67,14 +67,15 @@ struct Reused {
 
 impl Source for Reused {
     type Conn = Conn;
+    type Held = Owned<Conn>;
 
-    async fn connect(&self) -> Result<Conn, ConnectError> {
-        Ok(self.bed.connect().await)
+    async fn connect(&self) -> Result<Owned<Conn>, ConnectError> {
+        Ok(Owned(self.bed.connect().await))
     }
 
-    fn discard(&self, mut conn: Conn) {
+    fn discard(&self, mut conn: Owned<Conn>) {
         let status = <Conn as diesel_async::AsyncConnection>::TransactionManager
-            ::transaction_manager_status_mut(&mut conn);
+            ::transaction_manager_status_mut(&mut *conn);
         *status = TransactionManagerStatus::default();
         let bodies =
             block_in_place(|| Handle::current().block_on(bodies_of_a_stubborn_run(&mut conn)));

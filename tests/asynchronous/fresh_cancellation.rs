@@ -28,17 +28,18 @@ pub(super) struct Closure<S>(pub(super) S);
 
 impl<S: Source<Conn = Conn>> Source for Closure<S> {
     type Conn = Conn;
+    type Held = S::Held;
 
     const IS_POOL: bool = S::IS_POOL;
 
     fn connect(
         &self,
-    ) -> impl Future<Output = Result<Conn, dbop_diesel_async::ConnectError>> + Send {
+    ) -> impl Future<Output = Result<S::Held, dbop_diesel_async::ConnectError>> + Send {
         self.0.connect()
     }
 
-    fn discard(&self, conn: Conn) {
-        self.0.discard(conn);
+    fn discard(&self, held: S::Held) {
+        self.0.discard(held);
     }
 }
 

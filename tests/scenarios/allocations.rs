@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use dbop_diesel::{BeginMode, Clock, Dialect, Jitter, RetryPolicy};
 use dbop_tests::{Again, Silent, TestPool as _};
-use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
+use diesel::r2d2::{ConnectionManager, Pool};
 
 use super::cost::statements::{bare, bare_steps, steps_with_dbop, with_dbop};
 use super::{Bed, Conn, Operation, Runner, backend};
@@ -50,7 +50,7 @@ impl Clock for Standing {
 fn cost_of(operation: &Operation<'_>, pool: &Pool<ConnectionManager<Conn>>, attempts: u32) -> u64 {
     let begun = AtomicU32::new(0);
     let info = measure(|| {
-        let done = operation.run_on(pool, |_: &mut PooledConnection<_>| {
+        let done = operation.run_on(pool, |_conn| {
             match begun.fetch_add(1, Ordering::Relaxed) + 1 < attempts {
                 true => Err(Again),
                 false => Ok(()),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
-use super::{Connection as _, Raw, RunQueryDsl, Runner, helper};
+use super::{Conn, Connection as _, RunQueryDsl, Runner, helper};
 
 /// With settings and without, to each of the ends.
 #[helper]
 pub(crate) async fn read(url: String) {
-    let mut conn = Raw::establish(&url).await.expect("a connection");
+    let mut conn = Conn::establish(&url).await.expect("a connection");
     let runner = Runner::default();
     let with_settings = runner
         .operation("read")
@@ -20,7 +20,7 @@ pub(crate) async fn read(url: String) {
     for operation in [runner.operation("read"), with_settings, read_only] {
         for fails in [false, true] {
             let result: QueryResult<usize> = operation
-                .run(&mut conn, async |conn: &mut Raw| {
+                .run(&mut conn, async |conn: &mut Conn| {
                     let read = sql_query("SELECT balance FROM accounts");
                     let read = read.execute(conn).await?;
                     match fails {
@@ -36,9 +36,9 @@ pub(crate) async fn read(url: String) {
 
 #[helper]
 pub(crate) async fn write(url: String) {
-    let mut conn = Raw::establish(&url).await.expect("a connection");
+    let mut conn = Conn::establish(&url).await.expect("a connection");
     let written = Runner::default()
-        .run(&mut conn, async |conn: &mut Raw| {
+        .run(&mut conn, async |conn: &mut Conn| {
             let write = "UPDATE accounts SET balance = 0 WHERE id = 1";
             sql_query(write).execute(conn).await
         })

@@ -11,7 +11,7 @@ use dbop_tests::{Meanwhile, Number};
 use diesel::result::Error;
 use diesel::sql_query;
 
-use super::{Connection as _, Raw, RunQueryDsl, Runner, helper};
+use super::{Conn, Connection as _, RunQueryDsl, Runner, helper};
 use crate::{Bed, committed_id, server_crash, session_crash};
 
 #[helper]
@@ -47,8 +47,8 @@ async fn is_given_again(server: Arc<Server>, crash: fn(&Server, &Bed)) -> bool {
         .operation("pay")
         .transaction_status()
         .run_on_report(
-            &async || Raw::establish(proxy.url()).await,
-            async |conn: &mut Raw| {
+            &async || Conn::establish(proxy.url()).await,
+            async |conn: &mut Conn| {
                 let pay = "UPDATE accounts SET balance = 0 WHERE id = 1";
                 sql_query(pay).execute(conn).await?;
                 let id = "SELECT pg_current_xact_id()::text::bigint AS n";

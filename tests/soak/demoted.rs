@@ -12,7 +12,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::result::Error;
 use diesel::sql_query;
 
-use super::{Connection as _, Raw, RunQueryDsl, Runner, helper};
+use super::{Conn, Connection as _, RunQueryDsl, Runner, helper};
 use crate::Bed;
 
 /// Lets it write again in the end, whatever has happened.
@@ -30,7 +30,7 @@ fn set_read_only(bed: &Bed, is_read_only: bool) {
 }
 
 #[helper]
-async fn pay(conn: &mut Raw) -> diesel::QueryResult<usize> {
+async fn pay(conn: &mut Conn) -> diesel::QueryResult<usize> {
     let pay = "UPDATE accounts SET balance = balance + 10 WHERE id = 1";
     sql_query(pay).execute(conn).await
 }
@@ -49,9 +49,9 @@ pub(crate) async fn another_connection_is_tried(bed: Arc<Bed>, url: String) {
             .run_on_report(
                 &async || {
                     connections.fetch_add(1, Ordering::Relaxed);
-                    Raw::establish(&url).await
+                    Conn::establish(&url).await
                 },
-                async |conn: &mut Raw| {
+                async |conn: &mut Conn| {
                     let is_first = bodies.fetch_add(1, Ordering::Relaxed) == 0;
                     if is_first && before_the_statement {
                         set_read_only(&bed, true);
@@ -93,11 +93,11 @@ pub(crate) async fn what_it_refuses_to_commit_is_undone(bed: Arc<Bed>, url: Stri
 async fn it_refuses_to_commit(bed: &Bed, url: &str, cut: Option<Cut>) {
     let proxy = Proxy::start(url);
     let rollback = cut.map(|cut| proxy.cut(When::statement("ROLLBACK"), cut));
-    let mut conn = Raw::establish(proxy.url()).await.expect("a connection");
+    let mut conn = Conn::establish(proxy.url()).await.expect("a connection");
     let before = bed.balances();
     let writes_again = WritesAgain(bed);
     let report = Runner::default()
-        .run_report(&mut conn, async |conn: &mut Raw| {
+        .run_report(&mut conn, async |conn: &mut Conn| {
             let paid = pay(conn).await;
             set_read_only(bed, true);
             paid

@@ -43,9 +43,8 @@ mod sync {
     use diesel::r2d2::ConnectionManager;
     use diesel::{Connection, RunQueryDsl};
 
-    type Raw = super::Conn;
-    type Conn = diesel::r2d2::PooledConnection<ConnectionManager<Raw>>;
-    type Pool = diesel::r2d2::Pool<ConnectionManager<Raw>>;
+    type Conn = super::Conn;
+    type Pool = diesel::r2d2::Pool<ConnectionManager<Conn>>;
 
     pub(super) mod binlog;
     pub(super) mod demoted;
@@ -59,14 +58,13 @@ mod sync {
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod asynchronous {
     use dbop_diesel_async::Runner;
-    use dbop_tests::asynchronous::mysql::Conn as Raw;
+    use dbop_tests::asynchronous::mysql::Conn;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
     use diesel_async::AsyncConnection as Connection;
     use diesel_async::pooled_connection::deadpool;
 
-    type Conn = deadpool::Object<Raw>;
-    type Pool = deadpool::Pool<Raw>;
+    type Pool = deadpool::Pool<Conn>;
 
     pub(super) mod binlog;
     pub(super) mod demoted;

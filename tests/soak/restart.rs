@@ -12,7 +12,7 @@ use dbop_tests::server::Server;
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_query;
 
-use super::{Connection as _, Raw, RunQueryDsl, Runner, helper};
+use super::{Conn, Connection as _, RunQueryDsl, Runner, helper};
 use crate::{Bed, backend};
 
 #[helper]
@@ -41,8 +41,8 @@ pub(crate) async fn it_is_asked_until_the_deadline(server: Arc<Server>) {
         let report = operation
             .ledger(&ledger)
             .run_on_report(
-                &async || Raw::establish(proxy.url()).await,
-                async |conn: &mut Raw| {
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| {
                     bodies.fetch_add(1, Ordering::Relaxed);
                     let pay = "UPDATE accounts SET balance = balance + 10 WHERE id = 1";
                     sql_query(pay).execute(conn).await

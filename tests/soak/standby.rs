@@ -12,11 +12,11 @@ use diesel::connection::SimpleConnection as _;
 use diesel::result::Error;
 use diesel::sql_query;
 
-use super::{Connection as _, Raw, RunQueryDsl, Runner, helper};
+use super::{Conn, Connection as _, RunQueryDsl, Runner, helper};
 use crate::Bed;
 
 #[helper]
-async fn execute(conn: &mut Raw, sql: &str) -> QueryResult<usize> {
+async fn execute(conn: &mut Conn, sql: &str) -> QueryResult<usize> {
     sql_query(sql).execute(conn).await
 }
 
@@ -26,12 +26,12 @@ const PAY: &str = "UPDATE accounts SET balance = balance + 10 WHERE id = 1";
 #[helper]
 pub(crate) async fn another_connection_is_tried(bed: Arc<Bed>) {
     let ledger = Ledger::new();
-    let connect = async || Raw::establish(bed.url()).await;
+    let connect = async || Conn::establish(bed.url()).await;
     let runner = Runner::default();
     let operation = runner.operation("refused").max_retries(0);
     let serializable = operation.isolation(IsolationLevel::Serializable);
-    let pay = async |conn: &mut Raw| execute(conn, PAY).await;
-    let lock = async |conn: &mut Raw| execute(conn, "LOCK TABLE accounts IN EXCLUSIVE MODE").await;
+    let pay = async |conn: &mut Conn| execute(conn, PAY).await;
+    let lock = async |conn: &mut Conn| execute(conn, "LOCK TABLE accounts IN EXCLUSIVE MODE").await;
     for (report, code) in [
         (operation.run_on_report(&connect, pay).await, "25006"),
         (operation.run_on_report(&connect, lock).await, "25006"),
@@ -70,9 +70,9 @@ pub(crate) async fn another_connection_is_tried(bed: Arc<Bed>) {
         .run_on_report(
             &async || {
                 connections.fetch_add(1, Ordering::Relaxed);
-                Raw::establish(bed.url()).await
+                Conn::establish(bed.url()).await
             },
-            async |conn: &mut Raw| {
+            async |conn: &mut Conn| {
                 bodies.fetch_add(1, Ordering::Relaxed);
                 execute(conn, PAY).await
             },

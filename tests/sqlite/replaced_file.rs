@@ -21,7 +21,7 @@ fn write(
     runner: &Runner,
     pool: &Pool<ConnectionManager<SqliteConnection>>,
 ) -> Report<usize, Error> {
-    runner.run_on_report(pool, |conn| sql_query(WRITE).execute(&mut **conn))
+    runner.run_on_report(pool, |conn| sql_query(WRITE).execute(conn))
 }
 
 #[test]

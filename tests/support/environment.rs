@@ -169,7 +169,7 @@ macro_rules! environments {
                 pool!(
                     from_r2d2: sync on $backend,
                     super::Pool<super::ConnectionManager<super::Conn>>,
-                    super::PooledConn,
+                    super::Conn,
                     tries_again: true,
                     tells_why: true,
                     healthy_ones_stay: true
@@ -199,7 +199,7 @@ macro_rules! environments {
                 pool!(
                     from_deadpool: asynchronous on $backend,
                     super::deadpool::Pool<super::Conn>,
-                    super::deadpool::Object<super::Conn>,
+                    super::Conn,
                     tries_again: false,
                     tells_why: true,
                     healthy_ones_stay: true
@@ -207,7 +207,7 @@ macro_rules! environments {
                 pool!(
                     from_bb8: asynchronous on $backend,
                     super::bb8::Pool<super::Conn>,
-                    super::bb8::PooledConnection<'static, super::Conn>,
+                    super::Conn,
                     tries_again: true,
                     tells_why: false,
                     healthy_ones_stay: true
@@ -215,7 +215,7 @@ macro_rules! environments {
                 pool!(
                     from_mobc: asynchronous on $backend,
                     super::mobc::Pool<super::Conn>,
-                    super::mobc::PooledConnection<super::Conn>,
+                    super::Conn,
                     tries_again: false,
                     tells_why: true,
                     healthy_ones_stay: false

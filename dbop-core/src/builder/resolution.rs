@@ -31,6 +31,49 @@ macro_rules! __fallback_method {
     };
 }
 
+/// The errors of an `Operation<'a, F, R>` that are of a type without `OperationError`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __errors_method {
+    ($adapter:literal) => {
+        /// Lets the operation return errors of a type that `OperationError` cannot be implemented for,
+        /// because it belongs to another crate: `make` turns Diesel's errors into it, and `find` finds
+        /// Diesel's error in it, which decides whether the operation is retried.
+        ///
+        /// dbop's own errors go through `make` as well, and
+        /// [`dbop_error`](crate::OperationError::dbop_error) finds them in what `find` returns. Call this
+        /// last, before `run` or `run_on`.
+        ///
+        /// ```
+        /// use diesel::result::Error;
+        /// use error_stack::{Report, ResultExt as _};
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// #[derive(Debug, thiserror::Error)]
+        /// #[error("the payment failed")]
+        /// struct PaymentFailed;
+        ///
+        /// let pay = runner.operation("pay").errors(
+        ///     |error| Report::new(error).change_context(PaymentFailed),
+        ///     |report: &Report<PaymentFailed>| report.downcast_ref::<Error>(),
+        /// );
+        /// ```
+        #[must_use]
+        pub fn errors<E>(
+            self,
+            make: fn(::diesel::result::Error) -> E,
+            find: fn(&E) -> Option<&::diesel::result::Error>,
+        ) -> MappedOperation<'a, E, F, R> {
+            MappedOperation {
+                operation: self,
+                make,
+                find,
+            }
+        }
+    };
+}
+
 /// How an `Operation<'a, F, NoResolution>` finds out what became of a commit whose answer was lost.
 /// `verify` takes the bounds of what looks for the work, in terms of `C` and `E`, and the lines of its
 /// example.

@@ -225,5 +225,44 @@ macro_rules! __runner_methods {
         pub const fn operation<'a>(&'a self, name: &'a str) -> Operation<'a> {
             Operation::new(self, $crate::machine::Name::Given(name))
         }
+
+        /// An operation without a name, which the log calls by this file and line, as it calls the ones
+        /// of [`run`](Self::run) and the like. For functions of your own around them, which are
+        /// `#[track_caller]` and know from where they are called.
+        ///
+        /// ```
+        /// use std::panic::Location;
+        ///
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let operation = runner.at(Location::caller()).read_only();
+        /// ```
+        pub const fn at(
+            &self,
+            location: &'static ::core::panic::Location<'static>,
+        ) -> Operation<'_> {
+            Operation::new(self, $crate::machine::Name::Call(location))
+        }
+
+        /// The same runner for tests that keep a transaction open around everything, such as Diesel's
+        /// `begin_test_transaction`. Not set by default.
+        ///
+        /// In a transaction that is already open, an isolation level, `deferrable`, a begin mode and (on
+        /// MySQL and MariaDB) `read_only` are errors. With this they are skipped there, as with
+        /// [`best_effort`](Operation::best_effort), so that the code under test runs. Each operation's
+        /// first skipped settings are logged as WARN. Everything else stays as it is: an operation that is
+        /// nested in another one may not ask for them, and what the database does not support at all is an
+        /// error.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().for_tests();
+        /// ```
+        #[must_use]
+        pub fn for_tests(mut self) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.skip_what_open_transactions_refuse = true);
+            self
+        }
     };
 }

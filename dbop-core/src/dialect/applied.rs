@@ -119,7 +119,9 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn refuse(&mut self, unsupported: Unsupported) -> Result<(), Error> {
-        if self.settings.best_effort {
+        let is_let_through = self.defaults.skip_what_open_transactions_refuse
+            && unsupported.is_because_transaction_is_open();
+        if self.settings.best_effort || is_let_through {
             self.skipped.add(unsupported.setting());
             return Ok(());
         }
@@ -212,6 +214,10 @@ impl Skipped {
 
     fn add(&mut self, setting: Setting) {
         self.0 |= bit(setting);
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Takes one out, in the order of [`Setting::ALL`], in which they are checked.

@@ -67,6 +67,14 @@ impl Unsupported {
         }
     }
 
+    /// Whether it is supported at the beginning of a transaction.
+    pub(super) const fn is_because_transaction_is_open(self) -> bool {
+        matches!(
+            self.reason,
+            Reason::TransactionIsOpen | Reason::OnlyForWholeTransaction
+        )
+    }
+
     /// The setting.
     pub(super) const fn setting(self) -> Setting {
         self.setting

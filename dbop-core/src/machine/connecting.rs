@@ -8,7 +8,7 @@ use super::attempt::FailureAnswer;
 use super::ending::Enclosing;
 use super::state::State;
 use super::step::ErrorSlot;
-use crate::dialect::{Batches, Level, PragmasToRead, SavedPragmas};
+use crate::dialect::{Batches, Level, PragmasToRead, SavedPragmas, Skipped};
 use crate::error::{Error, Kind};
 use crate::fault::Fault;
 use crate::nesting::{EnclosingLoss, Seat, UserCode};
@@ -161,7 +161,7 @@ impl<'a> Machine<'a> {
         let batches = self.batches_for(&placement, pragmas)?;
         if !self.history.connected {
             self.history.connected = true;
-            self.reports.skipped = batches.skipped();
+            self.reports.skipped = self.skipped_to_report(batches.skipped());
         }
         self.deadline.join(&placement.seat);
         self.connection = Connection::at(placement, batches);
@@ -180,6 +180,14 @@ impl<'a> Machine<'a> {
             self.go_to(question);
         }
         Ok(())
+    }
+
+    /// What the runner and not the operation has asked to skip is reported once.
+    fn skipped_to_report(&self, skipped: Skipped) -> Skipped {
+        let is_reported = skipped.is_empty()
+            || self.spec.settings.best_effort
+            || self.config.skipped_in_tests().add(self.spec.name);
+        if is_reported { skipped } else { Skipped::NONE }
     }
 
     /// There is no connection, or it is of no use. `advice` says whether to try again; by default

@@ -32,6 +32,9 @@ pub trait UserResults {
 
     /// Leaves the attempt behind: its value is void, and its errors are for the report.
     fn settle(&mut self, errors: AttemptErrors);
+
+    /// Itself, whether or not its type says that it is `Send`.
+    fn as_dyn(&mut self) -> &mut dyn UserResults;
 }
 
 impl<T, E: OperationError> UserResults for Results<T, E> {
@@ -42,6 +45,10 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
     fn settle(&mut self, errors: AttemptErrors) {
         self.value = None;
         self.move_into_report(errors);
+    }
+
+    fn as_dyn(&mut self) -> &mut dyn UserResults {
+        self
     }
 }
 
