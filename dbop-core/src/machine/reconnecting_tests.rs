@@ -388,6 +388,25 @@ fn what_is_skipped_is_reported_once_on_however_many_connections() {
 }
 
 #[test]
+fn what_a_runner_for_tests_skips_is_reported_once_for_each_name() {
+    let mut config = config(RetryPolicy::new());
+    config.set_defaults(|defaults| defaults.skip_what_open_transactions_refuse = true);
+    let reports = |name, best_effort| {
+        let mut spec = Spec::new(Name::Given(name));
+        spec.settings.isolation = Some(crate::IsolationLevel::Serializable);
+        spec.settings.best_effort = best_effort;
+        let machine = Machine::new(Dialect::Postgres, &config, &spec, false, no_clock);
+        let mut machine = machine.expect("valid");
+        connect(&mut machine, new_key(), 1);
+        machine.next_report().is_some()
+    };
+    assert!(reports("pay", false));
+    assert!(!reports("pay", false));
+    assert!(reports("pay", true), "the operation itself asks for it");
+    assert!(reports("move", false));
+}
+
+#[test]
 fn a_connection_that_is_given_up_is_free_for_others() {
     let config = config(RetryPolicy::new());
     let machine = || Machine::new(Dialect::Postgres, &config, &SPEC, true, no_clock);

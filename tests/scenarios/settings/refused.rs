@@ -233,6 +233,38 @@ async fn defaults_that_do_not_apply_are_skipped_in_silence() {
     assert_eq!(skipped(&log), [""; 0]);
 }
 
+#[scenario]
+async fn for_tests_what_only_an_open_transaction_refuses_is_skipped_and_logged_once() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    for case in CASES {
+        let log = Capture::new();
+        let runner = Runner::default().for_tests().with_logger(log.clone());
+        let operation = (case.ask)(runner.operation("asks"));
+        let [at_top_level, in_savepoint] = case.where_[BACKEND];
+        for _ in 0..2 {
+            let result = read(&mut conn, operation, true, &AtomicU32::new(0)).await;
+            match result {
+                Ok(balance) => assert_eq!((balance, at_top_level), (100, true), "{}", case.setting),
+                Err(error) => assert!(is_unsupported(&error) && !at_top_level, "{}", case.setting),
+            }
+        }
+        let is_skipped = at_top_level && !in_savepoint;
+        let expected: &[&str] = if is_skipped { &[case.setting] } else { &[] };
+        assert_eq!(skipped(&log), expected);
+        let nested: QueryResult<i64> = runner
+            .run(&mut conn, async |conn: &mut Conn| {
+                let body = async |conn: &mut Conn| balance(conn, 1).await;
+                operation.run(conn, body).await
+            })
+            .await;
+        match nested {
+            Ok(balance) => assert_eq!((balance, in_savepoint), (100, true), "{}", case.setting),
+            Err(error) => assert!(is_unsupported(&error) && !in_savepoint, "{}", case.setting),
+        }
+    }
+}
+
 fn is_unsupported(error: &Error) -> bool {
     error
         .dbop_error()

@@ -91,6 +91,39 @@ fn an_unsupported_setting_is_an_error_unless_best_effort() {
 }
 
 #[test]
+fn in_an_open_transaction_tests_skip_what_it_alone_refuses() {
+    let defaults = Defaults {
+        skip_what_open_transactions_refuse: true,
+        ..Defaults::default()
+    };
+    let asked = Settings {
+        read_only: true,
+        isolation: Some(IsolationLevel::Serializable),
+        begin_mode: Some(BeginMode::Immediate),
+        ..Settings::default()
+    };
+    let mut applied =
+        Applied::resolve(Dialect::Sqlite, NESTED, &asked, &defaults).expect("skipped");
+    assert_eq!(applied.skipped.take(), Some(Setting::Isolation));
+    assert_eq!(applied.skipped.take(), Some(Setting::BeginMode));
+    assert!(applied.skipped.is_empty() && applied.read_only);
+    let read_only = Settings {
+        read_only: true,
+        ..Settings::default()
+    };
+    let mut applied =
+        Applied::resolve(Dialect::Mysql, NESTED, &read_only, &defaults).expect("skipped");
+    assert!(!applied.skipped.is_empty() && !applied.read_only);
+    assert_eq!(applied.skipped.take(), Some(Setting::ReadOnly));
+    // What the database does not have at all stays an error.
+    let asked = Settings {
+        statement_timeout: Some(Duration::from_secs(1)),
+        ..Settings::default()
+    };
+    Applied::resolve(Dialect::Sqlite, NESTED, &asked, &defaults).expect_err("refused");
+}
+
+#[test]
 fn sqlite_ignores_defaults_it_does_not_support() {
     let defaults = Defaults {
         statement_timeout: Some(Duration::from_secs(1)),
