@@ -14,7 +14,7 @@ use log::{Level, Log, Metadata, Record};
 
 use crate::dialect::Dialect;
 use crate::error::Kind;
-use crate::fault::{Code, Fault};
+use crate::fault::{Code, Fault, FaultClass};
 use crate::outcome::Phase;
 use crate::settings::Setting;
 
@@ -118,6 +118,12 @@ impl Event {
         self.delay
     }
 
+    /// Whether it ended with a constraint that refused what was asked for.
+    const fn is_violated_constraint(&self) -> bool {
+        matches!(self.fault, Some(fault) if matches!(fault.class(), FaultClass::Constraint))
+            && self.own.is_none()
+    }
+
     fn is_transient(&self) -> bool {
         self.fault.is_some_and(|fault| fault.class().is_transient())
     }
@@ -148,15 +154,16 @@ pub struct LogLevels {
     /// about a COMMIT whose answer was lost, a setting that was skipped, and an error that hides a failed
     /// statement.
     pub retry: Level,
-    /// The operation's own errors, `RollbackTransaction` and `NotFound`.
+    /// Answers that callers expect: the operation's own errors, `RollbackTransaction`, `NotFound`, and
+    /// violated constraints. A user name that is taken is no reason to wake anyone.
     pub own_error: Level,
     /// An error of the database or of dbop that ends the operation, an unknown outcome, and a panic.
     pub failure: Level,
 }
 
 impl LogLevels {
-    /// DEBUG for success and the operation's own errors, INFO for success after retries, WARN for
-    /// a retry and what else has its level, ERROR for giving up.
+    /// DEBUG for success and for answers that callers expect, such as a violated constraint, INFO for
+    /// success after retries, WARN for a retry and what else has its level, ERROR for giving up.
     pub const DEFAULT: Self = Self {
         success: Level::Debug,
         success_after_retries: Level::Info,
@@ -199,8 +206,8 @@ impl LogLevels {
         self
     }
 
-    /// Sets the level of the operation's own errors, `RollbackTransaction` and `NotFound`.
-    /// Defaults to DEBUG.
+    /// Sets the level of the operation's own errors, `RollbackTransaction`, `NotFound`, and violated
+    /// constraints. Defaults to DEBUG.
     #[must_use]
     pub const fn with_own_error(mut self, level: Level) -> Self {
         self.own_error = level;
@@ -297,6 +304,7 @@ impl Logging {
             | EventKind::HidFailure
             | EventKind::SettingSkipped(_) => self.levels.retry,
             EventKind::Returned => self.levels.own_error,
+            EventKind::Failed if event.is_violated_constraint() => self.levels.own_error,
             EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
                 self.levels.failure
             }

@@ -71,7 +71,8 @@ pub enum Scope {
 pub enum Verdict {
     /// Retry after a delay, as often as the policy allows.
     Retry,
-    /// Retry after a delay, but only once.
+    /// Retry, but only once: after a delay or, in a savepoint, at once, since the transaction around it may
+    /// hold locks.
     RetryOnce,
     /// Retry after a delay, but only once, with the statement cache cleared. The cache stays on or off,
     /// as the caller has set it.

@@ -118,6 +118,25 @@ fn each_kind_of_record_has_its_level() {
     assert_eq!(record(&logging, &first).0, levels.success);
 }
 
+/// A name that is taken is an answer. That a COMMIT was perhaps done is none, whatever refused it.
+#[test]
+fn a_violated_constraint_has_the_level_of_an_answer() {
+    let logging = Logging::default();
+    let violated = |kind| Event {
+        fault: Some(Fault::from_class(Dialect::Postgres, FaultClass::Constraint)),
+        ..event(kind)
+    };
+    let failed = violated(EventKind::Failed);
+    assert_eq!(record(&logging, &failed).0, Level::Debug);
+    let unknown = violated(EventKind::OutcomeUnknown);
+    assert_eq!(record(&logging, &unknown).0, Level::Error);
+    let own = Event {
+        own: Some(Kind::RolledBack),
+        ..failed
+    };
+    assert_eq!(record(&logging, &own).0, Level::Error);
+}
+
 #[test]
 fn a_record_has_the_keys_of_what_happened() {
     let always = [

@@ -48,6 +48,32 @@ fn a_savepoint_retries_a_lock_timeout_once_then_escalates() {
     assert_eq!(runs_until_exhausted(timeout), (3, 6));
 }
 
+/// The transaction around it may hold locks, for which others would wait.
+#[test]
+fn a_savepoint_waits_for_no_other_attempt() {
+    for (depth, expected) in [(0, false), (1, true)] {
+        let config = config(RetryPolicy::new().with_jitter(crate::Jitter::None));
+        let machine = Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock);
+        let mut machine = machine.expect("valid");
+        let key = new_key();
+        let delay = loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => connect(&mut machine, key, depth),
+                Step::Body => {
+                    let timeout = fault(Dialect::Postgres, FaultClass::LockTimeout);
+                    let (end, _) = failed(timeout, depth + 1);
+                    machine.body_done(end, Some(depth + 1));
+                }
+                Step::Batch(_) => _ = machine.batch_done(Ok(())),
+                Step::Report(_) => {}
+                Step::Pause(pause) => break pause.delay,
+                step => unreachable!("{step:?}"),
+            }
+        };
+        assert_eq!(delay.is_zero(), expected, "{depth} around it");
+    }
+}
+
 #[test]
 fn a_savepoint_never_retries_a_deadlock() {
     let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);

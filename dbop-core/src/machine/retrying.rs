@@ -116,11 +116,18 @@ impl Machine<'_> {
             return Err(StopReason::RetriesExhausted);
         }
         self.retries.tried_once_more |= once;
-        Ok(self.pause_before_retry(failure, connection))
+        // The transaction around a savepoint may hold locks, for which others would wait meanwhile.
+        let is_at_once = once && is_savepoint;
+        Ok(self.pause_before_retry(failure, connection, is_at_once))
     }
 
-    fn pause_before_retry(&mut self, failure: &Failure, connection: ConnectionAction) -> Pause {
-        if self.attempt.is_resolved && !self.connection.is_broken {
+    fn pause_before_retry(
+        &mut self,
+        failure: &Failure,
+        connection: ConnectionAction,
+        is_at_once: bool,
+    ) -> Pause {
+        if is_at_once || (self.attempt.is_resolved && !self.connection.is_broken) {
             return Pause {
                 delay: Duration::ZERO,
                 connection: ConnectionAction::Keep,

@@ -13,7 +13,9 @@ use diesel::sql_query;
 use log::Level;
 
 use super::money::{insert, set};
-use super::{Bed, Conn, MODE, RunQueryDsl, Runner, backend, helper, scenario};
+use super::{
+    Bed, Conn, MODE, RunQueryDsl, Runner, SimpleConnection as _, backend, helper, scenario,
+};
 
 /// So that a unique violation, which needs nobody else, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new()
@@ -45,6 +47,12 @@ async fn one_of_each(runner: &Runner) -> QueryResult<()> {
         .run(&mut conn, async |conn: &mut Conn| insert(conn, 1).await)
         .await;
     assert!(failed.is_err());
+    let wrong: QueryResult<()> = runner
+        .run(&mut conn, async |conn: &mut Conn| {
+            conn.batch_execute("NO SQL").await
+        })
+        .await;
+    assert!(wrong.is_err());
     Ok(())
 }
 
@@ -64,7 +72,8 @@ async fn the_levels_tell_what_needs_a_look() {
             Level::Info,  // success after it
             Level::Warn,  // retries
             Level::Warn,
-            Level::Error, // in vain
+            Level::Debug, // in vain, but an answer
+            Level::Error, // a statement that makes no sense
         ]
     );
 }
@@ -86,6 +95,7 @@ async fn the_levels_can_be_those_where_done_is_info() {
             Level::Info,
             Level::Warn,
             Level::Warn,
+            Level::Error,
             Level::Error,
         ]
     );
