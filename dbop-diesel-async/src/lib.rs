@@ -4,31 +4,32 @@
 //! ```
 //! # use diesel::prelude::*;
 //! # use diesel_async::SimpleAsyncConnection;
-//! # use diesel_async::pooled_connection::AsyncDieselConnectionManager;
-//! # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 //! use dbop_diesel_async::Runner;
-//! use diesel_async::RunQueryDsl;
-//! use diesel_async::pooled_connection::deadpool::Pool;
+//! use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+//! use diesel_async::{AsyncConnection, RunQueryDsl};
 //!
 //! # diesel::table! { users { id -> Integer, name -> Text } }
-//! # type Conn = SyncConnectionWrapper<SqliteConnection>;
-//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let manager = AsyncDieselConnectionManager::<Conn>::new(":memory:");
-//! let pool = Pool::builder(manager).max_size(1).build()?;
-//! # pool.get().await?.batch_execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
-//! #                                  INSERT INTO users VALUES (1, 'Ada')").await?;
+//! type Conn = SyncConnectionWrapper<SqliteConnection>; // or AsyncPgConnection, AsyncMysqlConnection
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let file = tempfile::NamedTempFile::new()?;
+//! # let url = file.path().to_str().expect("UTF-8");
+//! # Conn::establish(url).await?.batch_execute("
+//! #     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+//! #     INSERT INTO users VALUES (1, 'Ada')").await?;
 //! let runner = Runner::default(); // make one, share it
 //! let name = String::from("Grace");
 //!
-//! // On a connection from the pool: a transaction, retried where that can help.
-//! let updated = runner.operation("rename").run_on(&pool, async |conn| {
+//! // On a connection that you have: a transaction, in one of yours a savepoint.
+//! let mut conn = Conn::establish(url).await?;
+//! let updated = runner.run(&mut conn, async |conn| {
 //!     diesel::update(users::table.find(1)).set(users::name.eq(&name)).execute(conn).await
 //! }).await?;
 //! assert_eq!(updated, 1);
 //!
-//! // On a connection that you have, also inside a transaction of yours.
-//! let mut conn = pool.get().await?;
-//! let names: Vec<String> = runner.run(&mut conn, async |conn| {
+//! // On a connection for each attempt that needs one, with a name for the log.
+//! let connect = || Conn::establish(url); // or a pool of deadpool, bb8 or mobc
+//! let names: Vec<String> = runner.operation("list-names").run_on(&connect, async |conn| {
 //!     users::table.select(users::name).load(conn).await
 //! }).await?;
 //! assert_eq!(names, ["Grace"]);
