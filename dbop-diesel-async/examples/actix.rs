@@ -65,7 +65,7 @@ async fn visit(service: web::Data<Service>, page: web::Path<String>) -> HttpResp
     }
 }
 
-/// bb8 goes on connecting for as long as it waits for a connection, so it does not wait for long.
+/// bb8 keeps trying to connect for as long as it waits for a connection, so it must not wait long.
 fn pool(url: &str) -> Pool<AsyncPgConnection> {
     Pool::builder()
         .max_size(4)

@@ -1,5 +1,5 @@
 //! A small web service, which counts visits. The example `axum` shows what a larger one needs: a deadline
-//! that the client names, an answer for each kind of error, an end in good order.
+//! that the client names, an answer for each kind of error, a graceful stop.
 //!
 //! ```text
 //! cargo run -p dbop-diesel-async --features sqlite,deadpool --example axum_small

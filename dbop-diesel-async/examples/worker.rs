@@ -8,8 +8,7 @@
 //! ```
 //!
 //! A job adds an amount to an account. Its work and the mark that it is done are one transaction, so a
-//! worker that dies leaves the job to another one. What such a table needs beside, a limit for a job
-//! that always fails, is left out.
+//! worker that dies leaves the job to another one. A limit for jobs that always fail is left out.
 
 #![allow(
     clippy::print_stdout,
@@ -63,7 +62,10 @@ async fn do_one(conn: &mut AsyncPgConnection) -> QueryResult<Option<i64>> {
     let Some((id, account, amount)) = job else {
         return Ok(None);
     };
-    diesel::update(accounts::table.find(account))
+    diesel::insert_into(accounts::table)
+        .values((accounts::id.eq(account), accounts::balance.eq(amount)))
+        .on_conflict(accounts::id)
+        .do_update()
         .set(accounts::balance.eq(accounts::balance + amount))
         .execute(conn)
         .await?;
