@@ -50,6 +50,15 @@ impl Backoff {
     }
 
     /// The longest possible delay before retry `retry`, counted from 0.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// let backoff = RetryPolicy::new().backoff();
+    /// assert_eq!(backoff.ceiling(0), Duration::from_millis(100));
+    /// assert_eq!(backoff.ceiling(9), Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn ceiling(&self, retry: u32) -> Duration {
         let initial = self.initial_delay.as_nanos();

@@ -23,6 +23,15 @@ mod sqlstate;
 mod text;
 
 /// A database error, reduced to what decides about a retry.
+///
+/// ```
+/// use dbop_core::{Dialect, Fault, FaultClass};
+///
+/// let fault = Fault::from_class(Dialect::Sqlite, FaultClass::Busy);
+/// assert_eq!(fault.class(), FaultClass::Busy);
+/// assert_eq!((fault.dialect(), fault.code()), (Dialect::Sqlite, None));
+/// assert!(fault.leaves_connection_usable());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     dialect: Dialect,
@@ -290,6 +299,14 @@ pub enum ErrorKind {
 }
 
 /// An error code as its database writes it.
+///
+/// ```
+/// use dbop_core::{Code, FaultClass, SqlState};
+///
+/// let code = Code::SqlState(SqlState::QUERY_CANCELED);
+/// assert_eq!(code.to_string(), "57014");
+/// assert_eq!(Code::Errno(1213).class(), FaultClass::Deadlock);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {

@@ -56,6 +56,13 @@ impl Ledger {
     /// The statement that creates the table `dbop_ledger`, for a migration. Several sessions can send it
     /// at the same time. Empty on SQLite, where the outcome of a COMMIT is never unknown and no token is
     /// written.
+    ///
+    /// ```
+    /// use dbop_core::{Dialect, Ledger};
+    ///
+    /// let migration = Ledger::create_table(Dialect::Mysql);
+    /// assert!(migration.starts_with("CREATE TABLE IF NOT EXISTS dbop_ledger"));
+    /// ```
     #[must_use]
     pub const fn create_table(dialect: Dialect) -> &'static str {
         sql::create_table(dialect)
@@ -64,6 +71,12 @@ impl Ledger {
     /// The statement that deletes tokens older than a day by the server's clock. Send it once a day. No
     /// operation may run for a day: an operation whose token was deleted would take its work for undone.
     /// Empty on SQLite.
+    ///
+    /// ```
+    /// use dbop_core::{Dialect, Ledger};
+    ///
+    /// assert!(Ledger::prune(Dialect::Postgres).starts_with("DELETE FROM dbop_ledger"));
+    /// ```
     #[must_use]
     pub const fn prune(dialect: Dialect) -> &'static str {
         sql::prune(dialect)

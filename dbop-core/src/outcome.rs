@@ -4,6 +4,12 @@ use std::fmt;
 
 /// The part of an attempt in which something happened. A ROLLBACK is no phase: it belongs to the phase
 /// that failed before it.
+///
+/// ```
+/// use dbop_core::Phase;
+///
+/// assert_eq!(Phase::Commit.to_string(), "commit");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -62,6 +68,21 @@ pub enum Outcome {
 }
 
 /// Why there is no further attempt.
+///
+/// ```
+/// use dbop_core::StopReason;
+///
+/// /// What to tell the operator about an operation that failed.
+/// fn hint(stop: StopReason) -> &'static str {
+///     match stop {
+///         StopReason::RetriesExhausted | StopReason::DeadlineExceeded => "contention, or an outage",
+///         StopReason::NeedsConnection => "use run_on, which takes another connection",
+///         StopReason::OutcomeUnknown => "look for the work before it is done again",
+///         _ => "see the error",
+///     }
+/// }
+/// # assert_eq!(hint(StopReason::OwnError), "see the error");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {

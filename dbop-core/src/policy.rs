@@ -66,6 +66,12 @@ impl RetryPolicy {
     }
 
     /// A policy that never retries. Transactions, savepoints and settings work all the same.
+    ///
+    /// ```
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// assert_eq!(RetryPolicy::no_retries().max_retries(), 0);
+    /// ```
     #[must_use]
     pub const fn no_retries() -> Self {
         Self::new().with_max_retries(0)
@@ -74,6 +80,12 @@ impl RetryPolicy {
     /// How often an operation is retried *after* the first attempt: 5 means at most 6
     /// attempts. Defaults to 5. Retries of operations nested in this one count too. An operation's
     /// own `max_retries` takes its place.
+    ///
+    /// ```
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// const POLICY: RetryPolicy = RetryPolicy::new().with_max_retries(3); // at most 4 attempts
+    /// ```
     #[must_use]
     pub const fn with_max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
@@ -82,6 +94,14 @@ impl RetryPolicy {
 
     /// The longest possible delay before the first retry; it doubles with every further one, up to
     /// [`max_delay`](Self::with_max_delay). Defaults to 100 ms. Zero means that no retry ever waits.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// const TESTS: RetryPolicy = RetryPolicy::new().with_initial_delay(Duration::ZERO);
+    /// assert!(TESTS.delays().take(5).all(|delay| delay.is_zero()));
+    /// ```
     #[must_use]
     pub const fn with_initial_delay(mut self, initial_delay: Duration) -> Self {
         self.initial_delay = initial_delay;
@@ -94,6 +114,14 @@ impl RetryPolicy {
     /// 500 ms and 1 s: after every failure to connect, and after the classes
     /// [`NotConnected`](FaultClass::NotConnected), [`ServerUnavailable`](FaultClass::ServerUnavailable)
     /// and [`ReadOnlyServer`](FaultClass::ReadOnlyServer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::new().with_max_delay(Duration::from_secs(10));
+    /// assert!(policy.delays().take(100).all(|delay| delay <= Duration::from_secs(10)));
+    /// ```
     #[must_use]
     pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
@@ -120,6 +148,15 @@ impl RetryPolicy {
     }
 
     /// How the delay is drawn below its ceiling. Defaults to [`Jitter::Full`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{Jitter, RetryPolicy};
+    ///
+    /// let policy = RetryPolicy::new().with_jitter(Jitter::None);
+    /// let delays: Vec<_> = policy.delays().take(5).collect();
+    /// assert_eq!(delays, [100, 200, 400, 800, 1000].map(Duration::from_millis));
+    /// ```
     #[must_use]
     pub const fn with_jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
@@ -128,6 +165,13 @@ impl RetryPolicy {
 
     /// Makes the delays reproducible: every operation draws the same sequence. Not set by default.
     /// For tests only: clients with the same seed retry at the same moment.
+    ///
+    /// ```
+    /// use dbop_core::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::new().with_seed(7);
+    /// assert!(policy.delays().take(5).eq(policy.delays().take(5)));
+    /// ```
     #[must_use]
     pub const fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -143,6 +187,13 @@ impl RetryPolicy {
     /// not certainly undone is still never retried, and neither is one that cannot succeed in its
     /// scope. Of this method and [`without_retry_on`](Self::without_retry_on), the last call for a
     /// class counts.
+    ///
+    /// ```
+    /// use dbop_core::{FaultClass, RetryPolicy};
+    ///
+    /// const POLICY: RetryPolicy = RetryPolicy::new().with_retry_on(FaultClass::StatementTimeout);
+    /// assert!(POLICY.retries_on(FaultClass::StatementTimeout));
+    /// ```
     #[must_use]
     pub const fn with_retry_on(mut self, class: FaultClass) -> Self {
         self.classes = self.classes.also(class);

@@ -93,9 +93,9 @@ pub enum Verdict {
 ///
 /// | class | in a transaction | in a savepoint |
 /// |---|---|---|
-/// | [`Deadlock`](FaultClass::Deadlock) | [`Retry`](Verdict::Retry) | PostgreSQL: [`RetryOnce`](Verdict::RetryOnce); elsewhere: [`Escalate`](Verdict::Escalate) |
+/// | [`Deadlock`](FaultClass::Deadlock) | [`Retry`](Verdict::Retry) | [`Escalate`](Verdict::Escalate) |
 /// | [`SerializationFailure`](FaultClass::SerializationFailure) | `Retry` | `Escalate` |
-/// | [`LockTimeout`](FaultClass::LockTimeout) | `Retry` | `RetryOnce` |
+/// | [`LockTimeout`](FaultClass::LockTimeout) | `Retry` | [`RetryOnce`](Verdict::RetryOnce) |
 /// | [`Busy`](FaultClass::Busy) | `Retry` | `Retry` if dbop began the transaction with BEGIN IMMEDIATE; otherwise `Escalate` |
 /// | [`StalePlan`](FaultClass::StalePlan) | [`RetryReplanned`](Verdict::RetryReplanned); MySQL's 1412: `RetryOnce` | `Escalate` |
 /// | [`ConnectionLost`](FaultClass::ConnectionLost), [`NotConnected`](FaultClass::NotConnected), [`ServerUnavailable`](FaultClass::ServerUnavailable) | [`NeedsConnection`](Verdict::NeedsConnection) | `Escalate` |

@@ -44,6 +44,13 @@ impl Settings {
 /// How much of the work of concurrent transactions a transaction may see: the levels of the SQL
 /// standard. The server defines what each of them means. PostgreSQL isolates more than the standard
 /// requires at `ReadUncommitted` and `RepeatableRead`.
+///
+/// ```
+/// use dbop_core::IsolationLevel;
+///
+/// assert!(IsolationLevel::Serializable > IsolationLevel::ReadCommitted);
+/// assert_eq!(IsolationLevel::RepeatableRead.as_str(), "REPEATABLE READ");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IsolationLevel {
     /// Even uncommitted changes are visible. PostgreSQL treats it as [`ReadCommitted`](Self::ReadCommitted).

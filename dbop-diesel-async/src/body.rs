@@ -8,6 +8,30 @@ use std::future::Future;
 /// It can borrow (`async |conn| ..`), own (`async move |conn| ..`) or be a plain `async fn`. A
 /// captured `&mut` cannot be cloned and so does not compile: an attempt must not see what an
 /// earlier attempt has changed.
+///
+/// ```
+/// # use dbop_diesel_async::Runner;
+/// # use diesel::prelude::*;
+/// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+/// # use diesel_async::{AsyncConnection, RunQueryDsl};
+/// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+/// use dbop_diesel_async::Body;
+///
+/// /// Runs any operation with a name.
+/// async fn named<B>(runner: &Runner, conn: &mut Conn, name: &str, body: B) -> QueryResult<usize>
+/// where
+///     B: for<'r> Body<&'r mut Conn, QueryResult<usize>>,
+/// {
+///     runner.operation(name).run(conn, body).await
+/// }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let mut conn = Conn::establish(":memory:").await?;
+///
+/// named(&Runner::default(), &mut conn, "create", async |conn: &mut Conn| {
+///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn).await
+/// }).await?;
+/// # Ok(()) }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this cannot be run as an operation",
     label = "not an operation on this connection",

@@ -14,6 +14,15 @@ use crate::backend::SupportedBackend;
 /// A connection that operations can run on: `AsyncPgConnection`, `AsyncMysqlConnection`,
 /// `SyncConnectionWrapper<SqliteConnection>`, and what the pools of diesel-async hand out.
 /// Implemented for everything that fits; use it as a bound in generic code.
+///
+/// ```
+/// use dbop_diesel_async::{Runner, SupportedConnection};
+/// use diesel::prelude::*;
+///
+/// async fn nothing<C: SupportedConnection>(runner: &Runner, conn: &mut C) -> QueryResult<()> {
+///     runner.run(conn, async |_conn: &mut C| Ok(())).await
+/// }
+/// ```
 pub trait SupportedConnection: AsyncConnection<Backend: SupportedBackend> {}
 
 impl<C> SupportedConnection for C where C: AsyncConnection<Backend: SupportedBackend> {}

@@ -1,11 +1,61 @@
 //! Run [diesel-async](https://docs.rs/diesel-async) operations safely: retries with backoff,
 //! savepoints, per-operation timeouts, in Tokio services.
 //!
+//! ```
+//! # use diesel::prelude::*;
+//! # use diesel_async::SimpleAsyncConnection;
+//! use dbop_diesel_async::Runner;
+//! use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+//! use diesel_async::{AsyncConnection, RunQueryDsl};
+//!
+//! # diesel::table! { users { id -> Integer, name -> Text } }
+//! type Conn = SyncConnectionWrapper<SqliteConnection>; // or AsyncPgConnection, AsyncMysqlConnection
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let file = tempfile::NamedTempFile::new()?;
+//! # let url = file.path().to_str().expect("UTF-8");
+//! # Conn::establish(url).await?.batch_execute("
+//! #     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+//! #     INSERT INTO users VALUES (1, 'Ada')").await?;
+//! let runner = Runner::default(); // make one, share it
+//! let name = String::from("Grace");
+//!
+//! // On a connection that you have: a transaction, in one of yours a savepoint.
+//! let mut conn = Conn::establish(url).await?;
+//! let updated = runner.run(&mut conn, async |conn| {
+//!     diesel::update(users::table.find(1)).set(users::name.eq(&name)).execute(conn).await
+//! }).await?;
+//! assert_eq!(updated, 1);
+//!
+//! // On a connection for each attempt that needs one, with a name for the log.
+//! let connect = || Conn::establish(url); // or a pool of deadpool, bb8 or mobc
+//! let names: Vec<String> = runner.operation("list-names").run_on(&connect, async |conn| {
+//!     users::table.select(users::name).load(conn).await
+//! }).await?;
+//! assert_eq!(names, ["Grace"]);
+//! # Ok(()) }
+//! ```
+//!
 //! This is [`dbop-diesel`](dbop_diesel) with `.await`: the same machine, policy, settings and
-//! errors, and the same promises, which that crate's documentation lists. Its guides are for both:
-//! [settings](dbop_diesel::guide::settings),
-//! [unknown outcomes](dbop_diesel::guide::unknown_outcome), [limits](dbop_diesel::guide::limits).
-//! See [`Runner`] for an example.
+//! errors, and the same promises, which that crate's documentation lists.
+//!
+//! **A wait for a lock ends after 10 s by default**, except on SQLite: also one for a unique key or for
+//! `pg_advisory_xact_lock`. As it is retried, an operation can take a
+//! [minute](dbop_diesel::guide::postgres) to fail;
+//! [`with_default_lock_timeout`](Runner::with_default_lock_timeout) and
+//! [`lock_timeout`](Operation::lock_timeout) change that.
+//!
+//! # Guides
+//!
+//! Those of dbop-diesel are for both:
+//!
+//! - [from a retry loop](dbop_diesel::guide::from_a_retry_loop) to dbop,
+//!   [recipes](dbop_diesel::guide::recipes), [errors](dbop_diesel::guide::errors),
+//!   [testing](dbop_diesel::guide::testing);
+//! - [pools and poolers](dbop_diesel::guide::pools), [PostgreSQL](dbop_diesel::guide::postgres),
+//!   [MySQL and MariaDB](dbop_diesel::guide::mysql), [SQLite](dbop_diesel::guide::sqlite);
+//! - [settings](dbop_diesel::guide::settings), [unknown outcomes](dbop_diesel::guide::unknown_outcome),
+//!   [limits](dbop_diesel::guide::limits).
 //!
 //! # Timeouts and cancellation
 //!
@@ -65,6 +115,9 @@
 //!
 //! [`run_on`](Runner::run_on) takes the connections from the pool itself. It closes a broken
 //! connection at once, even if it is cancelled.
+//!
+//! Behind PgBouncer in transaction mode, turn the runner's defaults off, and give operations their own
+//! timeouts: [why, and what else](dbop_diesel::guide::pools#pgbouncer).
 //!
 //! With `run`, what a pool does with a connection on which a run was cancelled:
 //!

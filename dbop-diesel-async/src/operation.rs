@@ -21,6 +21,29 @@ use crate::verify::{NoResolution, ServerResolution, Verify};
 /// of a commit whose answer was lost: [`ServerResolution`], a closure given to
 /// [`verify`](Self::verify), or not at all.
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use dbop_diesel_async::Runner;
+/// # use diesel::prelude::*;
+/// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+/// # use diesel_async::{AsyncConnection, RunQueryDsl};
+/// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let mut conn = Conn::establish(":memory:").await?;
+/// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn).await?;
+/// # let runner = Runner::default();
+/// let ids = runner
+///     .operation("list-users")
+///     .read_only()
+///     .lock_timeout(Duration::from_secs(3))
+///     .run(&mut conn, async |conn: &mut Conn| {
+///         diesel::sql_query("SELECT id FROM users").execute(conn).await
+///     })
+///     .await?;
+/// # _ = ids;
+/// # Ok(()) }
+/// ```
+///
 /// # Default
 ///
 /// Without settings: the runner's policy and default timeouts apply.
@@ -81,6 +104,24 @@ impl<'a, F> Operation<'a, F> {
 impl<'a, F> Operation<'a, F> {
     /// Runs the operation; see [`Runner::run`].
     ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # async fn rename(conn: &mut Conn) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn).await
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let mut conn = Conn::establish(":memory:").await?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn).await?;
+    /// let runner = Runner::default();
+    /// let changed = runner.operation("rename").max_retries(2).run(&mut conn, rename).await?;
+    /// assert_eq!(changed, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Runner::run`], and if a setting is invalid or not supported here. With a
@@ -107,6 +148,25 @@ impl<'a, F> Operation<'a, F> {
 
     /// Runs the operation like [`run`](Self::run) and reports every attempt.
     ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # async fn rename(conn: &mut Conn) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn).await
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let mut conn = Conn::establish(":memory:").await?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn).await?;
+    /// let runner = Runner::default();
+    /// let report = runner.operation("rename").read_only().run_report(&mut conn, rename).await;
+    /// assert!(report.result.is_err()); // it writes
+    /// assert_eq!(report.attempts, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     ///
     /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
@@ -130,6 +190,23 @@ impl<'a, F> Operation<'a, F> {
 /// Running on connections from a source.
 impl<'a, F, R> Operation<'a, F, R> {
     /// Runs the operation on a connection from a source; see [`Runner::run_on`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let runner = Runner::default();
+    /// let connect = || Conn::establish(":memory:"); // or a pool
+    /// let operation = runner.operation("create").deadline(Duration::from_secs(10));
+    /// operation.run_on(&connect, async |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn).await
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -159,6 +236,23 @@ impl<'a, F, R> Operation<'a, F, R> {
     }
 
     /// Runs the operation like [`run_on`](Self::run_on) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # use dbop_diesel_async::Outcome;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let runner = Runner::default();
+    /// let connect = || Conn::establish(":memory:"); // or a pool
+    /// let report = runner.operation("create").run_on_report(&connect, async |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn).await
+    /// }).await;
+    /// assert_eq!(report.outcome, Outcome::Committed);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///

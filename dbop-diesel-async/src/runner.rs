@@ -108,6 +108,25 @@ impl Runner {
     /// decides about it. The operation is cloned for each attempt, so every attempt starts from the
     /// same state.
     ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # async fn rename(conn: &mut Conn) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn).await
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let mut conn = Conn::establish(":memory:").await?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn).await?;
+    /// let runner = Runner::default();
+    /// let changed = runner.run(&mut conn, rename).await?; // a transaction
+    /// conn.transaction(async |conn| runner.run(conn, rename).await).await?; // a savepoint
+    /// # assert_eq!(changed, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
@@ -133,6 +152,23 @@ impl Runner {
     }
 
     /// Runs an operation like [`run`](Self::run) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # async fn rename(conn: &mut Conn) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn).await
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let mut conn = Conn::establish(":memory:").await?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn).await?;
+    /// let report = Runner::default().run_report(&mut conn, rename).await;
+    /// assert_eq!((report.attempts, report.result?), (1, 1));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///
@@ -161,6 +197,21 @@ impl Runner {
     /// no writes after a failover. Before a delay of 10 ms or more, a pool's connection is given
     /// back, so that others can use it meanwhile.
     ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let connect = || Conn::establish(":memory:"); // or a pool
+    /// let created = Runner::default().run_on(&connect, async |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn).await
+    /// }).await;
+    /// # created?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run), and if no connection is available
@@ -186,6 +237,22 @@ impl Runner {
     }
 
     /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
+    /// # use dbop_diesel_async::Outcome;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let connect = || Conn::establish(":memory:"); // or a pool
+    /// let report = Runner::default().run_on_report(&connect, async |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn).await
+    /// }).await;
+    /// assert_eq!(report.outcome, Outcome::Committed);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///

@@ -264,6 +264,14 @@ macro_rules! operation_error {
 ///
 /// Not found is what only the type around it can show: see
 /// [`database_message`](OperationError::database_message).
+///
+/// ```
+/// use dbop_diesel::diesel_error_in;
+/// use diesel::result::Error;
+///
+/// let wrapped = std::io::Error::other(Error::NotFound);
+/// assert_eq!(diesel_error_in(&wrapped), Some(&Error::NotFound));
+/// ```
 #[must_use]
 pub fn diesel_error_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a DieselError> {
     layers(error).find_map(|layer| layer.downcast_ref())

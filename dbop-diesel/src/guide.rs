@@ -9,17 +9,56 @@ macro_rules! page {
             "[constraints]: crate::guide::settings#statement-timeout\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
+            "[how long]: crate::guide::recipes#how-long-a-policy-lasts\n",
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
+            "[limits]: crate::guide::limits#what-dbop-does-not-notice\n",
+            "[lost connections]: crate::guide::pools#a-lost-connection\n",
+            "[outlives]: crate::guide::limits#what-outlives-a-rollback\n",
             "[own words]: crate::guide::limits#what-cannot-be-told-apart\n",
             "[poolers]: crate::guide::settings#postgresql\n",
+            "[pools]: crate::guide::pools#pgbouncer\n",
+            "[queue]: crate::guide::recipes#a-queue-of-jobs\n",
             "[round trips]: crate::guide::round_trips\n",
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
+            "[verdict]: crate::verdict()\n",
             "\n",
             include_str!($file)
         )
     };
 }
+
+#[cfg_attr(not(doctest), doc = page!("../docs/from-a-retry-loop.md"))]
+#[cfg_attr(doctest, doc = "From a retry loop.")]
+pub mod from_a_retry_loop {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/recipes.md"))]
+#[cfg_attr(doctest, doc = "Recipes.")]
+pub mod recipes {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/errors.md"))]
+#[cfg_attr(doctest, doc = "Errors.")]
+pub mod errors {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/testing.md"))]
+#[cfg_attr(doctest, doc = "Testing.")]
+pub mod testing {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/pools.md"))]
+#[cfg_attr(doctest, doc = "Pools and poolers.")]
+pub mod pools {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/postgres.md"))]
+#[cfg_attr(doctest, doc = "PostgreSQL.")]
+pub mod postgres {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/mysql.md"))]
+#[cfg_attr(doctest, doc = "MySQL and MariaDB.")]
+pub mod mysql {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/sqlite.md"))]
+#[cfg_attr(doctest, doc = "SQLite.")]
+pub mod sqlite {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/settings.md"))]
 #[cfg_attr(doctest, doc = "Settings.")]

@@ -37,8 +37,19 @@
 //! - After a panic what is not committed is rolled back, then the panic continues. That holds for panics of
 //!   the operation, of a classifier, of the closure given to `verify` and of the error type's methods.
 //!
+//! **A wait for a lock ends after 10 s by default**, except on SQLite: also one for a unique key or for
+//! `pg_advisory_xact_lock`. As it is retried, an operation can take a [minute](guide::postgres) to fail;
+//! [`with_default_lock_timeout`](Runner::with_default_lock_timeout) and
+//! [`lock_timeout`](Operation::lock_timeout) change that.
+//!
 //! # Guides
 //!
+//! - [From a retry loop](guide::from_a_retry_loop) to dbop, or from explicit BEGIN and COMMIT.
+//! - [Recipes](guide::recipes), and how long a policy lasts.
+//! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
+//! - [Testing](guide::testing) a service that uses dbop.
+//! - [Pools and poolers](guide::pools): r2d2, deadpool, bb8, mobc, PgBouncer.
+//! - [PostgreSQL](guide::postgres), [MySQL and MariaDB](guide::mysql), [SQLite](guide::sqlite).
 //! - [Settings](guide::settings): units, defaults, deadlines, poolers.
 //! - [Unknown outcomes](guide::unknown_outcome): what to do about a COMMIT whose answer was lost.
 //! - [Limits](guide::limits): what dbop notices, and what it does not.

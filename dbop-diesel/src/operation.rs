@@ -95,6 +95,20 @@ impl<'a, F> Operation<'a, F> {
 impl<F> Operation<'_, F> {
     /// Runs the operation; see [`Runner::run`].
     ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # fn rename(conn: &mut SqliteConnection) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn)
+    /// # }
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn)?;
+    /// let runner = Runner::default();
+    /// let changed = runner.operation("rename").max_retries(2).run(&mut conn, rename)?;
+    /// assert_eq!(changed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Runner::run`], and if a setting is invalid or not supported here. With a
@@ -116,6 +130,21 @@ impl<F> Operation<'_, F> {
 
     /// Runs the operation like [`run`](Self::run) and reports every attempt.
     ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # fn rename(conn: &mut SqliteConnection) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn)
+    /// # }
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn)?;
+    /// let runner = Runner::default();
+    /// let report = runner.operation("rename").read_only().run_report(&mut conn, rename);
+    /// assert!(report.result.is_err()); // it writes
+    /// assert_eq!(report.attempts, 1);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
@@ -134,6 +163,19 @@ impl<F> Operation<'_, F> {
 /// Running on connections from a source.
 impl<F, R> Operation<'_, F, R> {
     /// Runs the operation on a connection from a source; see [`Runner::run_on`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # let runner = Runner::default();
+    /// let connect = || SqliteConnection::establish(":memory:"); // or a pool
+    /// let operation = runner.operation("create").deadline(Duration::from_secs(10));
+    /// operation.run_on(&connect, |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn)
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -156,6 +198,17 @@ impl<F, R> Operation<'_, F, R> {
     }
 
     /// Runs the operation like [`run_on`](Self::run_on) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel::{Outcome, Runner};
+    /// # use diesel::prelude::*;
+    /// # let runner = Runner::default();
+    /// let connect = || SqliteConnection::establish(":memory:"); // or a pool
+    /// let report = runner.operation("create").run_on_report(&connect, |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn)
+    /// });
+    /// assert_eq!(report.outcome, Outcome::Committed);
+    /// ```
     ///
     /// # Panics
     ///

@@ -41,6 +41,38 @@ pub struct Report<T, E> {
 }
 
 /// An attempt that failed.
+///
+/// ```
+/// use dbop_diesel::{Advice, OperationError, RetryPolicy, Runner};
+/// use diesel::prelude::*;
+///
+/// #[derive(Debug)]
+/// struct Changed;
+///
+/// impl From<diesel::result::Error> for Changed {
+///     fn from(_: diesel::result::Error) -> Self {
+///         Self
+///     }
+/// }
+///
+/// impl OperationError for Changed {
+///     fn diesel_error(&self) -> Option<&diesel::result::Error> {
+///         None
+///     }
+///
+///     fn advice(&self) -> Advice {
+///         Advice::Retry
+///     }
+/// }
+///
+/// # let mut conn = SqliteConnection::establish(":memory:")?;
+/// let policy = RetryPolicy::new().with_initial_delay(std::time::Duration::ZERO);
+/// let report = Runner::new(policy).run_report(&mut conn, |_| Err::<(), _>(Changed));
+/// assert_eq!(report.failures.len(), 6);
+/// assert!(report.failures[0].error.is_some());
+/// assert!(report.failures[5].error.is_none()); // it is in `report.result`
+/// # Ok::<(), diesel::ConnectionError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FailedAttempt<E> {

@@ -89,6 +89,21 @@ impl Runner {
     /// decides about it. The operation is cloned for each attempt, so every attempt starts from the
     /// same state.
     ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # fn rename(conn: &mut SqliteConnection) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn)
+    /// # }
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn)?;
+    /// let runner = Runner::default();
+    /// let changed = runner.run(&mut conn, rename)?; // a transaction
+    /// conn.transaction(|conn| runner.run(conn, rename))?; // a savepoint
+    /// # assert_eq!(changed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The error of the last attempt: the operation's own, unchanged, or the database's, turned
@@ -109,6 +124,19 @@ impl Runner {
     }
 
     /// Runs an operation like [`run`](Self::run) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # fn rename(conn: &mut SqliteConnection) -> QueryResult<usize> {
+    /// #     diesel::sql_query("UPDATE users SET name = 'Grace'").execute(conn)
+    /// # }
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// # diesel::sql_query("CREATE TABLE users AS SELECT 1 AS id, 'Ada' AS name").execute(&mut conn)?;
+    /// let report = Runner::default().run_report(&mut conn, rename);
+    /// assert_eq!((report.attempts, report.result?), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -132,6 +160,17 @@ impl Runner {
     /// no writes after a failover. Before a delay of 10 ms or more, a pool's connection is given
     /// back, so that others can use it meanwhile.
     ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// let connect = || SqliteConnection::establish(":memory:"); // or a pool
+    /// let created = Runner::default().run_on(&connect, |conn| {
+    ///     diesel::sql_query("CREATE TABLE users (id INTEGER)").execute(conn)
+    /// });
+    /// # created?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run), and if no connection is available
@@ -152,6 +191,16 @@ impl Runner {
     }
 
     /// Runs an operation like [`run_on`](Self::run_on) and reports every attempt.
+    ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// let nowhere = || SqliteConnection::establish("/no/such/folder/app.db");
+    /// let runner = Runner::default();
+    /// let report = runner.operation("read").max_retries(0).run_on_report(&nowhere, |_| QueryResult::Ok(()));
+    /// assert!(report.result.is_err());
+    /// assert_eq!(report.attempts, 1);
+    /// ```
     ///
     /// # Panics
     ///

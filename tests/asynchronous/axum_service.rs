@@ -2,58 +2,27 @@
 //! neither make nor lose money, what cannot be done now is told so that it can be tried again, and
 //! a service that is asked to stop answers what it has been asked.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dbop_tests::asynchronous::{Answer, eventually, http};
+use dbop_tests::asynchronous::{Answer, Program, eventually, http};
 use tokio::task::JoinSet;
 
 use super::{Bed, CONTENTION, LOCK, run};
 
 /// The service, on the accounts of a test bed.
 pub(super) struct Service {
-    child: Child,
+    program: Program,
     pub(super) address: SocketAddr,
-    log: Arc<Mutex<String>>,
 }
 
 impl Service {
     pub(super) fn start(bed: &Bed) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_axum-service"))
-            .env("DATABASE_URL", bed.service_url())
-            .env("LISTEN", "127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let mut line = String::new();
-        let stdout = child.stdout.as_mut().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let address = line.trim().strip_prefix("listening on http://");
-        let address = address.unwrap_or_else(|| panic!("{line}"));
-        let log = Arc::<Mutex<String>>::default();
-        let (stderr, copy) = (child.stderr.take().expect("piped"), log.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = copy.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        let program = Program::start(env!("CARGO_BIN_EXE_axum-service"), &bed.service_url());
         Self {
-            address: address.parse().expect("an address"),
-            child,
-            log,
+            address: program.address(),
+            program,
         }
-    }
-
-    /// What it has logged so far.
-    fn log(&self) -> String {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.clone()
     }
 
     /// Has something transferred for a patient client.
@@ -67,32 +36,6 @@ impl Service {
         let answer = answer.expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body
-    }
-
-    /// As a supervisor does it.
-    fn ask_to_stop(&self) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(status.expect("a process").success());
-    }
-
-    /// Its exit code.
-    async fn end(mut self) -> Option<i32> {
-        let mut status = None;
-        eventually("it stops", || {
-            status = self.child.try_wait().expect("a child");
-            status.is_some()
-        })
-        .await;
-        status.and_then(|status| status.code())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Without effect on one that has ended.
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -150,17 +93,17 @@ fn opposite_transfers_neither_make_nor_lose_money() {
         let met = |log: &str| CONTENTION.iter().all(|text| log.contains(text));
         for _ in 0..20 {
             done += opposite_transfers(service.address).await;
-            if met(&service.log()) {
+            if met(&service.program.log()) {
                 break;
             }
         }
-        assert!(met(&service.log()), "{}", service.log());
+        assert!(met(&service.program.log()), "{}", service.program.log());
         let expected = [(1, 100 - done), (2, 100 + done), (3, 100)];
         assert_eq!(bed.balances(), expected);
         let told = expected.map(|(id, balance)| format!(r#"{{"id":{id},"balance":{balance}}}"#));
         assert_eq!(service.accounts().await, format!("[{}]", told.join(",")));
-        service.ask_to_stop();
-        assert_eq!(service.end().await, Some(0));
+        service.program.ask_to_stop();
+        assert_eq!(service.program.end().await, Some(0));
     });
 }
 
@@ -236,10 +179,10 @@ fn a_service_that_is_asked_to_stop_answers_what_it_has_been_asked() {
         let address = service.address;
         let asked = tokio::spawn(transfer(address, 1, 2, 7, 20_000));
         eventually("it is under way", || {
-            service.log().contains("transfer: attempt 1: ")
+            service.program.log().contains("transfer: attempt 1: ")
         })
         .await;
-        service.ask_to_stop();
+        service.program.ask_to_stop();
         // From then on it takes no new ones.
         let deadline = Instant::now() + Duration::from_secs(10);
         while http(address, "GET /accounts", &[], "").await.is_ok() {
@@ -248,7 +191,7 @@ fn a_service_that_is_asked_to_stop_answers_what_it_has_been_asked() {
         assert!(!asked.is_finished());
         holder.execute("ROLLBACK");
         assert_eq!(asked.await.expect("no panic").status, 204);
-        assert_eq!(service.end().await, Some(0));
+        assert_eq!(service.program.end().await, Some(0));
         assert_eq!(bed.balances(), [(1, 93), (2, 107), (3, 100)]);
     });
 }

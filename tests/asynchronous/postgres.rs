@@ -37,10 +37,12 @@ mod asynchronous {
     mod money;
     mod panics;
     mod pools;
+    mod postgres_actix;
     mod postgres_axum_service;
     mod postgres_classes;
     mod postgres_pipeline;
     mod postgres_stream;
+    mod postgres_worker;
     mod proxy_pipeline;
     mod refused;
     mod server_panics;

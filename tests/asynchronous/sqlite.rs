@@ -42,6 +42,7 @@ mod asynchronous {
     mod pool_in_closure;
     mod pools;
     mod refused;
+    mod sqlite_axum_small;
     mod sqlite_classes;
     mod sqlite_current_thread;
     mod sqlite_paused_time;

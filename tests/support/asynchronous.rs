@@ -15,12 +15,14 @@ use tokio::runtime::Builder;
 use tokio::time::Instant;
 
 pub use http::{Answer, http};
+pub use program::Program;
 
 mod http;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod program;
 mod queries;
 pub mod scenarios;
 pub mod sources;

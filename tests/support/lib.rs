@@ -61,10 +61,18 @@ mod examples {
 
     page!(Readme, "../../README.md");
     page!(Architecture, "../../docs/architecture.md");
+    page!(Errors, "../../docs/errors.md");
+    page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
     page!(Limits, "../../docs/limits.md");
+    page!(Mysql, "../../docs/mysql.md");
+    page!(Pools, "../../docs/pools.md");
+    page!(Postgres, "../../docs/postgres.md");
+    page!(Recipes, "../../docs/recipes.md");
     page!(RoundTrips, "../../docs/round-trips.md");
     page!(Settings, "../../docs/settings.md");
+    page!(Sqlite, "../../docs/sqlite.md");
     page!(SyncInAsync, "../../docs/sync-in-async.md");
+    page!(Testing, "../../docs/testing.md");
     page!(UnknownOutcome, "../../docs/unknown-outcome.md");
 }
 

@@ -7,6 +7,14 @@ use std::fmt;
 /// Each class says whether the statement's work can have happened, because that, not the name,
 /// decides whether a retry is safe. Which class may be retried in which scope is decided by
 /// [`verdict`](crate::verdict).
+///
+/// ```
+/// use dbop_core::FaultClass;
+///
+/// assert!(FaultClass::Deadlock.is_transient());
+/// assert!(!FaultClass::Constraint.is_transient());
+/// assert_eq!(FaultClass::SerializationFailure.to_string(), "serialization_failure");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultClass {

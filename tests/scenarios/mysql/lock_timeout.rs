@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Code, FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Meanwhile};
+use dbop_tests::{InstantClock, Meanwhile, Number};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -240,6 +240,46 @@ async fn after_a_read_the_second_try_may_need_a_whole_new_transaction() {
     };
     assert_eq!([outer, step].map(AtomicU32::into_inner), expected);
     assert_eq!(bed.balances(), [(1, 110), (2, 1110), (3, 100)]);
+}
+
+/// `GET_LOCK` has a timeout of its own, which is longer here.
+#[scenario]
+async fn the_runners_default_ends_a_wait_for_a_unique_key_and_none_for_a_named_lock() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let id: Number = sql_query("SELECT CAST(CONNECTION_ID() AS SIGNED) AS n")
+        .get_result(&mut conn)
+        .await
+        .expect("an id");
+    let lock = |seconds| {
+        let name = format!("dbop_{}", id.n);
+        format!("SELECT CAST(GET_LOCK('{name}', {seconds}) AS SIGNED) AS n")
+    };
+    let insert = "INSERT INTO accounts VALUES (4, 0)";
+    let opponent = bed.opponent();
+    opponent.execute(&format!("{}; BEGIN; {insert}", lock(0)));
+    let runner = Runner::default()
+        .with_default_lock_timeout(A_SECOND)
+        .with_clock(InstantClock::new());
+    let report = runner
+        .operation("insert")
+        .max_retries(1)
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            sql_query(insert).execute(conn).await
+        })
+        .await;
+    assert!(report.result.is_err());
+    assert_eq!(report.attempts, 2);
+    let fault = report.failures[1].fault.expect("a database error");
+    assert_eq!(fault.class(), FaultClass::LockTimeout);
+    let begun = Instant::now();
+    let taken: QueryResult<Number> = runner
+        .run(&mut conn, async |conn: &mut Conn| {
+            sql_query(lock(2)).get_result(conn).await
+        })
+        .await;
+    assert_eq!(taken.map(|row| row.n), Ok(0));
+    assert!(begun.elapsed() >= 2 * A_SECOND);
 }
 
 /// Takes account 2, without waiting for it.

@@ -17,7 +17,7 @@ use diesel::sql_query;
 use log::Level;
 
 use super::money::{add, set};
-use super::steps::opponent_commits;
+use super::steps::{opponent_commits, session_id};
 use super::{Bed, Conn, Connection as _, RunQueryDsl, Runner, helper, scenario};
 
 const HOLD_1: &str = "BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = 1";
@@ -87,6 +87,35 @@ async fn a_lock_that_never_comes_is_tried_as_often_as_the_policy_says() {
     assert_eq!(report.stop, StopReason::RetriesExhausted);
     assert_eq!(log.levels(), [Level::Warn, Level::Warn, Level::Error]);
     assert_eq!(log.records()[2].keys["transient"], "true");
+}
+
+/// It is not for rows alone, and each attempt waits for so long.
+#[scenario]
+async fn the_runners_default_ends_a_wait_for_an_advisory_lock_and_for_a_unique_key() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let lock = format!(
+        "SELECT pg_advisory_xact_lock({})",
+        session_id(&mut conn).await
+    );
+    let insert = "INSERT INTO accounts VALUES (4, 0)";
+    let opponent = bed.opponent();
+    opponent.execute(&format!("BEGIN; {lock}; {insert}"));
+    let runner = Runner::default()
+        .with_default_lock_timeout(SOON)
+        .with_clock(InstantClock::new());
+    for wait in [&*lock, insert] {
+        let begun = Instant::now();
+        let report = runner
+            .run_report(&mut conn, async |conn: &mut Conn| {
+                sql_query(wait).execute(conn).await
+            })
+            .await;
+        let error = report.result.expect_err("locked");
+        assert_eq!(error.to_string(), "canceling statement due to lock timeout");
+        assert_eq!(report.attempts, 6);
+        assert!(begun.elapsed() >= 6 * SOON, "{wait}");
+    }
 }
 
 #[scenario]
