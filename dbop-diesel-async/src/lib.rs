@@ -206,8 +206,8 @@
 //! # Features
 //!
 //! `postgres`, `mysql` and `sqlite` turn on a backend, in diesel-async as well. `deadpool`, `bb8` and
-//! `mobc` turn on the pools of diesel-async. `anyhow` implements [`OperationError`] for
-//! `anyhow::Error`. No feature is on by default.
+//! `mobc` turn on the pools of diesel-async. `anyhow` and `eyre` implement
+//! [`OperationError`] for `anyhow::Error` and `eyre::Report`. No feature is on by default.
 //!
 //! # Limits
 //!

@@ -82,8 +82,8 @@
 //! # Features
 //!
 //! `postgres`, `mysql` and `sqlite` turn on a backend. `postgres` and `mysql` do so without the C
-//! client library, which comes with diesel's own feature of the same name. `anyhow` implements
-//! [`OperationError`] for `anyhow::Error`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
+//! client library, which comes with diesel's own feature of the same name. `anyhow` and
+//! `eyre` implement [`OperationError`] for `anyhow::Error` and `eyre::Report`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
 //! connections need no feature. No feature is on by default.
 //!
 //! # Limits

@@ -48,6 +48,45 @@ fn a_savepoint_retries_a_lock_timeout_once_then_escalates() {
     assert_eq!(runs_until_exhausted(timeout), (3, 6));
 }
 
+/// What a nested operation has used is used, also while there is no connection.
+#[test]
+fn without_a_connection_no_retry_is_taken_that_a_nested_operation_has_used() {
+    let config = config(RetryPolicy::new().with_max_retries(2));
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &SPEC, true, no_clock).expect("valid");
+    let (key, mut connects) = (new_key(), 0);
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } if connects == 0 => {
+                connects += 1;
+                connect(&mut machine, key, 0);
+            }
+            Step::Connect { .. } => {
+                connects += 1;
+                let refused = fault(Dialect::Postgres, FaultClass::NotConnected);
+                _ = machine.connect_failed(refused, Advice::Judge, no_clock);
+            }
+            Step::Body => {
+                let timeout = fault(Dialect::Postgres, FaultClass::LockTimeout);
+                let mut inner = Script::at(Dialect::Postgres, key, 1);
+                let done = inner.run(&[], |attempt| match attempt {
+                    1 => failed(timeout, 2),
+                    _ => (BodyEnd::Ok, Some(2)),
+                });
+                assert_eq!(done.attempts, 2);
+                let (end, _) = failed(fault(Dialect::Postgres, FaultClass::ConnectionLost), 0);
+                machine.body_done(end, None);
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!((connects, done.attempts), (2, 2));
+    assert_eq!(done.stop, StopReason::RetriesExhausted);
+}
+
 /// The transaction around it may hold locks, for which others would wait.
 #[test]
 fn a_savepoint_waits_for_no_other_attempt() {

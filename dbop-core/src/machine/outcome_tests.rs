@@ -321,6 +321,41 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
     }
 }
 
+/// Whatever the caller says about another attempt.
+#[test]
+fn a_connection_that_a_look_has_found_lost_is_thrown_away() {
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        resolution: Resolution::Verify,
+        ..SPEC
+    };
+    let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) => {
+                let is_lost = batch.purpose == BatchPurpose::Commit;
+                _ = machine.batch_done(if is_lost { Err(lost) } else { Ok(()) });
+            }
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+            Step::Verify => {
+                let found = Verified::Failed {
+                    fault: Some(lost),
+                    advice: Advice::Never,
+                };
+                machine.verify_done(found, Some(0));
+            }
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert!(done.connection_broken);
+}
+
 /// A pool that had no connection has waited for one. What is asked is worth another wait.
 #[test]
 fn a_pool_without_a_connection_does_not_end_the_asking() {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::error::Kind;
 use crate::fault::{Code, FaultClass};
 use crate::outcome::{Outcome, StopReason};
 use crate::policy::RetryPolicy;
@@ -157,6 +158,29 @@ fn success_is_begin_body_commit() {
         (done.outcome, done.stop, done.attempts),
         (Outcome::Committed, StopReason::Succeeded, 1)
     );
+}
+
+#[test]
+fn a_record_of_dbop_s_own_error_says_which_one_it_is() {
+    let config = config(RetryPolicy::new());
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock).expect("valid");
+    loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            // It has left a savepoint open.
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(2)),
+            Step::Report(event) => {
+                assert_eq!(
+                    (event.kind(), event.own),
+                    (EventKind::Failed, Some(Kind::Unbalanced))
+                );
+                break;
+            }
+            step => unreachable!("{step:?}"),
+        }
+    }
 }
 
 #[test]
