@@ -1,3 +1,5 @@
+published := "-p dbop-core -p dbop-diesel -p dbop-diesel-async"
+
 # List the recipes.
 default:
     @{{ just_executable() }} --list --unsorted
@@ -45,6 +47,22 @@ lint:
 # Build the documentation; warnings are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Package the published crates, and use the packages as the README says; servers by DBOP_TEST_URL.
+packages *backends:
+    tests/packages/run.sh {{ backends }}
+
+# Build the published crates with the lowest versions of their dependencies; needs a nightly compiler.
+minimal-versions:
+    tests/packages/run.sh minimal-versions
+
+# Build the published crates with the oldest supported Rust.
+msrv:
+    cargo +$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) check {{ published }} --all-features
+
+# Build the documentation as docs.rs does, with what each feature adds; needs a nightly compiler.
+docs-rs:
+    RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo +nightly doc {{ published }} --no-deps --all-features
 
 # Run everything that CI runs.
 ci:
