@@ -71,19 +71,26 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
-    /// Where it is for somebody else, perhaps in another database.
+    /// Where it is for somebody else.
     ///
     /// # Panics
     ///
     /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let (_, address) = self.url.split_once('@').expect("user@host");
-        let (server, name) = address.rsplit_once('/').expect("a database");
-        format!(
-            "mysql://{credentials}@{server}/{}",
-            database.unwrap_or(name)
-        )
+        format!("mysql://{credentials}@{address}")
+    }
+
+    /// Another database of the server.
+    ///
+    /// # Panics
+    ///
+    /// If the URL has no database.
+    #[must_use]
+    pub fn url_in(&self, database: &str) -> String {
+        let (server, _) = self.url.rsplit_once('/').expect("a database");
+        format!("{server}/{database}")
     }
 
     /// Where it is for a user of its own who may have one connection.
@@ -96,11 +103,11 @@ impl Bed {
         let (_, name) = self.url.rsplit_once('/').expect("a database");
         self.connect()
             .batch_execute(&format!(
-                "CREATE USER {name}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1; \
-                 GRANT ALL ON {name}.* TO {name}@'127.0.0.1'"
+                "CREATE USER {name} IDENTIFIED BY '{name}' WITH MAX_USER_CONNECTIONS 1; \
+                 GRANT ALL ON {name}.* TO {name}"
             ))
             .expect("allowed to");
-        self.url_with(name, None)
+        self.url_with(&format!("{name}:{name}"))
     }
 
     /// A session of somebody else.
@@ -239,9 +246,6 @@ pub const BEGIN: &str = "START TRANSACTION";
 
 /// No transaction of the session can write any more.
 pub const READ_ONLY_SESSION: &str = "SET SESSION TRANSACTION READ ONLY";
-
-/// Who the tests are.
-pub const USER: &str = "dbop";
 
 /// What a server answered that was full: code and message.
 pub const NOT_NOW: &[(&str, &str)] = &[("1040", "Too many connections")];

@@ -64,19 +64,26 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
-    /// Where it is for somebody else, perhaps in another database.
+    /// Where it is for somebody else.
     ///
     /// # Panics
     ///
     /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let (_, address) = self.url.split_once('@').expect("user@host");
-        let address = match database {
-            Some(database) => address.replacen("/dbop", &format!("/{database}"), 1),
-            None => address.into(),
-        };
         format!("postgres://{credentials}@{address}")
+    }
+
+    /// Another database of the server.
+    ///
+    /// # Panics
+    ///
+    /// If the URL has no database.
+    #[must_use]
+    pub fn url_in(&self, database: &str) -> String {
+        let (server, options) = self.url.rsplit_once("/dbop?").expect("a database");
+        format!("{server}/{database}?{options}")
     }
 
     /// Where it is for a user of its own who may have one connection.
@@ -89,12 +96,12 @@ impl Bed {
         let (_, name) = self.url.rsplit_once("%3D").expect("a schema");
         self.connect()
             .batch_execute(&format!(
-                "CREATE ROLE {name} LOGIN CONNECTION LIMIT 1; \
+                "CREATE ROLE {name} LOGIN PASSWORD '{name}' CONNECTION LIMIT 1; \
                  GRANT USAGE ON SCHEMA {name} TO {name}; \
                  GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {name}"
             ))
             .expect("superuser");
-        self.url_with(name, None)
+        self.url_with(&format!("{name}:{name}"))
     }
 
     /// A session of somebody else.
@@ -249,9 +256,6 @@ pub const BEGIN: &str = "BEGIN";
 
 /// No transaction of the session can write any more, as on a standby.
 pub const READ_ONLY_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
-
-/// Who the tests are.
-pub const USER: &str = "postgres";
 
 /// What servers answered that were starting up, in recovery, full: code and message.
 pub const NOT_NOW: &[(&str, &str)] = &[
