@@ -62,6 +62,7 @@ failed=0        # the status to end with
 child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
+features=       # what the tests on servers are built with, if not with the feature of one backend
 follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
 own_url=        # a server that is not ours, for `test`
@@ -141,11 +142,14 @@ run_backends() {
 
 # begin BACKEND...: prepare for servers that do not stay.
 begin() {
+  local backend
   install_packages "$@"
   make_cache
   temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
   chmod 711 "$temporary" # the servers' account passes through
   reachable "$temporary" TMPDIR
+  # With the features of all of them, what the tests of two servers have in common is built once.
+  features=$(for backend; do program_of "$backend"; done | sort -u | paste -sd,)
 }
 
 prepare_backends() { install_packages "$@"; }
@@ -372,7 +376,7 @@ test_with_own_servers() {
   build "$1" "${target[@]}" || return 0
   # Some examples of the pages are about it alone.
   [[ $1 != postgres ]] ||
-    run_tests "examples for PostgreSQL" -p dbop-tests --features sqlite,postgres --doc || true
+    run_tests "examples for PostgreSQL" -p dbop-tests --features "sqlite,${features:-postgres}" --doc || true
   mapfile -t rows < <(servers_of "$1")
   for row in "${rows[@]}"; do
     current=$temporary/$(id_of "$row")
@@ -424,9 +428,15 @@ test_server() {
 
 # choose_target BACKEND: set `target` to what makes cargo test this backend.
 choose_target() {
-  local name=$1
-  [[ $name != mariadb ]] || name=mysql # the same tests
+  local name
+  name=$(program_of "$1")
   target=(-p dbop-tests --features "$name" --test "$name" --test "async_$name")
+  [[ $1 == sqlite || -z $features ]] || target[3]=$features
+}
+
+# program_of BACKEND: the name of its tests, and of the feature that they need.
+program_of() {
+  if [[ $1 == mariadb ]]; then say mysql; else say "$1"; fi
 }
 
 build_and_test() {
