@@ -76,7 +76,8 @@ pack() {
   rm -rf "$packages"
   mkdir -p "$packages"
   for crate in "${crates[@]}"; do
-    tar -xzf "$target/package/$crate-$version.crate" -C "$packages"
+    # Not with the times of the archive: they never change, so cargo would take any version for built.
+    tar --touch -xzf "$target/package/$crate-$version.crate" -C "$packages"
     complete "$crate" "$packages/$crate-$version"
   done
   # The profile is that of the checkout, so that dependencies are not built twice.
