@@ -62,7 +62,7 @@ failed=0        # the status to end with
 child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
-features=       # what the tests on servers are built with, if not with the feature of one backend
+features=       # what the tests on servers are built with, beside the feature of their own
 follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
 own_url=        # a server that is not ours, for `test`
@@ -142,14 +142,13 @@ run_backends() {
 
 # begin BACKEND...: prepare for servers that do not stay.
 begin() {
-  local backend
   install_packages "$@"
   make_cache
   temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
   chmod 711 "$temporary" # the servers' account passes through
   reachable "$temporary" TMPDIR
   # With the features of all of them, what the tests of two servers have in common is built once.
-  features=$(for backend; do program_of "$backend"; done | sort -u | paste -sd,)
+  features=$(printf '%s\n' "${@/#mariadb/mysql}" | sort -u | paste -sd,)
 }
 
 prepare_backends() { install_packages "$@"; }
@@ -428,15 +427,10 @@ test_server() {
 
 # choose_target BACKEND: set `target` to what makes cargo test this backend.
 choose_target() {
-  local name
-  name=$(program_of "$1")
-  target=(-p dbop-tests --features "$name" --test "$name" --test "async_$name")
-  [[ $1 == sqlite || -z $features ]] || target[3]=$features
-}
-
-# program_of BACKEND: the name of its tests, and of the feature that they need.
-program_of() {
-  if [[ $1 == mariadb ]]; then say mysql; else say "$1"; fi
+  local name=$1 shared=$features
+  [[ $name != mariadb ]] || name=mysql # the same tests
+  [[ $name != sqlite ]] || shared=
+  target=(--package=dbop-tests --features="$shared" --features "$name" --test "$name" --test "async_$name")
 }
 
 build_and_test() {

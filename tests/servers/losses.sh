@@ -27,7 +27,7 @@ lose() {
 lose_own_servers() {
   local row rows target
   choose_target "$1"
-  target=("${target[@]:0:4}" --test "soak_$(program_of "$1")")
+  target=("${target[@]:0:4}" --test "soak_${target[3]}")
   build "$1: $losses" "${target[@]}" || return 0
   mapfile -t rows < <(servers_of "$1")
   for row in "${rows[@]}"; do

@@ -71,26 +71,30 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
-    /// Where it is for somebody else.
+    /// Where it is for somebody else, perhaps in another database.
     ///
     /// # Panics
     ///
     /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
         let (_, address) = self.url.split_once('@').expect("user@host");
-        format!("mysql://{credentials}@{address}")
+        let (server, name) = address.rsplit_once('/').expect("a database");
+        format!(
+            "mysql://{credentials}@{server}/{}",
+            database.unwrap_or(name)
+        )
     }
 
-    /// Another database of the server.
+    /// Who the tests are: the user, with the password if there is one.
     ///
     /// # Panics
     ///
-    /// If the URL has no database.
+    /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_in(&self, database: &str) -> String {
-        let (server, _) = self.url.rsplit_once('/').expect("a database");
-        format!("{server}/{database}")
+    pub fn credentials(&self) -> &str {
+        let (_, rest) = self.url.split_once("://").expect("a scheme");
+        rest.split_once('@').expect("user@host").0
     }
 
     /// Where it is for a user of its own who may have one connection.
@@ -107,7 +111,7 @@ impl Bed {
                  GRANT ALL ON {name}.* TO {name}"
             ))
             .expect("allowed to");
-        self.url_with(&format!("{name}:{name}"))
+        self.url_with(&format!("{name}:{name}"), None)
     }
 
     /// A session of somebody else.
@@ -246,6 +250,9 @@ pub const BEGIN: &str = "START TRANSACTION";
 
 /// No transaction of the session can write any more.
 pub const READ_ONLY_SESSION: &str = "SET SESSION TRANSACTION READ ONLY";
+
+/// Who the tests are on the servers of `tests/run.sh`.
+pub const USER: &str = "dbop";
 
 /// What a server answered that was full: code and message.
 pub const NOT_NOW: &[(&str, &str)] = &[("1040", "Too many connections")];

@@ -64,26 +64,30 @@ impl Bed {
         Conn::establish(&self.url).expect("the server answers")
     }
 
-    /// Where it is for somebody else.
+    /// Where it is for somebody else, perhaps in another database.
     ///
     /// # Panics
     ///
     /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str, database: Option<&str>) -> String {
         let (_, address) = self.url.split_once('@').expect("user@host");
+        let address = match database {
+            Some(database) => address.replacen("/dbop", &format!("/{database}"), 1),
+            None => address.into(),
+        };
         format!("postgres://{credentials}@{address}")
     }
 
-    /// Another database of the server.
+    /// Who the tests are: the user, with the password if there is one.
     ///
     /// # Panics
     ///
-    /// If the URL has no database.
+    /// If the URL is not one of a server.
     #[must_use]
-    pub fn url_in(&self, database: &str) -> String {
-        let (server, options) = self.url.rsplit_once("/dbop?").expect("a database");
-        format!("{server}/{database}?{options}")
+    pub fn credentials(&self) -> &str {
+        let (_, rest) = self.url.split_once("://").expect("a scheme");
+        rest.split_once('@').expect("user@host").0
     }
 
     /// Where it is for a user of its own who may have one connection.
@@ -101,7 +105,7 @@ impl Bed {
                  GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {name}"
             ))
             .expect("superuser");
-        self.url_with(&format!("{name}:{name}"))
+        self.url_with(&format!("{name}:{name}"), None)
     }
 
     /// A session of somebody else.
@@ -256,6 +260,9 @@ pub const BEGIN: &str = "BEGIN";
 
 /// No transaction of the session can write any more, as on a standby.
 pub const READ_ONLY_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+
+/// Who the tests are on the servers of `tests/run.sh`.
+pub const USER: &str = "postgres";
 
 /// What servers answered that were starting up, in recovery, full: code and message.
 pub const NOT_NOW: &[(&str, &str)] = &[

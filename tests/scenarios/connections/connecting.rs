@@ -172,10 +172,10 @@ fn assert_given_up(report: &Report<usize, Error>, log: &Capture, clock: &Instant
 async fn what_will_not_get_better_is_given_up_at_once() {
     let bed = Bed::new();
     for url in [
-        bed.url_with("stranger:hunter2"),
-        bed.url_in("no_such_database"),
+        bed.url_with("stranger:hunter2", None),
+        bed.url_with(bed.credentials(), Some("no_such_database")),
         "no_url_at_all".to_owned(),
-        bed.url_with("dbop:hunter2")
+        bed.url_with("dbop:hunter2", None)
             .replace("127.0.0.1:", "127.0.0.1:x"),
     ] {
         let source = impatient(&url);
@@ -198,7 +198,7 @@ async fn what_will_not_get_better_is_given_up_at_once() {
 async fn a_wrong_password_is_given_up_at_once() {
     let bed = Bed::new();
     let (code, message) = backend::WRONG_PASSWORD;
-    let server = Reluctant::start(&bed.url_with("dbop:hunter2"), u32::MAX, code, message);
+    let server = Reluctant::start(&bed.url_with("dbop:hunter2", None), u32::MAX, code, message);
     let source = impatient(server.url());
     let (clock, log) = (InstantClock::new(), Capture::new());
     let report = Runner::default()
