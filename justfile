@@ -1,3 +1,6 @@
+compose := "docker compose " + (if path_exists(".env") == "true" { "--env-file .env " } else { "" }) + "-f docker/compose.yaml"
+published := "-p dbop-core -p dbop-diesel -p dbop-diesel-async"
+
 # List the recipes.
 default:
     @{{ just_executable() }} --list --unsorted
@@ -45,6 +48,22 @@ lint:
 # Build the documentation; warnings are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Package the published crates, and use the packages as the README says; servers by DBOP_TEST_URL.
+packages *backends:
+    tests/packages/run.sh {{ backends }}
+
+# Build the published crates with the lowest versions of their dependencies; needs a nightly compiler.
+minimal-versions:
+    tests/packages/run.sh minimal-versions
+
+# Build the published crates with the oldest supported Rust.
+msrv:
+    cargo +$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) check {{ published }} --all-features
+
+# Build the documentation as docs.rs does, with what each feature adds; needs a nightly compiler.
+docs-rs:
+    RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo +nightly doc {{ published }} --no-deps --all-features
 
 # Run everything that CI runs.
 ci:
@@ -122,3 +141,28 @@ integration-logs-mysql:
 # Follow the logs of the MariaDB servers.
 integration-logs-mariadb:
     tests/run.sh logs -f mariadb
+
+# Start the containers of docker/compose.yaml: all, or postgres, mysql, mariadb.
+containers-up *services:
+    {{ compose }} up --wait {{ services }}
+
+# Stop the containers and remove their data.
+containers-down:
+    {{ compose }} down
+
+# Show the last lines of the containers' logs; -f follows them.
+containers-logs *args:
+    {{ compose }} logs --tail=200 {{ args }}
+
+# Test on the container of PostgreSQL.
+containers-test-pg *args: (containers-test "postgres" "postgres://dbop:${DBOP_POSTGRES_PASSWORD:-dbop}@127.0.0.1:15432/dbop" args)
+
+# Test on the container of MySQL.
+containers-test-mysql *args: (containers-test "mysql" "mysql://root:${DBOP_MYSQL_ROOT_PASSWORD:-dbop}@127.0.0.1:13306/dbop" args)
+
+# Test on the container of MariaDB.
+containers-test-mariadb *args: (containers-test "mariadb" "mysql://root:${DBOP_MARIADB_ROOT_PASSWORD:-dbop}@127.0.0.1:13307/dbop" args)
+
+[private]
+containers-test service url args:
+    @[ ! -e .env ] || . ./.env; DBOP_TEST_URL="{{ url }}" DBOP_TEST_SERVER="the container {{ service }}" tests/run.sh test {{ service }} -- {{ args }}

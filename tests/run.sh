@@ -17,8 +17,8 @@ needs no server. What follows `--` goes to the test programs, for example the na
 The servers listen on free ports of 127.0.0.1 and keep their data in a temporary folder; nothing of
 them is left at the end. tests/servers/versions lists them. Written for Debian 12.
 
-Run as root, it INSTALLS PACKAGES that are missing (servers, client libraries, a C compiler); run as
-another user, it prints the command that installs them.
+Run as root, it INSTALLS PACKAGES that are missing (servers, client libraries, a C compiler), and says
+first which; run as another user, it prints the command that installs them.
 
 At the end, unless tests are named, transfers are made while connections and servers are lost: for
 DBOP_SOAK_SECONDS (5) on each server and adapter, with the random numbers of DBOP_SOAK_SEED.
@@ -28,17 +28,18 @@ COMMAND is one of these; most are for servers that stay:
   lose      only those transfers, on servers that do not stay
   prepare   only install what is missing
   up        start servers and print their addresses
-  test      run the tests against the servers that are up
+  test      run the tests against the servers that are up, or against yours; installs nothing
   status    list the servers that are up
   logs      print the last lines of their logs (with -f: and what follows)
   down      stop them and remove their data
   languages make dbop-core's tables of the servers' messages in other languages
 
-To test on a server of your own, or on the containers of docker/compose.yaml, start the test programs
-yourself; DBOP_TEST_URL is the server, DBOP_TEST_SERVER its name in reports (see tests/README.md):
+To test on a server of your own, or on a container of docker/compose.yaml, name it: DBOP_TEST_URL is
+the server, DBOP_TEST_SERVER its name in reports. This works on every system that has the compiler and
+the client library; tests/README.md says what the account must be allowed to.
 
        DBOP_TEST_URL=postgres://dbop:dbop@127.0.0.1:15432/dbop DBOP_TEST_SERVER='PostgreSQL 15' \
-         cargo test -p dbop-tests --features postgres --test postgres
+         tests/run.sh test postgres
 
 DBOP_CACHE is the folder for downloads and for the servers that are up (/var/cache/dbop-tests for
 root, ~/.cache/dbop-tests for others), TMPDIR the one in which the temporary folder is made. The log
@@ -61,8 +62,11 @@ failed=0        # the status to end with
 child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
+features=       # what the tests on servers are built with, beside the feature of their own
 follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
+own_url=        # a server that is not ours, for `test`
+own_label=      # its name
 
 main() {
   local command=run backend backends=()
@@ -107,6 +111,7 @@ main() {
   cache=$(realpath -m "$(cache_folder)")
   cd "$tests/.."
   logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")
+  own_url=${DBOP_TEST_URL-} own_label=${DBOP_TEST_SERVER-}
   unset DBOP_TEST_URL DBOP_TEST_SERVER DBOP_TEST_DIR # each test gets the ones of its own server
   trap cleanup EXIT
   trap 'exit 129' HUP
@@ -144,6 +149,8 @@ begin() {
   temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
   chmod 711 "$temporary" # the servers' account passes through
   reachable "$temporary" TMPDIR
+  # With the features of all of them, what the tests of two servers have in common is built once.
+  features=$(printf '%s\n' "${@/#mariadb/mysql}" | sort -u | paste -sd,)
 }
 
 prepare_backends() { install_packages "$@"; }
@@ -176,8 +183,13 @@ test_backends() {
       test_without_server
       continue
     fi
+    [[ -z $own_url ]] || is_server_of "$backend" || wrong_usage "DBOP_TEST_URL is not the URL of $backend"
     choose_target "$backend"
     build "$backend" "${target[@]}" || continue
+    if [[ -n $own_url ]]; then
+      test_own_server "$backend"
+      continue
+    fi
     found=
     for dir in "$cache/up/$backend"-*; do
       alive "$dir" || continue
@@ -228,7 +240,7 @@ down_backends() {
 # The messages come with the servers' packages, the newer ones with what fetch.sh brings.
 languages_backends() {
   local kind version root='' reason=''
-  install_packages postgres mariadb
+  install_packages postgres mariadb mysql
   make_cache
   for kind in postgres mariadb mysql; do
     while read -r version; do
@@ -260,6 +272,18 @@ servers_of() {
   while read -r version; do
     say "$1 $version sid"
   done < <(versions "$1" optional)
+}
+
+# to_fetch BACKEND...: the servers that are not there yet and do not come from packages of this machine.
+to_fetch() {
+  local backend kind version source _
+  [[ $command != prepare ]] || return 0
+  for backend; do
+    [[ $backend != sqlite ]] || continue
+    while read -r kind version source _; do
+      [[ $source != sid || -d $cache/sid/$kind-$version ]] || say "$kind-$version"
+    done < <(servers_of "$backend")
+  done | sort -u
 }
 
 # id_of ROW: a name for the server of this line, fit for a file.
@@ -353,7 +377,7 @@ test_with_own_servers() {
   build "$1" "${target[@]}" || return 0
   # Some examples of the pages are about it alone.
   [[ $1 != postgres ]] ||
-    run_tests "examples for PostgreSQL" -p dbop-tests --features sqlite,postgres --doc || true
+    run_tests "examples for PostgreSQL" -p dbop-tests --features "sqlite,${features:-postgres}" --doc || true
   mapfile -t rows < <(servers_of "$1")
   for row in "${rows[@]}"; do
     current=$temporary/$(id_of "$row")
@@ -381,6 +405,22 @@ test_messages() {
   esac
 }
 
+# is_server_of BACKEND: whether the URL that was given can be one of this backend.
+is_server_of() {
+  case $1 in
+    postgres) [[ $own_url == postgres://* || $own_url == postgresql://* ]] ;;
+    *) [[ $own_url == mysql://* ]] ;;
+  esac
+}
+
+# test_own_server BACKEND: on the server that was given.
+test_own_server() {
+  local label=${own_label:-"$(name_of "$1") of your own"} test_arguments=("${test_arguments[@]}")
+  # A session can only ask for languages that its server's system has; servers/postgres.sh compiles them.
+  [[ $1 != postgres ]] || test_arguments+=(--skip ::languages::)
+  DBOP_TEST_URL=$own_url DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}" || true
+}
+
 test_server() {
   local label
   label=$(<"$1/label")
@@ -389,9 +429,10 @@ test_server() {
 
 # choose_target BACKEND: set `target` to what makes cargo test this backend.
 choose_target() {
-  local name=$1
+  local name=$1 shared=$features
   [[ $name != mariadb ]] || name=mysql # the same tests
-  target=(-p dbop-tests --features "$name" --test "$name" --test "async_$name")
+  [[ $name != sqlite ]] || shared=
+  target=(--package=dbop-tests --features="$shared" --features "$name" --test "$name" --test "async_$name")
 }
 
 build_and_test() {

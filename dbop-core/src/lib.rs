@@ -70,3 +70,8 @@ mod policy;
 mod retry;
 mod settings;
 mod spec;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -222,6 +222,8 @@
 //! - In the *caller's* transaction on MySQL and MariaDB, what an operation writes after a deadlock
 //!   that it has swallowed is kept.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use backend::SupportedBackend;
 pub use body::Body;
 pub use clock::{Clock, TokioClock};
@@ -251,3 +253,8 @@ mod runner;
 mod slot;
 mod source;
 mod verify;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

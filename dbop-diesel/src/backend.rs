@@ -7,6 +7,8 @@ use diesel::connection::LoadConnection;
 
 /// A Diesel backend whose SQL dbop knows: `Pg`, `Mysql` and `Sqlite`, each with the feature of its
 /// name.
+// A build without any backend is no error: it has documentation, types and policies, and a workspace may
+// turn the feature on elsewhere. So the message comes where an operation is to run.
 #[diagnostic::on_unimplemented(
     message = "dbop does not know the backend `{Self}`",
     label = "not a backend of dbop",

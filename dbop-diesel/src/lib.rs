@@ -104,6 +104,8 @@
 //! after a deadlock that it has swallowed. The operation then returns an error of unknown outcome.
 //! So let operations return their errors.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 pub use diesel as __diesel;
 
@@ -144,3 +146,8 @@ mod runner;
 mod slot;
 mod source;
 mod verify;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

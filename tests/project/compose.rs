@@ -64,3 +64,15 @@ fn compose_is_for_this_machine_alone_and_has_passwords_and_healthchecks() {
         assert!(!environment.contains("ALLOW_EMPTY"), "{name}");
     }
 }
+
+#[test]
+fn the_addresses_of_the_containers_are_those_that_tests_and_users_are_given() {
+    let pages = ["justfile", "env.example", "tests/README.md"].map(read);
+    for (name, service) in services() {
+        let port = service["ports"][0].as_str().expect("a text");
+        let port = port.split(':').nth(1).expect("the port of this machine");
+        for page in &pages {
+            assert!(page.contains(port), "{name}: {port}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ galera_spawn() {
 
 # test_galera: what only a cluster can show.
 test_galera() {
-  local target=(-p dbop-tests --features mysql --test galera)
+  local target=(-p dbop-tests --features "${features:-mysql}" --test galera)
   build "galera" "${target[@]}" || return 0
   current=$temporary/galera
   if start "$current" "galera $(versions mariadb) host"; then

@@ -18,21 +18,26 @@ packages_for() {
   done
 }
 
-# install_packages BACKEND...: install what is missing; without root, say how and end.
+# install_packages BACKEND...: install what is missing, and say so first; without root, say how and end.
 install_packages() {
-  local package installed missing=()
-  command -v apt-get >/dev/null || die "this needs apt (it is written for Debian 12)"
+  local package installed missing=() fetched=()
   for package in $(packages_for "$@"); do
     installed=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || true
     [[ $installed == installed || " ${missing[*]-} " == *" $package "* ]] || missing+=("$package")
   done
-  ((${#missing[@]})) || return 0
+  mapfile -t fetched < <(to_fetch "$@")
+  if ((${#missing[@]} == 0)); then
+    ((${#fetched[@]} == 0)) || say "this unpacks ${fetched[*]} into $cache and installs nothing"
+    return 0
+  fi
+  is_debian || die "servers are installed on Debian only; elsewhere name a server of your own, or of \
+docker/compose.yaml: DBOP_TEST_URL=.. tests/run.sh test BACKEND (see tests/README.md)"
   if [[ $(id -u) != 0 ]]; then
     warn "Some packages are missing. Please run this first:"
     warn "    sudo apt-get install --no-install-recommends ${missing[*]}"
     exit 1
   fi
-  say "installing ${missing[*]}"
+  say "this installs ${missing[*]}${fetched:+ and unpacks ${fetched[*]} into $cache}"
   # One repository out of reach need not matter; whether the packages are available is seen next.
   apt-get update -qq || warn "apt-get update failed; trying with what is known"
   keep_services_down
@@ -40,6 +45,8 @@ install_packages() {
     >/dev/null </dev/null || die "apt-get install failed"
   allow_services
 }
+
+is_debian() { command -v apt-get >/dev/null && (. /etc/os-release && [[ $ID == debian ]]); }
 
 # Debian starts a service as soon as it is installed, unless this program objects.
 policy=/usr/sbin/policy-rc.d

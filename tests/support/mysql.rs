@@ -86,6 +86,17 @@ impl Bed {
         )
     }
 
+    /// Who the tests are: the user, with the password if there is one.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not one of a server.
+    #[must_use]
+    pub fn credentials(&self) -> &str {
+        let (_, rest) = self.url.split_once("://").expect("a scheme");
+        rest.split_once('@').expect("user@host").0
+    }
+
     /// Where it is for a user of its own who may have one connection.
     ///
     /// # Panics
@@ -96,11 +107,11 @@ impl Bed {
         let (_, name) = self.url.rsplit_once('/').expect("a database");
         self.connect()
             .batch_execute(&format!(
-                "CREATE USER {name}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1; \
-                 GRANT ALL ON {name}.* TO {name}@'127.0.0.1'"
+                "CREATE USER {name} IDENTIFIED BY '{name}' WITH MAX_USER_CONNECTIONS 1; \
+                 GRANT ALL ON {name}.* TO {name}"
             ))
             .expect("allowed to");
-        self.url_with(name, None)
+        self.url_with(&format!("{name}:{name}"), None)
     }
 
     /// A session of somebody else.
@@ -240,7 +251,7 @@ pub const BEGIN: &str = "START TRANSACTION";
 /// No transaction of the session can write any more.
 pub const READ_ONLY_SESSION: &str = "SET SESSION TRANSACTION READ ONLY";
 
-/// Who the tests are.
+/// Who the tests are on the servers of `tests/run.sh`.
 pub const USER: &str = "dbop";
 
 /// What a server answered that was full: code and message.

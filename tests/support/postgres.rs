@@ -79,6 +79,17 @@ impl Bed {
         format!("postgres://{credentials}@{address}")
     }
 
+    /// Who the tests are: the user, with the password if there is one.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not one of a server.
+    #[must_use]
+    pub fn credentials(&self) -> &str {
+        let (_, rest) = self.url.split_once("://").expect("a scheme");
+        rest.split_once('@').expect("user@host").0
+    }
+
     /// Where it is for a user of its own who may have one connection.
     ///
     /// # Panics
@@ -89,12 +100,12 @@ impl Bed {
         let (_, name) = self.url.rsplit_once("%3D").expect("a schema");
         self.connect()
             .batch_execute(&format!(
-                "CREATE ROLE {name} LOGIN CONNECTION LIMIT 1; \
+                "CREATE ROLE {name} LOGIN PASSWORD '{name}' CONNECTION LIMIT 1; \
                  GRANT USAGE ON SCHEMA {name} TO {name}; \
                  GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {name}"
             ))
             .expect("superuser");
-        self.url_with(name, None)
+        self.url_with(&format!("{name}:{name}"), None)
     }
 
     /// A session of somebody else.
@@ -250,7 +261,7 @@ pub const BEGIN: &str = "BEGIN";
 /// No transaction of the session can write any more, as on a standby.
 pub const READ_ONLY_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
-/// Who the tests are.
+/// Who the tests are on the servers of `tests/run.sh`.
 pub const USER: &str = "postgres";
 
 /// What servers answered that were starting up, in recovery, full: code and message.

@@ -164,11 +164,11 @@ fn by_text(message: &str, kind_is_missing: bool) -> Option<Judged> {
         // libpq 13 and older show a refusal like this, newer ones what a connection ended with.
         return find(said).and_then(|(index, _)| of_format(index, said));
     }
-    if line.len() < message.len()
-        && let Some((index, _)) = find(line)
-        && OF_LIBPQ.contains(&index)
-    {
-        return of_format(index, message);
+    if line.len() < message.len() {
+        let found = find(line).filter(|(index, _)| OF_LIBPQ.contains(index));
+        if let Some((index, _)) = found {
+            return of_format(index, message);
+        }
     }
     by_name(message)
 }

@@ -173,7 +173,7 @@ async fn what_will_not_get_better_is_given_up_at_once() {
     let bed = Bed::new();
     for url in [
         bed.url_with("stranger:hunter2", None),
-        bed.url_with(backend::USER, Some("no_such_database")),
+        bed.url_with(bed.credentials(), Some("no_such_database")),
         "no_url_at_all".to_owned(),
         bed.url_with("dbop:hunter2", None)
             .replace("127.0.0.1:", "127.0.0.1:x"),
