@@ -337,7 +337,7 @@ keep_log() {
 
 test_without_server() {
   local arguments
-  arguments=(--workspace --exclude dbop-tests --exclude dbop-languages
+  arguments=(--workspace --exclude dbop-tests --exclude dbop-adoption --exclude dbop-languages
     --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
   build_and_test "unit tests and doctests" "${arguments[@]}"
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
@@ -392,6 +392,7 @@ choose_target() {
   local name=$1
   [[ $name != mariadb ]] || name=mysql # the same tests
   target=(-p dbop-tests --features "$name" --test "$name" --test "async_$name")
+  [[ $name == mysql ]] || target+=(-p dbop-adoption --test adoption)
 }
 
 build_and_test() {
