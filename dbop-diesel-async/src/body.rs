@@ -32,6 +32,8 @@ use std::future::Future;
 /// }).await?;
 /// # Ok(()) }
 /// ```
+///
+/// [The guide](dbop_diesel::guide::adopting) has helpers that keep the name of their caller in the log.
 #[diagnostic::on_unimplemented(
     message = "this cannot be run as an operation",
     label = "not an operation on this connection",

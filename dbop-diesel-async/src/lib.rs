@@ -50,6 +50,7 @@
 //! Those of dbop-diesel are for both:
 //!
 //! - [from a retry loop](dbop_diesel::guide::from_a_retry_loop) to dbop,
+//!   [helpers around dbop](dbop_diesel::guide::adopting),
 //!   [recipes](dbop_diesel::guide::recipes), [errors](dbop_diesel::guide::errors),
 //!   [testing](dbop_diesel::guide::testing);
 //! - [pools and poolers](dbop_diesel::guide::pools), [PostgreSQL](dbop_diesel::guide::postgres),

@@ -9,6 +9,8 @@ macro_rules! page {
             "[constraints]: crate::guide::settings#statement-timeout\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
+            "[errors]: crate::guide::errors#which-error-types-work\n",
+            "[helpers]: crate::guide::adopting\n",
             "[how long]: crate::guide::recipes#how-long-a-policy-lasts\n",
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
             "[limits]: crate::guide::limits#what-dbop-does-not-notice\n",
@@ -31,6 +33,10 @@ macro_rules! page {
 #[cfg_attr(not(doctest), doc = page!("../docs/from-a-retry-loop.md"))]
 #[cfg_attr(doctest, doc = "From a retry loop.")]
 pub mod from_a_retry_loop {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/adopting.md"))]
+#[cfg_attr(doctest, doc = "Helpers around dbop.")]
+pub mod adopting {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/recipes.md"))]
 #[cfg_attr(doctest, doc = "Recipes.")]

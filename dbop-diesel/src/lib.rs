@@ -45,6 +45,7 @@
 //! # Guides
 //!
 //! - [From a retry loop](guide::from_a_retry_loop) to dbop, or from explicit BEGIN and COMMIT.
+//! - [Helpers around dbop](guide::adopting): `in_transaction` and the like, with dbop inside.
 //! - [Recipes](guide::recipes), and how long a policy lasts.
 //! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
 //! - [Testing](guide::testing) a service that uses dbop.

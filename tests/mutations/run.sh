@@ -33,7 +33,7 @@ names=() promises=() files=() texts=() replacements=() targets=() tests=() hangs
 
 main() {
   local action=run sample='' seed='' patterns=() chosen=()
-  local -A allowed=([core]=yes [sqlite]=yes [async_sqlite]=yes)
+  local -A allowed=([core]=yes [sqlite]=yes [async_sqlite]=yes [adoption]=yes)
   while (($#)); do
     case $1 in
       --list | --check) action=${1#--} ;;
@@ -153,6 +153,7 @@ arguments() {
       arguments=(-p dbop-core --lib)
       folder=dbop-core/src
       ;;
+    adoption) arguments=(-p dbop-adoption --features sqlite --test adoption) ;;
     sqlite | async_sqlite) arguments=(-p dbop-tests --features sqlite --test "$1") ;;
     postgres) arguments=(-p dbop-tests --features postgres --test postgres --test async_postgres) ;;
     mariadb | mysql) arguments=(-p dbop-tests --features mysql --test mysql --test async_mysql) ;;
@@ -267,7 +268,7 @@ run() {
   exec 9>"$work/lock"
   flock -n 9 || die "another run is at work in $work"
   make_copy
-  for target in core sqlite async_sqlite postgres mariadb mysql; do
+  for target in core sqlite async_sqlite adoption postgres mariadb mysql; do
     run_target "$target"
   done
   say "" "$red red, $survived survived, $errors errors" "$red passed, $((survived + errors)) failed"
@@ -392,7 +393,7 @@ test_them() {
   command=(cargo test --locked --no-fail-fast "${arguments[@]}" -- "$@")
   case $target in
     core) command+=(--exact) ;;
-    *sqlite) limit=$((limit * 5)) ;;
+    *sqlite | adoption) limit=$((limit * 5)) ;;
     *)
       limit=${DBOP_MUTATION_SECONDS:-900}
       [[ -n ${DBOP_TEST_URL-} ]] || command=(tests/run.sh "$target" -- "$@")

@@ -39,6 +39,17 @@ impl Capture {
             .clone()
     }
 
+    /// What the last record says for a key.
+    ///
+    /// # Panics
+    ///
+    /// If there is no record, or it does not have the key.
+    #[must_use]
+    pub fn last(&self, key: &str) -> String {
+        let records = self.records();
+        records.last().expect("a record").keys[key].clone()
+    }
+
     /// The levels of the records so far.
     #[must_use]
     pub fn levels(&self) -> Vec<Level> {

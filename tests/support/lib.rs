@@ -60,6 +60,7 @@ mod examples {
     }
 
     page!(Readme, "../../README.md");
+    page!(Adopting, "../../docs/adopting.md");
     page!(Architecture, "../../docs/architecture.md");
     page!(Errors, "../../docs/errors.md");
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");

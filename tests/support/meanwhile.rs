@@ -54,7 +54,7 @@ impl dbop_diesel_async::Clock for Meanwhile {
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         // What happens meanwhile may block, as everything that asks a server does.
-        tokio::task::block_in_place(|| dbop_diesel::Clock::sleep(self, duration));
+        crate::blocking(|| dbop_diesel::Clock::sleep(self, duration));
         Box::pin(std::future::ready(()))
     }
 }

@@ -24,6 +24,7 @@ impl<E> From<DieselError> for Mapped<E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> OperationError for Mapped<E> {
     fn diesel_error(&self) -> Option<&DieselError> {
         match self {
