@@ -6,7 +6,7 @@ use std::thread;
 
 use dbop_diesel::FaultClass;
 use dbop_tests::asynchronous::on_many_threads;
-use dbop_tests::eventually;
+use dbop_tests::{Reluctant, eventually};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use crate::{Conn, from_async_closure, from_closure, from_deadpool, from_r2d2};
@@ -54,6 +54,26 @@ pub(crate) fn each_is_judged_in(
         });
     }
     spoken.len()
+}
+
+/// What proxies say in front of a server: a code, a text, and what that has to be taken for. One of them
+/// says nothing.
+pub(crate) fn proxies_are_judged(url: &str, said: &[(&str, &str, FaultClass)]) {
+    let silent = Reluctant::hang_up(url, u32::MAX);
+    let proxies: Vec<_> = said
+        .iter()
+        .map(|(code, text, _)| Reluctant::start(url, u32::MAX, code, text))
+        .collect();
+    let classes = said.iter().map(|(.., class)| *class);
+    let mut refused: Vec<_> = proxies
+        .iter()
+        .zip(classes)
+        .map(|(proxy, class)| Expected::new(proxy.url().to_owned(), "", class))
+        .collect();
+    let hangs_up = Expected::new(silent.url().to_owned(), "", FaultClass::NotConnected);
+    refused.push(hangs_up);
+    each_is_judged(&refused, |_| true);
+    assert!(proxies.iter().all(|proxy| proxy.refused() > 0));
 }
 
 fn each_is_judged(refused: &[Expected], by_r2d2: impl Fn(&Expected) -> bool) {

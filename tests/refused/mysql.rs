@@ -3,14 +3,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
-use dbop_diesel::FaultClass::{Permanent, ReadOnlyServer, ServerUnavailable};
+use dbop_diesel::FaultClass::{NotConnected, Permanent, ReadOnlyServer, ServerUnavailable};
 use dbop_tests::server::Server;
 use dbop_tests::{server_label, server_url};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use everywhere::{
     Expected, Happens, alone, another_one_is_tried, each_is_judged_in, execute, fill,
-    is_let_in_when,
+    is_let_in_when, proxies_are_judged,
 };
 
 mod everywhere;
@@ -177,6 +177,35 @@ fn who_may_not_log_in_is_told_once() {
     ];
     let texts = each_is_judged_in(&LANGUAGES, |language| server.speak(language), &refused);
     assert_eq!(texts, LANGUAGES.len());
+}
+
+#[test]
+fn what_proxies_say_is_judged_as_well() {
+    let _server = Administrator::new();
+    let said = [
+        ("1045", "Access denied.", Permanent),
+        (
+            "9002",
+            "SSL connection is required. Please specify SSL options and retry.",
+            Permanent,
+        ),
+        (
+            "1815",
+            "Internal error: Session creation failed",
+            ServerUnavailable,
+        ),
+        (
+            "1927",
+            "Connection killed by MaxScale: Router could not route query",
+            NotConnected,
+        ),
+        (
+            "1105",
+            "the gateway has not been told where to go",
+            NotConnected,
+        ),
+    ];
+    proxies_are_judged(&url("plain", "dbop"), &said);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use dbop_diesel::FaultClass::{Permanent, ReadOnlyServer, ServerUnavailable};
+use dbop_diesel::FaultClass::{NotConnected, Permanent, ReadOnlyServer, ServerUnavailable};
 use dbop_tests::server_url;
 
 use administrator::{Administrator, leave};
 use everywhere::{
     Expected, Happens, another_one_is_tried, each_is_judged_in, execute, fill, is_let_in_when,
+    proxies_are_judged,
 };
 
 mod administrator;
@@ -103,6 +104,29 @@ fn who_may_not_log_in_is_told_once() {
             refused("plain", "unlisted", "28000"),
         ],
     );
+}
+
+#[test]
+fn what_proxies_say_is_judged_as_well() {
+    let _server = Administrator::new();
+    let said = [
+        (
+            "28000",
+            "SSL connection is required. Please specify SSL options and retry.",
+            Permanent,
+        ),
+        (
+            "08P01",
+            "no more connections allowed (max_client_conn)",
+            ServerUnavailable,
+        ),
+        (
+            "XX000",
+            "the gateway has not been told where to go",
+            NotConnected,
+        ),
+    ];
+    proxies_are_judged(&url("plain", "dbop"), &said);
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub(super) const CLIENT_TEXTS: &[Row] = &[
     ("unexpected message from server", "", ConnectionLost),
     ("error parsing response from server*", "", ConnectionLost),
     ("error connecting to server*", "", NotConnected),
+    ("error performing TLS handshake: server does not support TLS", "", Permanent),
+    ("error performing TLS handshake: no TLS implementation configured", "", Permanent),
     ("error performing TLS handshake*", "", NotConnected),
     ("error serializing parameter *", "", Permanent),
     ("error deserializing column *", "", Permanent),
