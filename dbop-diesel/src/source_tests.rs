@@ -74,6 +74,9 @@ fn so_does_one_of_mysql() {
         ("Lost connection to server at 'handshake: reading initial communication packet', system error: 104",
          C::NotConnected),
         ("Server error: `ERROR 08S01 (1927): Connection killed by MaxScale'", C::NotConnected),
+        ("Received error packet before completion of TLS handshake. The authenticity of the following error \
+          cannot be verified: 1130 - Le hôte '127.0.0.1' n'est pas authorisé à se connecter à ce serveur MySQL",
+         C::Permanent),
     ] {
         assert_eq!(judged(Dialect::Mysql, bad(text)).0, class, "{text}");
     }

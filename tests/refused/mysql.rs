@@ -1,6 +1,7 @@
 //! What MySQL and MariaDB say to clients that they do not let in, or do not let write, in other
 //! languages than English.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use dbop_diesel::FaultClass::{NotConnected, Permanent, ReadOnlyServer, ServerUnavailable};
@@ -64,6 +65,15 @@ const ACCOUNTS: &str = "
     CREATE USER locked@'127.0.0.1' ACCOUNT LOCK;
     CREATE USER expired@'127.0.0.1' PASSWORD EXPIRE;
     GRANT ALL ON dbop.* TO expired@'127.0.0.1'";
+
+const USERS: [&str; 6] = [
+    "dbop",
+    "plain",
+    "guest",
+    "with_password",
+    "locked",
+    "expired",
+];
 
 fn is_mysql() -> bool {
     server_label().starts_with("MySQL")
@@ -177,6 +187,25 @@ fn who_may_not_log_in_is_told_once() {
     ];
     let texts = each_is_judged_in(&LANGUAGES, |language| server.speak(language), &refused);
     assert_eq!(texts, LANGUAGES.len());
+}
+
+/// MySQL says so before it asks who the client is.
+#[test]
+fn a_host_that_may_not_connect_is_told_once() {
+    let server = Administrator::new();
+    let rename = |from: &str, to: &str| {
+        let renamed = USERS.map(|user| format!("{user}@'{from}' TO {user}@'{to}'"));
+        let rename = format!("RENAME USER {}", renamed.join(", "));
+        execute(&server.session, &rename);
+    };
+    let expected = refused("plain", "dbop", if is_mysql() { "1130" } else { "1045" });
+    rename("127.0.0.1", "192.0.2.1");
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        each_is_judged_in(&LANGUAGES, |language| server.speak(language), &[expected])
+    }));
+    rename("192.0.2.1", "127.0.0.1");
+    let texts = judged.unwrap_or_else(|panic| resume_unwind(panic));
+    assert!(texts > 3, "{texts}");
 }
 
 #[test]
