@@ -13,7 +13,7 @@ refused_backends() {
 
 # refuse BACKEND...: SQLite has nobody who could refuse.
 refuse() {
-  local backend seconds
+  local backend seconds=0
   for backend; do
     [[ $backend == sqlite ]] || alone refused "$refused" "$backend" "$(refusing "$backend")"
   done
