@@ -20,11 +20,13 @@ them is left at the end. tests/servers/versions lists them. Written for Debian 1
 Run as root, it INSTALLS PACKAGES that are missing (servers, client libraries, a C compiler), and says
 first which; run as another user, it prints the command that installs them.
 
-At the end, unless tests are named, transfers are made while connections and servers are lost: for
-DBOP_SOAK_SECONDS (5) on each server and adapter, with the random numbers of DBOP_SOAK_SEED.
+At the end, unless tests are named, servers refuse connections in every language that they speak. Then
+transfers are made while connections and servers are lost: for DBOP_SOAK_SECONDS (5) on each server and
+adapter, with the random numbers of DBOP_SOAK_SEED.
 
 COMMAND is one of these; most are for servers that stay:
 
+  refused   only those connections, on servers that do not stay
   lose      only those transfers, on servers that do not stay
   prepare   only install what is missing
   up        start servers and print their addresses
@@ -55,6 +57,8 @@ source "$tests/servers/postgres.sh"
 source "$tests/servers/mariadb.sh"
 source "$tests/servers/mysql.sh"
 source "$tests/servers/galera.sh"
+source "$tests/servers/alone.sh"
+source "$tests/servers/refused.sh"
 source "$tests/servers/losses.sh"
 
 results=()      # the lines to end with
@@ -72,7 +76,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    lose | prepare | up | test | status | logs | down | languages)
+    refused | lose | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -89,7 +93,7 @@ main() {
         exit
         ;;
       --)
-        [[ $command == run || $command == lose || $command == test ]] || wrong_usage "$command runs no tests"
+        [[ $command =~ ^(run|refused|lose|test)$ ]] || wrong_usage "$command runs no tests"
         shift
         break
         ;;
@@ -138,7 +142,10 @@ run_backends() {
     esac
     [[ $backend != mariadb ]] || test_galera
   done
-  ((${#test_arguments[@]})) || lose "$@"
+  if ((${#test_arguments[@]} == 0)); then
+    refuse "$@"
+    lose "$@"
+  fi
   summary
 }
 

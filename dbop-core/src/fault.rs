@@ -71,11 +71,16 @@ impl Fault {
         }
     }
 
-    /// The same fault, met while connecting: what is not known there counts as not connected.
+    /// The same fault, met while connecting: what is not known there counts as not connected, and so does
+    /// a connection that is lost before it can be used.
     #[must_use]
     pub const fn while_connecting(self) -> Self {
         match self.class {
             FaultClass::Unknown => Self::from_class(self.dialect, FaultClass::NotConnected),
+            FaultClass::ConnectionLost => Self {
+                class: FaultClass::NotConnected,
+                ..self
+            },
             _ => self,
         }
     }
@@ -361,6 +366,9 @@ mod tests {
         assert_eq!(unknown.while_connecting().class(), FaultClass::NotConnected);
         let refused = Fault::from_code(Dialect::Mysql, Code::Errno(1045));
         assert_eq!(refused.while_connecting(), refused);
+        let lost = Fault::from_code(Dialect::Mysql, Code::Errno(2013)).while_connecting();
+        assert_eq!(lost.class(), FaultClass::NotConnected);
+        assert_eq!(lost.code(), Some(Code::Errno(2013)));
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn unwrapped(text: &str) -> Option<&str> {
         .iter()
         .find_map(|prefix| text.strip_prefix(prefix))
         .or_else(|| of_mysql_async(text))
+        .or_else(|| of_libmariadb(text))
         .or_else(|| of_migration(text))
         .or_else(|| of_tokio_postgres(text))
 }
@@ -74,6 +75,15 @@ fn of_mysql_async(text: &str) -> Option<&str> {
         return Some(message);
     }
     text.strip_prefix("Driver error: `")?.strip_suffix('\'')
+}
+
+/// What the server has said before there was TLS, behind its number. Nobody could do more with a
+/// forgery than with a connection that he cuts.
+fn of_libmariadb(text: &str) -> Option<&str> {
+    let received = "Received error packet before completion of TLS handshake. \
+                    The authenticity of the following error cannot be verified: ";
+    let (_, message) = text.strip_prefix(received)?.split_once(" - ")?;
+    Some(message)
 }
 
 /// diesel_migrations puts the name of the migration in front, and has no `source()`.
@@ -115,6 +125,8 @@ mod tests {
             ("timed out waiting for connection: unable to open database file", "unable to open database file"),
             ("Error occurred while creating a new object: db error: FATAL: x y", "x y"),
             ("Server error: `ERROR 08004 (1040): Too many connections'", "Too many connections"),
+            ("Received error packet before completion of TLS handshake. The authenticity of the following error \
+              cannot be verified: 1040 - Too many connections", "Too many connections"),
             ("Driver error: `Connection to the server is closed.'", "Connection to the server is closed."),
             ("Failed to run 1_t with: database is locked", "database is locked"),
             ("Order 7: deadlock detected", "Order 7: deadlock detected"),

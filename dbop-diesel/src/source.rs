@@ -437,7 +437,7 @@ fn cause_in_text(dialect: Dialect, text: &str) -> Option<Cause> {
         return Some(pool_timeout(dialect));
     }
     let fault = fault_in_text(dialect, ErrorKind::UnableToSendCommand, text)?;
-    Some((fault, Advice::Judge))
+    Some((fault.while_connecting(), Advice::Judge))
 }
 
 /// What r2d2, deadpool, bb8 and mobc say when they have waited for as long as they were told.

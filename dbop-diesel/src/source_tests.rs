@@ -37,6 +37,7 @@ fn a_connect_error_that_a_setup_function_made_keeps_its_meaning() {
         ("error connecting to server", C::NotConnected),
         ("error connecting to server: Connection refused (os error 111)", C::NotConnected),
         ("error performing TLS handshake: unexpected EOF", C::NotConnected),
+        ("error performing TLS handshake: server does not support TLS", C::Permanent),
         ("db error: FATAL: sorry, too many clients already", C::ServerUnavailable),
         ("FATAL: sorry, too many clients already", C::ServerUnavailable),
         ("db error: FATAL: the database system is starting up\nDETAIL: Wait.", C::ServerUnavailable),
@@ -44,6 +45,10 @@ fn a_connect_error_that_a_setup_function_made_keeps_its_meaning() {
         ("db error: FATAL: database \"app\" does not exist", C::Permanent),
         ("db error", C::NotConnected),
         ("invalid connection string: unexpected EOF", C::Permanent),
+        ("error communicating with the server: Connection reset by peer (os error 104)", C::NotConnected),
+        ("FATAL: terminating connection due to administrator command", C::NotConnected),
+        ("connection to server at \"127.0.0.1\", port 5432 failed: fe_sendauth: no password supplied\n", C::Permanent),
+        ("db error: FATAL: SSL connection is required. Please specify SSL options and retry.", C::Permanent),
         ("something that no table has", C::NotConnected),
     ] {
         assert_eq!(class_of(bad(text)), class, "{text}");
@@ -66,6 +71,12 @@ fn so_does_one_of_mysql() {
         ("Host 'client' is blocked because of many connection errors; unblock with 'mysqladmin flush-hosts'",
          C::Permanent),
         ("Can't connect to remote MySQL server for client connected to '127.0.0.1:6446'", C::NotConnected),
+        ("Lost connection to server at 'handshake: reading initial communication packet', system error: 104",
+         C::NotConnected),
+        ("Server error: `ERROR 08S01 (1927): Connection killed by MaxScale'", C::NotConnected),
+        ("Received error packet before completion of TLS handshake. The authenticity of the following error \
+          cannot be verified: 1130 - Le hôte '127.0.0.1' n'est pas authorisé à se connecter à ce serveur MySQL",
+         C::Permanent),
     ] {
         assert_eq!(judged(Dialect::Mysql, bad(text)).0, class, "{text}");
     }

@@ -21,7 +21,8 @@ target folder. Every test first has to pass there without a mutation. Then a row
 fails. It is SURVIVED if the test passes, and an error if the mutation does not compile, or if the
 test does not end within DBOP_MUTATION_SECONDS (60; for rows with a server 900).
 
-Rows that need a server use the one at DBOP_TEST_URL. Without that, tests/run.sh starts one for each.
+Rows that need a server use the one at DBOP_TEST_URL. Without that, tests/run.sh starts one for each. It
+always does for those that need a server of their own.
 TEXT
 }
 
@@ -38,7 +39,10 @@ main() {
     case $1 in
       --list | --check) action=${1#--} ;;
       --core) allowed=([core]=yes) ;;
-      --servers) allowed+=([postgres]=yes [mariadb]=yes [mysql]=yes) ;;
+      --servers)
+        allowed+=([postgres]=yes [mariadb]=yes [mysql]=yes)
+        allowed+=([refused_postgres]=yes [refused_mariadb]=yes [refused_mysql]=yes)
+        ;;
       --sample)
         sample=${2-}
         is_number "$sample" || wrong_usage "--sample needs a number"
@@ -157,6 +161,8 @@ arguments() {
     sqlite | async_sqlite) arguments=(-p dbop-tests --features sqlite --test "$1") ;;
     postgres) arguments=(-p dbop-tests --features postgres --test postgres --test async_postgres) ;;
     mariadb | mysql) arguments=(-p dbop-tests --features mysql --test mysql --test async_mysql) ;;
+    refused_postgres) arguments=(-p dbop-tests --features postgres --test refused_postgres) ;;
+    refused_*) arguments=(-p dbop-tests --features mysql --test refused_mysql) ;;
     *) return 1 ;;
   esac
 }
@@ -268,7 +274,7 @@ run() {
   exec 9>"$work/lock"
   flock -n 9 || die "another run is at work in $work"
   make_copy
-  for target in core sqlite async_sqlite adoption postgres mariadb mysql; do
+  for target in core sqlite async_sqlite adoption {,refused_}{postgres,mariadb,mysql}; do
     run_target "$target"
   done
   say "" "$red red, $survived survived, $errors errors" "$red passed, $((survived + errors)) failed"
@@ -393,7 +399,7 @@ test_them() {
   command=(cargo test --locked --no-fail-fast "${arguments[@]}" -- "$@")
   case $target in
     core) command+=(--exact) ;;
-    *sqlite | adoption) limit=$((limit * 5)) ;;
+  for target in core sqlite async_sqlite adoption {,refused_}{postgres,mariadb,mysql}; do
     *)
       limit=${DBOP_MUTATION_SECONDS:-900}
       [[ -n ${DBOP_TEST_URL-} ]] || command=(tests/run.sh "$target" -- "$@")

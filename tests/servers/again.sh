@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-# again.sh DIR: start a server of ../run.sh that has ended, for a test that has ended it.
+# again.sh DIR [unready]: start a server of ../run.sh that has ended, for a test that has ended it.
 set -euo pipefail
 umask 022
 
@@ -10,4 +10,4 @@ source "$servers/postgres.sh"
 source "$servers/mariadb.sh"
 source "$servers/mysql.sh"
 
-start_again "$1"
+start_again "$@"

@@ -147,12 +147,13 @@ start_server() {
   return 1
 }
 
-# start_again DIR: start a server that has ended, on the same port and with the same data.
+# start_again DIR [unready]: start a server that has ended, on the same port and with the same data. Wait
+# until it answers, unless it is to refuse everybody.
 start_again() {
   local dir=$1 kind root wanted port option version
   local -x TMPDIR=$dir/tmp
   kind=$(<"$dir/kind")
   { read -r root; read -r wanted; read -r port; read -r option; } <"$dir/again"
   "${kind}_spawn" "$dir" "$root" "$wanted" "$port" ${option:+"--$option"}
-  ready "$dir" "$kind" "$root" "$wanted" "$port"
+  [[ ${2-} == unready ]] || ready "$dir" "$kind" "$root" "$wanted" "$port"
 }

@@ -36,8 +36,9 @@ postgres_spawn() {
   shift 4
   ! is_durable "$dir" || fsync=on
   # deadlock_timeout is how long a session waits before it looks for a deadlock: the tests cause
-  # many of them. No socket in the file system, as its name has a limit that TMPDIR may exceed.
-  spawn "$dir" env LOCPATH="$dir/locales" "$bin/postgres" -D "$dir/data" -p "$port" \
+  # many of them. No socket in the file system, as its name has a limit that TMPDIR may exceed. What is
+  # said to a client before it has a database is in the encoding of the server's own locale.
+  spawn "$dir" env LOCPATH="$dir/locales" LC_ALL=C.UTF-8 "$bin/postgres" -D "$dir/data" -p "$port" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
     -c fsync=$fsync -c deadlock_timeout=200ms -c max_connections=200 -c logging_collector=off "$@"
 }

@@ -25,15 +25,28 @@ impl Reluctant {
     /// If there is no free port, or the URL has none.
     #[must_use]
     pub fn start(server_url: &str, times: u32, code: &str, message: &str) -> Self {
+        let refusal = match server_url.starts_with("mysql") {
+            true => Refusal::Mysql(mysql_error(code.parse().expect("a number"), message)),
+            false => Refusal::Postgres(postgres_error(code, message)),
+        };
+        Self::refusing(server_url, times, refusal)
+    }
+
+    /// One that hangs up on its first clients without a word, as a proxy does that has no server.
+    ///
+    /// # Panics
+    ///
+    /// If there is no free port, or the URL has none.
+    #[must_use]
+    pub fn hang_up(server_url: &str, times: u32) -> Self {
+        Self::refusing(server_url, times, Refusal::Silence)
+    }
+
+    fn refusing(server_url: &str, times: u32, refusal: Refusal) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (head, rest) = server_url.split_once('@').expect("user@host");
         let (server, path) = rest.split_once('/').expect("a database");
-        let refusal = if head.starts_with("mysql") {
-            Refusal::Mysql(mysql_error(code.parse().expect("a number"), message))
-        } else {
-            Refusal::Postgres(postgres_error(code, message))
-        };
         let refused = Arc::<AtomicU32>::default();
         let closes = Arc::<AtomicBool>::default();
         let (count, is_closed) = (Arc::clone(&refused), Arc::clone(&closes));
@@ -90,11 +103,13 @@ impl Drop for Reluctant {
 enum Refusal {
     Postgres(Vec<u8>),
     Mysql(Vec<u8>),
+    Silence,
 }
 
 impl Refusal {
     fn tell(&self, mut client: TcpStream) -> io::Result<()> {
         match self {
+            Self::Silence => return Ok(()),
             Self::Mysql(error) => client.write_all(error)?,
             Self::Postgres(error) => {
                 while is_about_encryption(&startup(&mut client)?) {

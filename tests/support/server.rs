@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, WaitOptions, kill_process, set_child_subreaper, waitpid};
 
 /// The server under test, where `tests/run.sh` has started it for this test alone.
 ///
@@ -37,7 +38,22 @@ impl Server {
         server
     }
 
-    /// Stops it as an administrator does who does not wait for its clients.
+    /// A file in its folder: `data` is the server's own, `log` is what it has said.
+    #[must_use]
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("a running server");
+    }
+
+    /// Stops it as an administrator does who does not wait for its clients. It may have ended already.
     ///
     /// # Panics
     ///
@@ -49,7 +65,9 @@ impl Server {
             "postgres" => Signal::INT,
             _ => Signal::TERM,
         };
-        kill_process(pid, signal).expect("a running server");
+        if is_alive(pid) {
+            kill_process(pid, signal).expect("a running server");
+        }
         wait_until_gone(pid, &[]);
     }
 
@@ -61,7 +79,7 @@ impl Server {
     /// If that is not possible.
     pub fn become_standby(&self) {
         self.stop();
-        let signal = self.dir.join("data/standby.signal");
+        let signal = self.path("data/standby.signal");
         fs::write(signal, "").expect("a file in the data directory");
         self.start();
     }
@@ -98,12 +116,26 @@ impl Server {
     ///
     /// If it does not.
     pub fn start(&self) {
+        self.start_again(&[]);
+    }
+
+    /// Starts it again, on the same port, and does not wait: it refuses everybody.
+    ///
+    /// # Panics
+    ///
+    /// If that is not possible.
+    pub fn start_unready(&self) {
+        self.start_again(&["unready"]);
+    }
+
+    fn start_again(&self, arguments: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/again.sh");
-        let status = Command::new("bash").arg(script).arg(&self.dir).status();
+        let mut bash = Command::new("bash");
+        let status = bash.arg(script).arg(&self.dir).args(arguments).status();
         assert!(
             status.expect("bash").success(),
             "the server does not start again: see {}",
-            self.dir.join("log").display()
+            self.path("log").display()
         );
     }
 
@@ -119,7 +151,7 @@ impl Server {
     }
 
     fn read(&self, file: &str) -> String {
-        fs::read_to_string(self.dir.join(file)).expect("a file about the server")
+        fs::read_to_string(self.path(file)).expect("a file about the server")
     }
 }
 

@@ -104,7 +104,7 @@ async fn a_source_of_broken_connections_is_not_asked_for_ever() {
     assert_eq!(clock.slept().len(), 5);
     assert_eq!(
         log.records()[0].keys["class"],
-        FaultClass::ConnectionLost.as_str()
+        FaultClass::NotConnected.as_str()
     );
     assert_eq!(log.records()[0].keys["phase"], "connect");
 }

@@ -147,6 +147,15 @@ pub(super) const TEXTS: &[Row] = &[
     ("GC life time is shorter than transaction duration*", Some(9006), SerializationFailure),
     // ProxySQL, whose number is TiDB's as well.
     ("Max connect timeout reached while reaching hostgroup * after *ms", Some(9001), ServerUnavailable),
+    // MaxScale: what it says in front of servers that it cannot reach, and as it ends a session.
+    ("Internal error: Session creation failed", Some(1815), ServerUnavailable),
+    ("Connection killed by MaxScale*", Some(1927), ConnectionLost),
+    ("Lost connection to backend server: *", Some(1927), ConnectionLost),
+    ("Lost connection to the primary server, closing session. *", Some(1927), ConnectionLost),
+    ("Access denied.", Some(1045), Permanent),
+    // Azure's gateway, whose numbers are TiDB's as well.
+    ("Client with IP address '*' is not allowed to connect to this MySQL server.", Some(9000), Permanent),
+    ("SSL connection is required. Please specify SSL options and retry.", Some(9002), Permanent),
     // Vitess wraps the error of a shard, under 1105 or another number; Aurora has 1105 as well.
     ("target: *(errno 1213) (sqlstate 40001)*", Some(1213), Deadlock),
     ("target: *(errno 1205) (sqlstate HY000)*", Some(1205), LockTimeout),

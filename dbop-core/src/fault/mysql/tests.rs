@@ -61,6 +61,16 @@ fn measured_texts() {
          NotConnected),
         ("Max connect timeout reached while reaching hostgroup 0 after 10000ms", 9001,
          ServerUnavailable),
+        ("Internal error: Session creation failed", 1815, ServerUnavailable),
+        ("Connection killed by MaxScale", 1927, ConnectionLost),
+        ("Connection killed by MaxScale: Router could not recover from connection errors", 1927,
+         ConnectionLost),
+        ("Lost connection to backend server: network error (server1: 111, Connection refused)", 1927,
+         ConnectionLost),
+        ("Access denied.", 1045, Permanent),
+        ("Client with IP address '192.0.2.1' is not allowed to connect to this MySQL server.", 9000,
+         Permanent),
+        ("SSL connection is required. Please specify SSL options and retry.", 9002, Permanent),
         ("Got timeout reading communication packets", 1159, ConnectionLost),
         ("Host '172.17.0.1' is not allowed to connect to this MySQL server", 1130, Permanent),
         ("Host '172.17.0.1' is blocked because of many connection errors; unblock with \
@@ -149,7 +159,7 @@ fn every_row_is_reached_and_agrees_with_its_number() {
     for &(format, errno, expected) in TEXTS {
         check(Kind::Unknown, &format.replace('*', "x"), errno, expected);
         // Here the text says more than the number.
-        let vague = [1030, 1047, 1105, 1180, 1290, 1305, 9001];
+        let vague = [1030, 1047, 1105, 1180, 1290, 1305, 1815, 9000, 9001, 9002];
         if let Some(errno) = errno.filter(|errno| !vague.contains(errno)) {
             assert_eq!(class(errno), expected, "{format}");
         }

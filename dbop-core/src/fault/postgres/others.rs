@@ -13,6 +13,8 @@ pub(super) const OTHERS: &[Row] = &[
     ("remaining connection slots are reserved for *", "53300", ServerUnavailable),
     ("no pg_hba.conf entry for *", "28000", Permanent),
     ("could not connect to server: *", "", NotConnected),
+    // libpq.
+    ("fe_sendauth: no password supplied", "", Permanent),
     // Internal errors are not translated. Two commands changed the same row of a system catalog, for
     // example GRANT or CREATE OR REPLACE (simple_heap_update, simple_heap_delete in heapam.c).
     ("tuple concurrently updated", "XX000", SerializationFailure),
@@ -64,6 +66,8 @@ pub(super) const OTHERS: &[Row] = &[
     // RDS Proxy, with and without a period.
     ("Timed-out waiting to acquire database connection", "", ServerUnavailable),
     ("Timed-out waiting to acquire database connection.", "", ServerUnavailable),
+    // Azure's gateway.
+    ("SSL connection is required. Please specify SSL options and retry.", "", Permanent),
     // Neon's proxy.
     ("Control plane request failed*", "", ServerUnavailable),
     ("Couldn't connect to compute node*", "", ServerUnavailable),
@@ -83,6 +87,8 @@ pub(super) const CLIENT_TEXTS: &[Row] = &[
     ("unexpected message from server", "", ConnectionLost),
     ("error parsing response from server*", "", ConnectionLost),
     ("error connecting to server*", "", NotConnected),
+    ("error performing TLS handshake: server does not support TLS", "", Permanent),
+    ("error performing TLS handshake: no TLS implementation configured", "", Permanent),
     ("error performing TLS handshake*", "", NotConnected),
     ("error serializing parameter *", "", Permanent),
     ("error deserializing column *", "", Permanent),
