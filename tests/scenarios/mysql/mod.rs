@@ -17,6 +17,7 @@ mod lock_timeout;
 mod nested_deadlock;
 mod outcomes;
 mod plan;
+mod provoked;
 mod server;
 mod session;
 mod settings;
