@@ -16,6 +16,7 @@ mod ledger;
 mod lock_timeout;
 mod nested_deadlock;
 mod outcomes;
+mod outliving;
 mod plan;
 mod provoked;
 mod server;
