@@ -128,6 +128,7 @@ mod from_deadpool {
     mod sessions;
     mod settings;
     mod steps;
+    mod table_locks;
 }
 
 /// Fresh connections from bb8.
@@ -148,6 +149,7 @@ mod from_bb8 {
     mod sessions;
     mod settings;
     mod steps;
+    mod table_locks;
 }
 
 /// Fresh connections from mobc.
@@ -165,4 +167,5 @@ mod from_mobc {
     mod server;
     mod server_pool;
     mod steps;
+    mod table_locks;
 }

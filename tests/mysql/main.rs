@@ -80,4 +80,5 @@ mod from_r2d2 {
     mod sessions;
     mod settings;
     mod steps;
+    mod table_locks;
 }

@@ -158,6 +158,24 @@ impl Bed {
         self.wait_for("a session waits for a lock", is_blocked);
     }
 
+    /// Waits until the server shows this session in this state.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than ten seconds.
+    pub fn wait_until_in_state(&self, session: i64, state: &str) {
+        let mut conn = self.connect();
+        eventually(state, || {
+            let row: Number = sql_query(format!(
+                "SELECT count(*) AS n FROM information_schema.processlist \
+                 WHERE id = {session} AND state = '{state}'"
+            ))
+            .get_result(&mut conn)
+            .expect("an answer");
+            row.n == 1
+        });
+    }
+
     /// The isolation level of the transaction that this session has open and has read in, as the
     /// server calls it: `READ COMMITTED`.
     #[must_use]

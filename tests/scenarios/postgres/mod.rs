@@ -17,6 +17,7 @@ mod ledger;
 mod locks;
 mod lost_connection;
 mod plan;
+mod provoked;
 mod serialization;
 mod settings;
 mod stale_savepoint;

@@ -11,6 +11,7 @@ mod effect;
 mod leaks;
 mod limits;
 mod loss;
+mod provoked;
 mod round_trips;
 mod settings;
 mod snapshot;
