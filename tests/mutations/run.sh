@@ -399,7 +399,11 @@ test_them() {
   command=(cargo test --locked --no-fail-fast "${arguments[@]}" -- "$@")
   case $target in
     core) command+=(--exact) ;;
-  for target in core sqlite async_sqlite adoption {,refused_}{postgres,mariadb,mysql}; do
+    *sqlite | adoption) limit=$((limit * 5)) ;;
+    refused_*)
+      limit=${DBOP_MUTATION_SECONDS:-900}
+      command=(tests/run.sh refused "${target#refused_}" -- "$@")
+      ;;
     *)
       limit=${DBOP_MUTATION_SECONDS:-900}
       [[ -n ${DBOP_TEST_URL-} ]] || command=(tests/run.sh "$target" -- "$@")

@@ -161,6 +161,24 @@ fn success_is_begin_body_commit() {
 }
 
 #[test]
+fn what_each_batch_does_to_the_depth() {
+    use BatchPurpose as B;
+    use DepthChange as D;
+    for (purpose, failed, succeeded) in [
+        (B::Begin, D::None, D::Open),
+        (B::Commit, D::None, D::Close),
+        (B::CommitAgain, D::None, D::Close),
+        (B::Rollback, D::Close, D::Close),
+        (B::RollbackAgain, D::None, D::None),
+        (B::CheckUndone, D::None, D::None),
+        (B::Contain, D::None, D::None),
+    ] {
+        let changes = [false, true].map(|succeeded| purpose.depth_change(succeeded));
+        assert_eq!(changes, [failed, succeeded], "{purpose:?}");
+    }
+}
+
+#[test]
 fn a_record_of_dbop_s_own_error_says_which_one_it_is() {
     let config = config(RetryPolicy::new());
     let mut machine =
