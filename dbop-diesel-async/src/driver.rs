@@ -139,7 +139,7 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
             }
             Step::Report(event) => run.record(&event, results.as_dyn()),
             Step::Pause(pause) => {
-                run.pause(&pause, results.as_dyn());
+                run.pause(&pause, results.as_dyn(), &now);
                 match pause.connection {
                     ConnectionAction::ClearStatementCache => {
                         clear_statement_cache(slot.conn()).await;

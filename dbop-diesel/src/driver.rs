@@ -116,7 +116,7 @@ fn until_user<S: Slot>(
             }
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
-                run.pause(&pause, results);
+                run.pause(&pause, results, &now);
                 slot.apply(pause.connection);
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay);

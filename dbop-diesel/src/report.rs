@@ -18,6 +18,7 @@ use dbop_core::{Fault, Outcome, StopReason};
 /// assert_eq!((report.attempts, report.failures.len()), (1, 1));
 /// assert_eq!(report.stop, StopReason::NotRetryable);
 /// assert_eq!(report.outcome, Outcome::Undone);
+/// assert!(report.failures[0].elapsed <= report.elapsed);
 /// # Ok::<(), diesel::ConnectionError>(())
 /// ```
 #[derive(Debug)]
@@ -83,4 +84,8 @@ pub struct FailedAttempt<E> {
     pub fault: Option<Fault>,
     /// The error of the ROLLBACK that followed, if the ROLLBACK failed too.
     pub rollback_error: Option<diesel::result::Error>,
+    /// How long it took: connecting, the operation and the ROLLBACK, without the delay that followed.
+    pub elapsed: Duration,
+    /// The delay that followed. Zero for the last attempt.
+    pub delay: Duration,
 }

@@ -54,6 +54,8 @@ pub fn report<T, E>(report: Report<T, Mapped<E>>, make: fn(DieselError) -> E) ->
                 error: failure.error.map(|error| error.into_error(make)),
                 fault: failure.fault,
                 rollback_error: failure.rollback_error,
+                elapsed: failure.elapsed,
+                delay: failure.delay,
             })
             .collect(),
         attempts: report.attempts,

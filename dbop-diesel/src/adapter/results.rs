@@ -22,6 +22,8 @@ pub struct Results<T, E> {
     failures: Option<Vec<FailedAttempt<E>>>,
     /// When the run began, where a report is wanted.
     started: Option<Instant>,
+    /// When the attempt began, where a report is wanted.
+    attempt_started: Option<Instant>,
 }
 
 /// [`Results`] of any type, so that the loop is made once for each type of connection, not once for
@@ -30,8 +32,9 @@ pub trait UserResults {
     /// The Diesel error in the error that the body returned.
     fn diesel_error(&self) -> Option<&DieselError>;
 
-    /// Leaves the attempt behind: its value is void, and its errors are for the report.
-    fn settle(&mut self, errors: AttemptErrors);
+    /// Leaves the attempt behind, with this delay before the next one: its value is void, and its errors
+    /// are for the report.
+    fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant);
 
     /// Itself, whether or not its type says that it is `Send`.
     fn as_dyn(&mut self) -> &mut dyn UserResults;
@@ -42,9 +45,9 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
         self.error.as_ref()?.diesel_error()
     }
 
-    fn settle(&mut self, errors: AttemptErrors) {
+    fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant) {
         self.value = None;
-        self.move_into_report(errors);
+        self.move_into_report(errors, delay, now);
     }
 
     fn as_dyn(&mut self) -> &mut dyn UserResults {
@@ -62,12 +65,14 @@ impl<T, E: OperationError> Results<T, E> {
             fallback,
             failures: if wants_report { Some(Vec::new()) } else { None },
             started: None,
+            attempt_started: None,
         }
     }
 
     /// The run begins now. The clock is not read without need.
     pub fn begin(&mut self, now: &dyn Fn() -> Instant) {
         self.started = self.failures.is_some().then(now);
+        self.attempt_started = self.started;
     }
 
     /// The body has ended.
@@ -115,17 +120,28 @@ impl<T, E: OperationError> Results<T, E> {
         run.verify_done(verified, depth);
     }
 
-    fn move_into_report(&mut self, mut errors: AttemptErrors) {
+    fn move_into_report(
+        &mut self,
+        mut errors: AttemptErrors,
+        delay: Duration,
+        now: &dyn Fn() -> Instant,
+    ) {
         let error = match &mut self.failures {
             Some(_) => errors.take_first(&mut self.error),
             None => None,
         };
         self.error = None;
         if let Some(failures) = &mut self.failures {
+            let ended = now();
+            let started = self.attempt_started.replace(ended + delay);
             failures.push(FailedAttempt {
                 error,
                 fault: errors.fault,
                 rollback_error: errors.rollback_error,
+                elapsed: started.map_or(Duration::ZERO, |started| {
+                    ended.saturating_duration_since(started)
+                }),
+                delay,
             });
         }
     }
@@ -140,7 +156,7 @@ impl<T, E: OperationError> Results<T, E> {
         match end {
             End::Done(done) => {
                 let (attempts, stop, outcome) = (done.attempts, done.stop, done.outcome);
-                let result = self.answer(done, errors);
+                let result = self.answer(done, errors, now);
                 self.with(result, attempts, stop, outcome, now)
             }
             End::Refused(Refusal::Own(error)) => self.refused(error, now),
@@ -178,12 +194,17 @@ impl<T, E: OperationError> Results<T, E> {
         }
     }
 
-    fn answer(&mut self, done: Done, mut errors: AttemptErrors) -> Result<T, E> {
+    fn answer(
+        &mut self,
+        done: Done,
+        mut errors: AttemptErrors,
+        now: &dyn Fn() -> Instant,
+    ) -> Result<T, E> {
         let error = match (done.answer, self.value.take()) {
             (Answer::Value, Some(value)) => {
                 // What was survived within the attempt is for the report.
                 if !errors.is_empty() {
-                    self.move_into_report(errors);
+                    self.move_into_report(errors, Duration::ZERO, now);
                 }
                 return Ok(value);
             }
@@ -201,7 +222,7 @@ impl<T, E: OperationError> Results<T, E> {
             }
             None => Err(error),
         };
-        self.move_into_report(errors);
+        self.move_into_report(errors, Duration::ZERO, now);
         result
     }
 }

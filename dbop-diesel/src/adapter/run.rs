@@ -269,10 +269,15 @@ impl<'a> Run<'a> {
 
     /// Leaves an attempt behind before the pause that follows it, if it is over: a connection or a
     /// lock in its value must not be held while others wait for it.
-    pub fn pause(&mut self, pause: &Pause, results: &mut dyn UserResults) {
+    pub fn pause(
+        &mut self,
+        pause: &Pause,
+        results: &mut dyn UserResults,
+        now: &dyn Fn() -> Instant,
+    ) {
         if pause.settled {
             self.put_fault_right();
-            results.settle(std::mem::take(&mut self.errors));
+            results.settle(std::mem::take(&mut self.errors), pause.delay, now);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::{
-    Advice, FaultClass, OperationError, Outcome, RetryPolicy, StopReason, diesel_error_in,
+    Advice, FaultClass, Jitter, OperationError, Outcome, RetryPolicy, StopReason, diesel_error_in,
 };
 use dbop_tests::{InstantClock, Meanwhile};
 use diesel::QueryResult;
@@ -82,6 +82,33 @@ async fn of_a_success_after_retries_it_has_the_errors_in_order() {
     assert_eq!(report.stop, StopReason::Succeeded);
     assert_eq!(report.outcome, Outcome::Committed);
     assert_eq!(bed.balances()[0], (1, 1));
+}
+
+#[scenario]
+async fn of_each_attempt_it_has_how_long_it_took_and_the_delay_after_it() {
+    const POLICY: RetryPolicy = RetryPolicy::new()
+        .with_max_retries(2)
+        .with_initial_delay(Duration::from_millis(20))
+        .with_jitter(Jitter::None);
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let report = Runner::new(POLICY)
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            set(conn, 1, 1).await?;
+            Err::<(), _>(Numbered::Failure(0))
+        })
+        .await;
+    let [first, second, last] = &report.failures[..] else {
+        panic!("three attempts: {report:?}");
+    };
+    assert_eq!(first.delay, Duration::from_millis(20));
+    assert_eq!(second.delay, Duration::from_millis(40));
+    assert_eq!(last.delay, Duration::ZERO);
+    let taken: Duration = report.failures.iter().map(|attempt| attempt.elapsed).sum();
+    assert!(last.elapsed > Duration::ZERO);
+    let delays = first.delay + second.delay;
+    assert!(taken + delays <= report.elapsed, "{report:?}");
+    assert!(report.elapsed >= delays, "{report:?}");
 }
 
 #[scenario]
