@@ -118,10 +118,11 @@ impl Event {
         self.delay
     }
 
-    /// Whether it ended with a constraint that refused what was asked for.
+    /// Whether a constraint refused what was asked for. That was not the answer if it was tried again.
     const fn is_violated_constraint(&self) -> bool {
         matches!(self.fault, Some(fault) if matches!(fault.class(), FaultClass::Constraint))
             && self.own.is_none()
+            && self.attempt == 1
     }
 
     fn is_transient(&self) -> bool {
@@ -155,7 +156,8 @@ pub struct LogLevels {
     /// statement.
     pub retry: Level,
     /// Answers that callers expect: the operation's own errors, `RollbackTransaction`, `NotFound`, and
-    /// violated constraints. A user name that is taken is no reason to wake anyone.
+    /// constraints that are violated at the first attempt. A user name that is taken is no reason to wake
+    /// anyone.
     pub own_error: Level,
     /// An error of the database or of dbop that ends the operation, an unknown outcome, and a panic.
     pub failure: Level,
@@ -206,8 +208,8 @@ impl LogLevels {
         self
     }
 
-    /// Sets the level of the operation's own errors, `RollbackTransaction`, `NotFound`, and violated
-    /// constraints. Defaults to DEBUG.
+    /// Sets the level of the operation's own errors, `RollbackTransaction`, `NotFound`, and constraints
+    /// that are violated at the first attempt. Defaults to DEBUG.
     #[must_use]
     pub const fn with_own_error(mut self, level: Level) -> Self {
         self.own_error = level;

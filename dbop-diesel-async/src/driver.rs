@@ -149,6 +149,7 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay).await;
                 }
+                results.resume(&now);
             }
             Step::Body => return Next::Body,
             Step::Verify => return Next::Verify,

@@ -10,20 +10,32 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 
 use crate::body::{Body, Work};
 use crate::connection::SupportedConnection;
-use crate::driver::drive;
+use crate::driver::{drive, drive_local};
 use crate::operation::Operation;
 use crate::slot::{Borrowed, FromSource};
 use crate::source::Source;
 use crate::verify::{NoResolution, Verify};
 
 /// An operation whose errors are of any type, from [`Operation::errors`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
 pub struct MappedOperation<'a, E, F = NoFallback, R = NoResolution> {
     pub(crate) operation: Operation<'a, F, R>,
     pub(crate) make: fn(DieselError) -> E,
     pub(crate) find: Find<E>,
 }
+
+// Derived, they would ask the same of `E`.
+impl<E, F: Clone, R: Clone> Clone for MappedOperation<'_, E, F, R> {
+    fn clone(&self) -> Self {
+        Self {
+            operation: self.operation.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<E, F: Copy, R: Copy> Copy for MappedOperation<'_, E, F, R> {}
 
 /// Running on a connection of the caller.
 impl<'a, E, F> MappedOperation<'a, E, F> {
@@ -35,8 +47,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run<'c, C, T, B>(
         self,
         conn: &'c mut C,
@@ -60,8 +72,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_report<'c, C, T, B>(
         self,
         conn: &'c mut C,
@@ -78,6 +90,62 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
         drive(self.operation, Borrowed(conn), body, true, identity)
             .map(move |attempts| report(attempts, make))
     }
+
+    /// Runs the operation like [`run`](Self::run), on this thread: its future need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_local<'c, C, T, B>(
+        self,
+        conn: &'c mut C,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, C, T, E, B, F>
+    where
+        C: SupportedConnection,
+        F: Fallback<T>,
+        B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        let (find, make) = (self.find, self.make);
+        let operation = self.operation;
+        let body = async move |conn: &mut C| {
+            let result = body(conn).await;
+            result.map_err(|error| Mapped::Returned(error, find))
+        };
+        drive_local(operation, Borrowed(conn), body, false, |report| {
+            report.result
+        })
+        .map_err(move |error| error.into_error(make))
+    }
+
+    /// Runs the operation like [`run_report`](Self::run_report), on this thread: its future need not be `Send`.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_report`](Self::run_report).
+    pub fn run_local_report<'c, C, T, B>(
+        self,
+        conn: &'c mut C,
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, C, T, E, B, F>
+    where
+        C: SupportedConnection,
+        F: Fallback<T>,
+        B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        let (find, make) = (self.find, self.make);
+        let operation = self.operation;
+        let body = async move |conn: &mut C| {
+            let result = body(conn).await;
+            result.map_err(|error| Mapped::Returned(error, find))
+        };
+        drive_local(operation, Borrowed(conn), body, true, identity)
+            .map(move |attempts| report(attempts, make))
+    }
 }
 
 /// Running on connections from a source.
@@ -90,8 +158,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_on<'c, S, T, B>(
         self,
         source: &'c S,
@@ -117,8 +185,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<'c, S, T, B>(
         self,
         source: &'c S,
@@ -137,9 +205,67 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
         drive(operation, FromSource::new(source), body, true, identity)
             .map(move |attempts| report(attempts, make))
     }
+
+    /// Runs the operation like [`run_on`](Self::run_on), on this thread: its future need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_on`](Self::run_on).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_on`](Self::run_on).
+    pub fn run_on_local<'c, S, T, B>(
+        self,
+        source: &'c S,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, S, T, E, B, F, R>
+    where
+        S: Source,
+        F: Fallback<T>,
+        R: Verify<S::Conn, E>,
+        B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (find, make) = (self.find, self.make);
+        let operation = looking(self.operation, self.find);
+        let body = async move |conn: &mut S::Conn| {
+            let result = body(conn).await;
+            result.map_err(|error| Mapped::Returned(error, find))
+        };
+        drive_local(operation, FromSource::new(source), body, false, |report| {
+            report.result
+        })
+        .map_err(move |error| error.into_error(make))
+    }
+
+    /// Runs the operation like [`run_on_report`](Self::run_on_report), on this thread: its future need not be `Send`.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_on_report`](Self::run_on_report).
+    pub fn run_on_local_report<'c, S, T, B>(
+        self,
+        source: &'c S,
+        body: B,
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, S, T, E, B, F, R>
+    where
+        S: Source,
+        F: Fallback<T>,
+        R: Verify<S::Conn, E>,
+        B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        let (find, make) = (self.find, self.make);
+        let operation = looking(self.operation, self.find);
+        let body = async move |conn: &mut S::Conn| {
+            let result = body(conn).await;
+            result.map_err(|error| Mapped::Returned(error, find))
+        };
+        drive_local(operation, FromSource::new(source), body, true, identity)
+            .map(move |attempts| report(attempts, make))
+    }
 }
 
-/// An operation's body, or what looks for its work, beside what finds Diesel's error in its errors.
+/// An operation's body, or the closure given to `verify`, beside what finds Diesel's error in its errors.
 struct Mapping<B, E> {
     inner: B,
     find: Find<E>,

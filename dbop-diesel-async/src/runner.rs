@@ -272,6 +272,53 @@ impl Runner {
     {
         self.at(Location::caller()).run_on_report(source, body)
     }
+
+    /// Runs an operation like [`run`](Self::run), on this thread: its future need not be `Send`. For runtimes
+    /// that keep a task on one thread, such as tokio's `LocalSet` and actix.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    #[track_caller]
+    pub fn run_local<'a, C, T, E, B>(
+        &'a self,
+        conn: &'a mut C,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, C, T, E, B>
+    where
+        C: SupportedConnection,
+        E: OperationError,
+        B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    {
+        self.at(Location::caller()).run_local(conn, body)
+    }
+
+    /// Runs an operation like [`run_on`](Self::run_on), on this thread: its future need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_on`](Self::run_on).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_on`](Self::run_on).
+    #[track_caller]
+    pub fn run_on_local<'a, S, T, E, B>(
+        &'a self,
+        source: &'a S,
+        body: B,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, S, T, E, B>
+    where
+        S: Source,
+        E: OperationError,
+        B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
+    {
+        self.at(Location::caller()).run_on_local(source, body)
+    }
 }
 
 impl Default for Runner {

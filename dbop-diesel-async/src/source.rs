@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::DerefMut;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]
 use diesel_async::pooled_connection::PoolError;
@@ -17,7 +17,7 @@ use crate::connection::{SupportedConnection, status};
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures, for an `Arc` of a source and, with the features `deadpool`, `bb8` and
+/// Implemented for closures, for an `Arc` or a `LazyLock` of a source and, with the features `deadpool`, `bb8` and
 /// `mobc`, for the pools of diesel-async and a reference to one. Operations run on the connection itself,
 /// not on what a pool puts around it, so a function that takes `&mut AsyncPgConnection` can be given by
 /// its name. A closure's connection is used for one run, kept between its attempts as long as it is
@@ -234,7 +234,10 @@ macro_rules! source_behind {
     )*};
 }
 
-source_behind!(Arc<S>: [S] S;);
+source_behind!(
+    Arc<S>: [S] S;
+    LazyLock<S, F>: [S, F: FnOnce() -> S] S;
+);
 #[cfg(feature = "deadpool")]
 source_behind!(
     &deadpool::managed::Pool<M>: [M: deadpool::managed::Manager] deadpool::managed::Pool<M>;

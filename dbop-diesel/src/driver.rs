@@ -121,6 +121,7 @@ fn until_user<S: Slot>(
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay);
                 }
+                results.resume(&now);
             }
             Step::Body => return Next::Body,
             Step::Verify => return Next::Verify,

@@ -97,7 +97,7 @@ pub trait OperationError: From<DieselError> {
     /// with or without what client libraries and migrations put around it. Any other text is an error
     /// of the operation's. Defaults to `None`.
     ///
-    /// `Box<dyn Error>` and `anyhow::Error` hand over the text of their innermost error.
+    /// `Box<dyn Error>`, `anyhow::Error` and `eyre::Report` hand over the text of their innermost error.
     fn database_message(&self) -> Option<Cow<'_, str>> {
         None
     }
@@ -133,7 +133,8 @@ pub trait OperationError: From<DieselError> {
     ///     fn dbop_error(&self) -> Option<&Error> {
     ///         match self {
     ///             Self::Dbop(error) => Some(error),
-    ///             Self::Database(_) => None,
+    ///             // From an operation inside of this one, by `?`.
+    ///             Self::Database(error) => error.dbop_error(),
     ///         }
     ///     }
     /// }
@@ -145,10 +146,7 @@ pub trait OperationError: From<DieselError> {
     /// dbop's error inside, if there is one. By default it is looked for where
     /// [`from_dbop`](Self::from_dbop) puts it by default.
     fn dbop_error(&self) -> Option<&Error> {
-        match self.diesel_error()? {
-            DieselError::QueryBuilderError(error) => error.downcast_ref(),
-            _ => None,
-        }
+        dbop_error_in(self.diesel_error()?)
     }
 
     /// What this error says about a retry. Defaults to [`Advice::Judge`]: the database's error in it
@@ -191,7 +189,8 @@ pub trait OperationError: From<DieselError> {
 /// Implements [`OperationError`] for an error type of your own that implements
 /// `From<diesel::result::Error>`. dbop looks for Diesel's error in it and in its sources.
 ///
-/// Variants with one field can be named for three purposes, each optional, in this order:
+/// The type has no generic parameters. Tuple variants with one field can be named for three purposes, each
+/// optional, in this order:
 ///
 /// - `database`: holds a `diesel::result::Error` that `source()` does not show, because of
 ///   `#[error(transparent)]`.
@@ -252,7 +251,7 @@ macro_rules! operation_error {
                 if let Self::$dbop(error) = self {
                     return ::core::option::Option::Some(error);
                 }
-                ::core::option::Option::None
+                $crate::dbop_error_in($crate::OperationError::diesel_error(self)?)
             })?
         }
     };
@@ -275,6 +274,16 @@ macro_rules! operation_error {
 #[must_use]
 pub fn diesel_error_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a DieselError> {
     layers(error).find_map(|layer| layer.downcast_ref())
+}
+
+/// dbop's error in Diesel's error for errors of other crates.
+#[doc(hidden)]
+#[must_use]
+pub fn dbop_error_in(error: &DieselError) -> Option<&Error> {
+    match error {
+        DieselError::QueryBuilderError(error) => error.downcast_ref(),
+        _ => None,
+    }
 }
 
 /// The text of the innermost error. A transparent wrapper has the text of what it holds, and so do the
@@ -373,6 +382,29 @@ mod tests {
         finds_own::<anyhow::Error>();
         #[cfg(feature = "eyre")]
         finds_own::<eyre::Report>();
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    enum Pay {
+        #[error("database")]
+        Database(#[from] DieselError),
+        #[error("dbop")]
+        Dbop(#[source] Error),
+    }
+
+    crate::operation_error!(Pay { dbop: Dbop });
+
+    /// That of an operation inside of another one comes as Diesel's error.
+    #[test]
+    fn dbop_s_own_errors_are_found_beside_their_variant_too() {
+        assert!(matches!(Pay::from_dbop(own()), Pay::Dbop(_)));
+        finds_own::<Pay>();
+        let passed_on = Pay::from(DieselError::from_dbop(own()));
+        assert!(
+            passed_on
+                .dbop_error()
+                .is_some_and(Error::is_invalid_setting)
+        );
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -77,8 +77,8 @@ fn of_mysql_async(text: &str) -> Option<&str> {
     text.strip_prefix("Driver error: `")?.strip_suffix('\'')
 }
 
-/// What the server has said before there was TLS, behind its number. Nobody could do more with a
-/// forgery than with a connection that he cuts.
+/// What the server has said before there was TLS, behind its number. An attacker who forges this message
+/// gains no more than by cutting the connection.
 fn of_libmariadb(text: &str) -> Option<&str> {
     let received = "Received error packet before completion of TLS handshake. \
                     The authenticity of the following error cannot be verified: ";

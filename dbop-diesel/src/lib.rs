@@ -121,6 +121,8 @@ pub use dbop_core::{
     FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, Outcome, Phase, Reported, RetryPolicy,
     Scope, Seen, SqlState, StopReason, Verdict, verdict,
 };
+#[doc(hidden)]
+pub use error::dbop_error_in;
 pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;

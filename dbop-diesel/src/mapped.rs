@@ -13,13 +13,25 @@ use crate::source::Source;
 use crate::verify::{NoResolution, Verify};
 
 /// An operation whose errors are of any type, from [`Operation::errors`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
 pub struct MappedOperation<'a, E, F = NoFallback, R = NoResolution> {
     pub(crate) operation: Operation<'a, F, R>,
     pub(crate) make: fn(DieselError) -> E,
     pub(crate) find: Find<E>,
 }
+
+// Derived, they would ask the same of `E`.
+impl<E, F: Clone, R: Clone> Clone for MappedOperation<'_, E, F, R> {
+    fn clone(&self) -> Self {
+        Self {
+            operation: self.operation.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<E, F: Copy, R: Copy> Copy for MappedOperation<'_, E, F, R> {}
 
 /// Running on a connection of the caller.
 impl<E, F> MappedOperation<'_, E, F> {
@@ -31,8 +43,8 @@ impl<E, F> MappedOperation<'_, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run<C, T, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
         C: SupportedConnection,
@@ -48,8 +60,8 @@ impl<E, F> MappedOperation<'_, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_report<C, T, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
         C: SupportedConnection,
@@ -71,8 +83,8 @@ impl<E, F, R> MappedOperation<'_, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_on<S, T, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
@@ -94,8 +106,8 @@ impl<E, F, R> MappedOperation<'_, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, what looks for its work, or one of the two functions panics. What
-    /// is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
+    /// What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<S, T, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,

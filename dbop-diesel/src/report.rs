@@ -22,6 +22,7 @@ use dbop_core::{Fault, Outcome, StopReason};
 /// # Ok::<(), diesel::ConnectionError>(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 #[must_use = "the result of the operation is in the report"]
 pub struct Report<T, E> {
     /// What `run` would have returned.

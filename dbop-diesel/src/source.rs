@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
@@ -17,7 +17,7 @@ use crate::layers::{layers, quoted_in};
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures, for an `Arc` of a source and, with the feature `r2d2`, for Diesel's
+/// Implemented for closures, for an `Arc` or a `LazyLock` of a source and, with the feature `r2d2`, for Diesel's
 /// `r2d2::Pool` and a reference to it. Operations run on the connection itself, not on what a pool puts
 /// around it, so a function that takes `&mut PgConnection` can be given by its name. A closure's
 /// connection is used for one run, kept between its attempts as long as it is healthy, and closed
@@ -168,7 +168,10 @@ macro_rules! source_behind {
     )*};
 }
 
-source_behind!(Arc<S>: [S] S;);
+source_behind!(
+    Arc<S>: [S] S;
+    LazyLock<S, F>: [S, F: FnOnce() -> S] S;
+);
 #[cfg(feature = "r2d2")]
 source_behind!(&diesel::r2d2::Pool<M>: [M: diesel::r2d2::ManageConnection] diesel::r2d2::Pool<M>;);
 

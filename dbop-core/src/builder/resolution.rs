@@ -40,6 +40,9 @@ macro_rules! __errors_method {
         /// because it belongs to another crate: `make` turns Diesel's errors into it, and `find` finds
         /// Diesel's error in it, which decides whether the operation is retried.
         ///
+        /// Both are functions that capture nothing. Errors of such a type cannot ask for a retry themselves,
+        /// as [`advice`](crate::OperationError::advice) can, and one without a Diesel error in it is final.
+        ///
         /// dbop's own errors go through `make` as well, and
         /// [`dbop_error`](crate::OperationError::dbop_error) finds them in what `find` returns. Call this
         /// last, before `run` or `run_on`.

@@ -227,8 +227,7 @@ macro_rules! __runner_methods {
         }
 
         /// An operation without a name, which the log calls by this file and line, as it calls the ones
-        /// of [`run`](Self::run) and the like. For functions of your own around them, which are
-        /// `#[track_caller]` and know from where they are called.
+        /// of [`run`](Self::run) and the like. Use it in your own `#[track_caller]` helpers.
         ///
         /// ```
         /// use std::panic::Location;

@@ -124,10 +124,16 @@ fn a_violated_constraint_has_the_level_of_an_answer() {
     let logging = Logging::default();
     let violated = |kind| Event {
         fault: Some(Fault::from_class(Dialect::Postgres, FaultClass::Constraint)),
+        attempt: 1,
         ..event(kind)
     };
     let failed = violated(EventKind::Failed);
     assert_eq!(record(&logging, &failed).0, Level::Debug);
+    let retried = Event {
+        attempt: 2,
+        ..failed
+    };
+    assert_eq!(record(&logging, &retried).0, Level::Error);
     let unknown = violated(EventKind::OutcomeUnknown);
     assert_eq!(record(&logging, &unknown).0, Level::Error);
     let own = Event {

@@ -127,7 +127,7 @@ impl Machine<'_> {
         connection: ConnectionAction,
         is_at_once: bool,
     ) -> Pause {
-        if is_at_once || (self.attempt.is_resolved && !self.connection.is_broken) {
+        if (is_at_once || self.attempt.is_resolved) && !self.connection.is_broken {
             return Pause {
                 delay: Duration::ZERO,
                 connection: ConnectionAction::Keep,

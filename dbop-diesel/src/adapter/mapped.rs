@@ -8,8 +8,7 @@ use crate::report::{FailedAttempt, Report};
 /// Finds Diesel's error in another one.
 pub type Find<E> = fn(&E) -> Option<&DieselError>;
 
-/// An error of a type without `OperationError`, beside what it would be made of. What dbop itself has
-/// to say stays Diesel's until the run is over.
+/// An error of a type without `OperationError`. dbop's own errors stay Diesel errors until the run is over.
 #[derive(Debug)]
 pub enum Mapped<E> {
     /// What the operation returned.

@@ -36,6 +36,9 @@ pub trait UserResults {
     /// are for the report.
     fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant);
 
+    /// The delay is over, and the next attempt begins.
+    fn resume(&mut self, now: &dyn Fn() -> Instant);
+
     /// Itself, whether or not its type says that it is `Send`.
     fn as_dyn(&mut self) -> &mut dyn UserResults;
 }
@@ -48,6 +51,12 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
     fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant) {
         self.value = None;
         self.move_into_report(errors, delay, now);
+    }
+
+    fn resume(&mut self, now: &dyn Fn() -> Instant) {
+        if self.failures.is_some() {
+            self.attempt_started.get_or_insert_with(now);
+        }
     }
 
     fn as_dyn(&mut self) -> &mut dyn UserResults {
@@ -132,14 +141,13 @@ impl<T, E: OperationError> Results<T, E> {
         };
         self.error = None;
         if let Some(failures) = &mut self.failures {
-            let ended = now();
-            let started = self.attempt_started.replace(ended + delay);
+            let started = self.attempt_started.take();
             failures.push(FailedAttempt {
                 error,
                 fault: errors.fault,
                 rollback_error: errors.rollback_error,
                 elapsed: started.map_or(Duration::ZERO, |started| {
-                    ended.saturating_duration_since(started)
+                    now().saturating_duration_since(started)
                 }),
                 delay,
             });

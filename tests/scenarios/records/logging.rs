@@ -72,7 +72,7 @@ async fn the_levels_tell_what_needs_a_look() {
             Level::Info,  // success after it
             Level::Warn,  // retries
             Level::Warn,
-            Level::Debug, // in vain, but an answer
+            Level::Error, // in vain
             Level::Error, // a statement that makes no sense
         ]
     );
