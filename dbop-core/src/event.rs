@@ -122,6 +122,7 @@ impl Event {
     const fn is_violated_constraint(&self) -> bool {
         matches!(self.fault, Some(fault) if matches!(fault.class(), FaultClass::Constraint))
             && self.own.is_none()
+            && self.rollback_fault.is_none()
             && self.attempt == 1
     }
 

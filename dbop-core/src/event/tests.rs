@@ -129,6 +129,14 @@ fn a_violated_constraint_has_the_level_of_an_answer() {
     };
     let failed = violated(EventKind::Failed);
     assert_eq!(record(&logging, &failed).0, Level::Debug);
+    let not_rolled_back = Event {
+        rollback_fault: Some(Fault::from_class(
+            Dialect::Postgres,
+            FaultClass::ConnectionLost,
+        )),
+        ..failed
+    };
+    assert_eq!(record(&logging, &not_rolled_back).0, Level::Error);
     let retried = Event {
         attempt: 2,
         ..failed

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Code, FaultClass, Outcome, StopReason};
-use dbop_tests::{InstantClock, Meanwhile, Number};
+use dbop_tests::{InstantClock, Meanwhile, Number, Opponent};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -18,10 +18,16 @@ use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, depth, helper,
 
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Somebody who holds account 2 until this sleep, counted from 1.
-fn holder_until(bed: &Bed, sleep: usize) -> Arc<Meanwhile> {
+/// Another session, which holds account 2.
+fn holder(bed: &Bed) -> Opponent {
     let opponent = bed.opponent();
     opponent.execute("BEGIN; UPDATE accounts SET balance = balance + 1000 WHERE id = 2");
+    opponent
+}
+
+/// Another session, which holds account 2 until this sleep, counted from 1.
+fn holder_until(bed: &Bed, sleep: usize) -> Arc<Meanwhile> {
+    let opponent = holder(bed);
     Meanwhile::new(move |number| {
         if number == sleep {
             opponent.execute("COMMIT");
@@ -71,7 +77,8 @@ async fn in_a_step_it_is_tried_once_in_place_or_from_the_start_if_all_is_lost() 
     let bed = Bed::new();
     let mut conn = bed.connect();
     let all_is_lost = rolls_back_on_timeout(&mut conn).await;
-    let clock = holder_until(&bed, 1);
+    let holder = holder(&bed);
+    let clock = InstantClock::new();
     let runner = Runner::default().with_clock(clock.clone());
     let [outer, first, second] = [const { AtomicU32::new(0) }; 3];
     let result: QueryResult<usize> = runner
@@ -87,7 +94,9 @@ async fn in_a_step_it_is_tried_once_in_place_or_from_the_start_if_all_is_lost() 
                 .operation("wait")
                 .lock_timeout(A_SECOND)
                 .run(conn, async |conn: &mut Conn| {
-                    second.fetch_add(1, Ordering::Relaxed);
+                    if second.fetch_add(1, Ordering::Relaxed) == 1 {
+                        holder.execute("COMMIT");
+                    }
                     add(conn, 3, 10).await?;
                     add(conn, 2, 10).await
                 })
@@ -95,7 +104,11 @@ async fn in_a_step_it_is_tried_once_in_place_or_from_the_start_if_all_is_lost() 
         })
         .await;
     assert_eq!(result, Ok(1));
-    assert_eq!(clock.slept().len(), 1);
+    assert_eq!(
+        clock.slept().len(),
+        usize::from(all_is_lost),
+        "in place at once"
+    );
     let bodies = [outer, first, second].map(AtomicU32::into_inner);
     let expected = if all_is_lost { [2, 2, 2] } else { [1, 1, 2] };
     assert_eq!(bodies, expected);
@@ -107,7 +120,9 @@ async fn a_step_that_fails_again_goes_up_to_the_outermost_operation() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let all_is_lost = rolls_back_on_timeout(&mut conn).await;
-    let clock = holder_until(&bed, 2);
+    // The second try in place follows at once.
+    let sleeps = if all_is_lost { 2 } else { 1 };
+    let clock = holder_until(&bed, sleeps);
     let runner = Runner::default().with_clock(clock.clone());
     let [outer, step] = [const { AtomicU32::new(0) }; 2];
     let result: QueryResult<usize> = runner
@@ -125,7 +140,7 @@ async fn a_step_that_fails_again_goes_up_to_the_outermost_operation() {
         })
         .await;
     assert_eq!(result, Ok(1));
-    assert_eq!(clock.slept().len(), 2);
+    assert_eq!(clock.slept().len(), sleeps);
     let bodies = [outer, step].map(AtomicU32::into_inner);
     let expected = if all_is_lost { [3, 3] } else { [2, 3] };
     assert_eq!(bodies, expected);
@@ -214,8 +229,8 @@ async fn after_a_read_the_second_try_may_need_a_whole_new_transaction() {
     let mut conn = bed.connect();
     let all_is_lost = rolls_back_on_timeout(&mut conn).await;
     let snapshot = is_on(&mut conn, "innodb_snapshot_isolation").await;
-    let clock = holder_until(&bed, 1);
-    let runner = Runner::default().with_clock(clock.clone());
+    let holder = holder(&bed);
+    let runner = Runner::default().with_clock(InstantClock::new());
     let [outer, step] = [const { AtomicU32::new(0) }; 2];
     let result: QueryResult<usize> = runner
         .operation("batch")
@@ -226,7 +241,9 @@ async fn after_a_read_the_second_try_may_need_a_whole_new_transaction() {
             add(conn, 1, 10).await?;
             runner
                 .run(conn, async |conn: &mut Conn| {
-                    step.fetch_add(1, Ordering::Relaxed);
+                    if step.fetch_add(1, Ordering::Relaxed) == 1 {
+                        holder.execute("COMMIT");
+                    }
                     add(conn, 2, 10).await
                 })
                 .await
@@ -325,8 +342,8 @@ async fn nowait_in_a_step_is_tried_once_in_place_or_from_the_start_if_all_is_los
     let bed = Bed::new();
     let mut conn = bed.connect();
     let all_is_lost = is_mariadb(&mut conn).await && rolls_back_on_timeout(&mut conn).await;
-    let clock = holder_until(&bed, 1);
-    let runner = Runner::default().with_clock(clock.clone());
+    let holder = holder(&bed);
+    let runner = Runner::default().with_clock(InstantClock::new());
     let [outer, step] = [const { AtomicU32::new(0) }; 2];
     let result: QueryResult<()> = runner
         .run(&mut conn, async |conn: &mut Conn| {
@@ -334,7 +351,9 @@ async fn nowait_in_a_step_is_tried_once_in_place_or_from_the_start_if_all_is_los
             add(conn, 1, 10).await?;
             runner
                 .run(conn, async |conn: &mut Conn| {
-                    step.fetch_add(1, Ordering::Relaxed);
+                    if step.fetch_add(1, Ordering::Relaxed) == 1 {
+                        holder.execute("COMMIT");
+                    }
                     take_at_once(conn).await
                 })
                 .await

@@ -155,7 +155,7 @@ async fn a_unique_violation_at_commit_is_definite() {
     assert_eq!(report.stop, StopReason::NotRetryable);
     assert_eq!(report.outcome, Outcome::Undone);
     assert!(report.failures[0].rollback_error.is_none());
-    assert_eq!(log.levels(), [Level::Error]);
+    assert_eq!(log.levels(), [Level::Debug]);
     assert_eq!(log.records()[0].keys["phase"], "commit");
     assert_eq!(depth(&mut conn), Some(0));
     assert_eq!(set(&mut conn, 3, 3).await, Ok(1), "usable");

@@ -121,10 +121,11 @@ async fn the_runners_default_ends_a_wait_for_an_advisory_lock_and_for_a_unique_k
 #[scenario]
 async fn a_lock_timeout_in_a_savepoint_is_retried_in_place() {
     let bed = Bed::new();
-    let opponent = Arc::new(bed.opponent());
+    let opponent = bed.opponent();
     opponent.execute(HOLD_1);
     let mut conn = bed.connect();
-    let runner = Runner::default().with_clock(opponent_commits(&opponent));
+    let clock = InstantClock::new();
+    let runner = Runner::default().with_clock(clock.clone());
     let (outer, inner) = (AtomicU32::new(0), AtomicU32::new(0));
     let result: QueryResult<usize> = conn
         .transaction(async |conn: &mut Conn| {
@@ -134,7 +135,9 @@ async fn a_lock_timeout_in_a_savepoint_is_retried_in_place() {
                 .operation("add")
                 .lock_timeout(SOON)
                 .run(conn, async |conn: &mut Conn| {
-                    inner.fetch_add(1, Ordering::Relaxed);
+                    if inner.fetch_add(1, Ordering::Relaxed) == 1 {
+                        opponent.execute("COMMIT");
+                    }
                     add(conn, 2, 10).await?;
                     add(conn, 1, 10).await
                 })
@@ -142,6 +145,10 @@ async fn a_lock_timeout_in_a_savepoint_is_retried_in_place() {
         })
         .await;
     assert_eq!(result, Ok(1));
+    assert!(
+        clock.slept().is_empty(),
+        "others wait for what the caller has locked"
+    );
     assert_eq!((outer.into_inner(), inner.into_inner()), (1, 2));
     assert_eq!(bed.balances(), [(1, 111), (2, 110), (3, 3)]);
 }

@@ -259,6 +259,6 @@ async fn of_a_duplicate<E: OperationError + From<Error> + Send + 'static>() -> E
 fn is_a_constraint(log: &Capture) {
     let records = log.records();
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0].level, Level::Error);
+    assert_eq!(records[0].level, Level::Debug);
     assert_eq!(records[0].keys["class"], "constraint");
 }
