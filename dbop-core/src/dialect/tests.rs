@@ -474,3 +474,29 @@ fn sqlite_shortens_only_a_wait_that_would_be_too_long() {
     let shorter = within(249).expect("a shorter wait");
     assert!(shorter.begin().starts_with("PRAGMA busy_timeout=249; "));
 }
+
+#[test]
+fn each_change_of_a_mysql_session_is_taken_back_also_alone() {
+    let second = Some(Duration::from_secs(1));
+    let lock = Settings {
+        lock_timeout: second,
+        ..Settings::NONE
+    };
+    let statement = Settings {
+        statement_timeout: second,
+        ..Settings::NONE
+    };
+    for (settings, variable) in [(lock, "@dbop_lock"), (statement, "@dbop_statement")] {
+        let batches = batches(Dialect::Mysql, TOP, settings);
+        assert!(
+            batches.commit().contains(&format!("={variable}")),
+            "{variable}"
+        );
+        assert!(
+            batches
+                .undo(Undo::Rollback)
+                .contains(&format!("={variable}")),
+            "{variable}"
+        );
+    }
+}

@@ -48,6 +48,67 @@ fn a_savepoint_retries_a_lock_timeout_once_then_escalates() {
     assert_eq!(runs_until_exhausted(timeout), (3, 6));
 }
 
+/// The step of a caller's transaction fails like this, and its ROLLBACK TO by an error that says that
+/// there is no savepoint.
+fn without_its_savepoint(
+    dialect: Dialect,
+    answers: &[Result<(), Fault>],
+    body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
+) -> (Done, Vec<String>) {
+    let mut script = Script::at(dialect, new_key(), 1);
+    script.policy = RetryPolicy::no_retries();
+    let done = script.run(answers, body);
+    (done, script.steps)
+}
+
+#[test]
+fn a_savepoint_that_could_not_be_opened_is_contained_whatever_the_error() {
+    let answers = [Err(errno(1064)), Err(errno(1305))];
+    let (_, steps) = without_its_savepoint(Dialect::Mysql, &answers, |_| unreachable!());
+    assert!(steps.contains(&"Contain".into()), "{steps:?}");
+}
+
+#[test]
+fn nothing_more_is_sent_on_a_connection_that_is_lost() {
+    let lost = Err(fault(Dialect::Mysql, FaultClass::ConnectionLost));
+    let (done, steps) = without_its_savepoint(Dialect::Mysql, &[OK, lost], |_| own_error(2));
+    assert!(done.connection_broken);
+    assert!(!steps.contains(&"Contain".into()), "{steps:?}");
+    // The question whether it was undone, after a lock timeout, meets the loss.
+    let answers = [OK, Err(errno(1305)), lost];
+    let timeout = || failed(errno(1205), 2);
+    let (done, steps) = without_its_savepoint(Dialect::Mysql, &answers, |_| timeout());
+    assert!(
+        done.connection_broken && steps.contains(&"CheckUndone".into()),
+        "{steps:?}"
+    );
+    assert!(!steps.contains(&"Contain".into()), "{steps:?}");
+}
+
+#[test]
+fn where_there_is_nothing_to_contain_nothing_is_sent() {
+    let gone = Err(fault(Dialect::Postgres, FaultClass::TransactionLost));
+    let (_, steps) = without_its_savepoint(Dialect::Postgres, &[OK, gone], |_| own_error(2));
+    assert!(!steps.contains(&"Contain".into()), "{steps:?}");
+}
+
+#[test]
+fn what_could_not_be_contained_leaves_a_broken_connection() {
+    for (contained, broken) in [(OK, false), (Err(errno(1064)), true)] {
+        let mut inner_broken = None;
+        enclosing(Dialect::Mysql, 0, |key, _| {
+            let mut inner = Script::at(Dialect::Mysql, key, 1);
+            let done = inner.run(&[OK, Err(errno(1305)), contained], |_| {
+                failed(errno(1213), 2)
+            });
+            assert!(inner.steps.contains(&"Contain".into()), "{:?}", inner.steps);
+            inner_broken = inner_broken.or(Some(done.connection_broken));
+            own_error(1)
+        });
+        assert_eq!(inner_broken, Some(broken));
+    }
+}
+
 /// What a nested operation has used is used, also while there is no connection.
 #[test]
 fn without_a_connection_no_retry_is_taken_that_a_nested_operation_has_used() {

@@ -293,6 +293,8 @@ fn a_server_that_takes_no_writes_is_left() {
     let done = script.run([Fine, Fine, standby]);
     assert!(script.steps.contains(&"Discard settled".into()));
     assert_eq!(done.attempts, 2);
+    // A failover takes its time.
+    assert_eq!(script.delays, [script.policy.delays().next_slow()]);
     script.policy = RetryPolicy::no_retries();
     let done = script.run([Fine, Fine, standby]);
     assert_eq!(done.attempts, 1);
