@@ -19,11 +19,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use dbop_diesel_async::Runner;
+use diesel::ConnectionError::CouldntSetupConfiguration;
 use diesel::prelude::*;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 diesel::table! {
     visits (page) {
@@ -33,6 +34,9 @@ diesel::table! {
 }
 
 type Conn = SyncConnectionWrapper<SqliteConnection>; // or AsyncPgConnection, AsyncMysqlConnection
+
+/// Writers wait for each other, and readers do not wait. A server needs neither.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL";
 
 #[derive(Clone)]
 struct App {
@@ -64,10 +68,24 @@ async fn visit(State(app): State<App>, Path(page): Path<String>) -> Result<Strin
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
+/// Sets the pragmas on each connection that it opens.
+fn manager(file: String) -> AsyncDieselConnectionManager<Conn> {
+    let mut config = ManagerConfig::default();
+    config.custom_setup = Box::new(|file| {
+        let file = file.to_owned();
+        Box::pin(async move {
+            let mut conn = Conn::establish(&file).await?;
+            let set = conn.batch_execute(PRAGMAS).await;
+            set.map_err(CouldntSetupConfiguration).map(|()| conn)
+        })
+    });
+    AsyncDieselConnectionManager::new_with_config(file, config)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::var("DATABASE_URL").unwrap_or_else(|_| "visits.db".into());
-    let pool = Pool::builder(AsyncDieselConnectionManager::<Conn>::new(file)).build()?;
+    let pool = Pool::builder(manager(file)).build()?;
     let table = "CREATE TABLE IF NOT EXISTS visits (page TEXT PRIMARY KEY, number BIGINT NOT NULL)";
     let runner = Runner::default();
     runner

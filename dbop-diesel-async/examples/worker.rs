@@ -18,6 +18,7 @@
 #![allow(missing_docs, reason = "`table!` makes items without documentation")]
 
 use std::error::Error;
+use std::pin::pin;
 use std::time::Duration;
 
 use dbop_diesel_async::Runner;
@@ -25,6 +26,7 @@ use diesel::prelude::*;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use tokio::time::sleep;
 
 diesel::table! {
     jobs {
@@ -50,7 +52,10 @@ const TABLES: &str = "
         amount BIGINT NOT NULL,
         done BOOLEAN NOT NULL DEFAULT FALSE)";
 
-/// Does the first job that is free, if there is one: which?
+/// How long it waits where there is no job, or the database does not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Does the first free job and returns its id, if there is one.
 async fn do_one(conn: &mut AsyncPgConnection) -> QueryResult<Option<i64>> {
     let free = jobs::table
         .filter(jobs::done.eq(false))
@@ -78,6 +83,8 @@ async fn do_one(conn: &mut AsyncPgConnection) -> QueryResult<Option<i64>> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // One future for the whole program: a new one would not see a Ctrl-C that came during a job.
+    let mut stop = pin!(tokio::signal::ctrl_c());
     let url = std::env::var("DATABASE_URL")?;
     let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
     let pool = Pool::builder(manager).max_size(1).build()?;
@@ -86,24 +93,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .run_on(&pool, async |conn| conn.batch_execute(TABLES).await)
         .await?;
     println!("working");
+    let mut is_idle = false;
     loop {
+        let pause = async {
+            if is_idle {
+                sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            biased; // a Ctrl-C that came during a job counts before the next one
+            stopped = &mut stop => return Ok(stopped?),
+            () = pause => {}
+        }
         // Idempotent: after a lost COMMIT the next attempt takes a job that is not done, whether this
         // one is done or not.
         let operation = runner.operation("job").idempotent();
-        match operation
+        let done = operation
             .run_on(&pool, async |conn| do_one(conn).await)
-            .await
-        {
-            Ok(Some(id)) => {
-                println!("job {id}");
-                continue;
-            }
+            .await;
+        is_idle = !matches!(done, Ok(Some(_)));
+        match done {
+            Ok(Some(id)) => println!("job {id}"),
             Ok(None) => {}
             Err(error) => eprintln!("{error}"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }
 }
