@@ -288,9 +288,7 @@ pub(crate) async fn in_the_callers_transaction(bed: &Bed, rows: &[Row]) {
         let report = step.unwrap_or_else(|| panic!("{}: {whole:?}", row.name));
         walk.compare(row, &report, &log, row.in_the_callers_transaction());
         let is_kept = matches!(row.nested, Nested::Final | Nested::InPlace | Nested::Up);
-        if whole.is_ok() != is_kept {
-            walk.check(row, "the caller", &whole, &Ok(()));
-        }
+        walk.check(row, "the caller", &whole.is_ok(), &is_kept);
         let written = if is_kept && row.writes { 20 } else { 0 };
         walk.leave(row, before + written);
     }
