@@ -37,7 +37,7 @@ COMMAND is one of these; most are for servers that stay:
   languages make dbop-core's tables of the servers' messages in other languages
 
 To test on a server of your own, or on a container of docker/compose.yaml, name it: DBOP_TEST_URL is
-the server, DBOP_TEST_SERVER its name in reports. This works on every system that has the compiler and
+the server, DBOP_TEST_SERVER its name in reports. This works on every Linux that has the compiler and
 the client library; tests/README.md says what the account must be allowed to.
 
        DBOP_TEST_URL=postgres://dbop:dbop@127.0.0.1:15432/dbop DBOP_TEST_SERVER='PostgreSQL 15' \
@@ -66,6 +66,7 @@ failed=0        # the status to end with
 child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
+ran=            # how many tests of the backend have run, where tests are named
 features=       # what the tests on servers are built with, beside the feature of their own
 follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
@@ -102,6 +103,8 @@ main() {
     shift
   done
   test_arguments=("$@")
+  own_url=${DBOP_TEST_URL-} own_label=${DBOP_TEST_SERVER-}
+  [[ $command != test || -z $own_url ]] || ask_for_own_server
   ((${#asked[@]})) || asked[all]=yes
   for backend in sqlite postgres mariadb mysql; do
     [[ -z ${asked[$backend]-${asked[all]-}} ]] || backends+=("$backend")
@@ -115,13 +118,28 @@ main() {
   cache=$(realpath -m "$(cache_folder)")
   cd "$tests/.."
   logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")
-  own_url=${DBOP_TEST_URL-} own_label=${DBOP_TEST_SERVER-}
   unset DBOP_TEST_URL DBOP_TEST_SERVER DBOP_TEST_DIR # each test gets the ones of its own server
   trap cleanup EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
   "${command}_backends" "${backends[@]}"
+}
+
+# ask_for_own_server: which backend it is of, unless that has been said.
+ask_for_own_server() {
+  local backend
+  [[ -z ${asked[all]-} ]] || wrong_usage "DBOP_TEST_URL is the URL of one backend"
+  for backend in postgres mariadb mysql; do
+    [[ -z ${asked[$backend]-} ]] || is_server_of "$backend" ||
+      wrong_usage "DBOP_TEST_URL is not the URL of $backend"
+  done
+  ((${#asked[@]} == 0)) || return 0
+  # MariaDB has the same tests.
+  for backend in postgres mysql; do
+    ! is_server_of "$backend" || asked[$backend]=yes
+  done
+  ((${#asked[@]})) || wrong_usage "DBOP_TEST_URL is not the URL of a server: $own_url"
 }
 
 wrong_usage() {
@@ -141,6 +159,7 @@ run_backends() {
       *) test_with_own_servers "$backend" ;;
     esac
     [[ $backend != mariadb ]] || test_galera
+    some_test_ran "$backend"
   done
   if ((${#test_arguments[@]} == 0)); then
     refuse "$@"
@@ -188,13 +207,14 @@ test_backends() {
   for backend; do
     if [[ $backend == sqlite ]]; then
       test_without_server
+      some_test_ran "$backend"
       continue
     fi
-    [[ -z $own_url ]] || is_server_of "$backend" || wrong_usage "DBOP_TEST_URL is not the URL of $backend"
     choose_target "$backend"
     build "$backend" "${target[@]}" || continue
     if [[ -n $own_url ]]; then
       test_own_server "$backend"
+      some_test_ran "$backend"
       continue
     fi
     found=
@@ -204,6 +224,7 @@ test_backends() {
       test_server "$dir" || true
     done
     [[ -n $found ]] || failure FAILED "$backend: no server is up (see tests/run.sh --help)"
+    some_test_ran "$backend"
   done
   summary
 }
@@ -425,6 +446,8 @@ test_own_server() {
   local label=${own_label:-"$(name_of "$1") of your own"} test_arguments=("${test_arguments[@]}")
   # A session can only ask for languages that its server's system has; servers/postgres.sh compiles them.
   [[ $1 != postgres ]] || test_arguments+=(--skip ::languages::)
+  # The private servers let in accounts without a password, from 127.0.0.1.
+  test_arguments+=(--skip provoked::each_that_refuses_a_connection)
   DBOP_TEST_URL=$own_url DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}" || true
 }
 
@@ -468,7 +491,19 @@ run_tests() {
     124) failure FAILED "$label: no end after $time_limit seconds" ;;
     *) failure FAILED "$label  ($((SECONDS - begin)) s)" ;;
   esac
+  ((${#test_arguments[@]} == 0)) || ran=$((ran + $(count_tests "$@")))
   return "$status"
+}
+
+# count_tests CARGO_ARGUMENT...: those that `test_arguments` choose.
+count_tests() {
+  cargo test --quiet "$@" -- "${test_arguments[@]}" --list 2>/dev/null </dev/null | grep -c ': test$' || true
+}
+
+# some_test_ran BACKEND: no test with the name that was given is a failure, unless none could run.
+some_test_ran() {
+  [[ $ran != 0 ]] || failure "NO TEST" "$1: ${test_arguments[*]}"
+  ran=
 }
 
 # in_session COMMAND...: wait for it in such a way that a signal ends the waiting. A session of its

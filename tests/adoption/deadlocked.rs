@@ -7,7 +7,7 @@ use dbop_tests::{Capture, Meanwhile, Opponent};
 
 use super::{Bed, Runner};
 
-/// It has the second account, and goes on during the first delay.
+/// It has the second account, and commits during the first delay.
 pub(super) struct Crossing {
     pub(super) bed: Arc<Bed>,
     opponent: Arc<Opponent>,

@@ -1,4 +1,4 @@
-//! Code for every connection of a backend: a caller's, one of a pool, one that is instrumented.
+//! Code that is generic over the connection.
 
 use dbop_tests::accounts;
 use diesel::QueryResult;

@@ -1,7 +1,6 @@
 //! Services in the shapes in which code around Diesel is written, each as its author would use dbop in it.
 //!
-//! Every one of them meets a lock or a deadlock of another session, which is retried, and an error that is
-//! not.
+//! Most of them meet a lock or a deadlock of another session, which is retried.
 
 #![allow(
     clippy::duplicate_mod,

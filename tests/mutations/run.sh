@@ -394,7 +394,7 @@ build() {
 
 # test_them TARGET TEST...: run these tests only.
 test_them() {
-  local target=$1 limit=${DBOP_MUTATION_SECONDS:-60} command
+  local target=$1 limit=${DBOP_MUTATION_SECONDS:-60} patience=5 command
   shift
   command=(cargo test --locked --no-fail-fast "${arguments[@]}" -- "$@")
   case $target in
@@ -409,11 +409,13 @@ test_them() {
       [[ -n ${DBOP_TEST_URL-} ]] || command=(tests/run.sh "$target" -- "$@")
       ;;
   esac
+  # It stops the servers that it has started.
+  [[ ${command[0]} != tests/run.sh ]] || patience=60
   (
     cd "$copy"
     # A mutation that never ends can take all of the memory.
     [[ $target != core ]] || ulimit -v 8388608
-    timeout --kill-after=5 "$limit" "${command[@]}"
+    timeout --kill-after="$patience" "$limit" "${command[@]}"
   ) >"$log" 2>&1 </dev/null
 }
 

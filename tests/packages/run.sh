@@ -16,6 +16,8 @@ BACKEND is sqlite (the default), postgres, mysql or all. On SQLite the program r
 is built, and runs if DBOP_TEST_URL names such a server. A project that has forgotten the feature of its
 backend has to fail, with a message that names it.
 
+It needs cargo 1.90 or later, which packages several crates that depend on each other.
+
 minimal-versions builds the packages with the lowest versions that their Cargo.toml allows, which needs
 a nightly compiler and the network. Otherwise nothing is downloaded that the checkout does not need.
 TEXT
@@ -46,7 +48,7 @@ main() {
   ((${#backends[@]})) || backends=(sqlite)
   cd "$root"
   target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-  export CARGO_TARGET_DIR=$target
+  export CARGO_TARGET_DIR=$target CARGO_TERM_COLOR=never # what cargo says is read
   packages=$target/packages
   version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
   cargo fetch --quiet --locked

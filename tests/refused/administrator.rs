@@ -1,5 +1,5 @@
 //! Who has a PostgreSQL server to himself: its language, whom it lets in, and the states in which it
-//! lets in nobody.
+//! refuses everybody.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,9 @@ const DATABASES: [&str; 4] = [
 const RECOVERY: &str =
     "restore_command = 'touch held; while test -e hold; do sleep 0.05; done; false'";
 
+/// A line of the log begins with its code, whatever language the rest is in.
+const LOG: &str = "log_line_prefix = '%e '";
+
 #[derive(Debug)]
 pub(crate) struct Administrator {
     server: Server,
@@ -78,10 +81,19 @@ impl Administrator {
         let said = self.log().len();
         self.set(language, "");
         self.server.signal(Signal::HUP);
-        // It has no other way to tell if it lets in nobody. The next client is served after that.
+        // Its log is the only way to tell while it refuses everybody. The next client is served after that.
+        let mut answer = None;
         eventually("the server knows its language", || {
-            self.log()[said..].contains(&format!("{language}.UTF-8"))
+            let log = String::from_utf8_lossy(&self.log()[said..]).into_owned();
+            let mut lines = log.lines();
+            answer = lines
+                .find(|line| line.contains(&format!("{language}.UTF-8")))
+                .map(String::from);
+            answer.is_some()
         });
+        // A language that the system does not have is an invalid value, which the log says in any language.
+        let answer = answer.expect("a line");
+        assert!(answer.starts_with("00000 "), "{answer}");
     }
 
     /// Starts it again as a standby that recovers when `let_go` is called, and not before.
@@ -92,7 +104,7 @@ impl Administrator {
         self.is_held();
     }
 
-    /// Starts it again as a standby that nobody may read from.
+    /// Starts it again as a standby that no client may read from.
     pub(crate) fn start_cold(&self) {
         self.server.stop();
         self.write("standby.signal", "");
@@ -125,7 +137,7 @@ impl Administrator {
     /// Asks it to end when all sessions have ended.
     pub(crate) fn shut_down(&self) {
         self.server.signal(Signal::TERM);
-        eventually("the server lets in nobody", || {
+        eventually("the server refuses everybody", || {
             PgConnection::establish(&server_url()).is_err()
         });
     }
@@ -146,13 +158,12 @@ impl Administrator {
             _ => format!("{language}.UTF-8"),
         };
         // Settings by SQL come here, so that there are none but these.
-        let settings = format!("lc_messages = '{language}'\n{RECOVERY}\n{more}\n");
+        let settings = format!("lc_messages = '{language}'\n{RECOVERY}\n{LOG}\n{more}\n");
         self.write("postgresql.auto.conf", &settings);
     }
 
-    fn log(&self) -> String {
-        let log = fs::read(self.server.path("log")).expect("a log");
-        String::from_utf8_lossy(&log).into_owned()
+    fn log(&self) -> Vec<u8> {
+        fs::read(self.server.path("log")).expect("a log")
     }
 
     fn write(&self, file: &str, text: &str) {
@@ -165,14 +176,14 @@ impl Administrator {
 }
 
 impl Drop for Administrator {
-    /// It ends without what would make it a standby at the next start.
+    /// Removes the standby files, so that the next start is a normal one.
     fn drop(&mut self) {
         for file in ["hold", "standby.signal"] {
             _ = fs::remove_file(self.data(file));
         }
         match panicking() {
-            true => self.server.kill(),
-            false => self.server.stop(),
+            true if self.server.is_running() => self.server.kill(),
+            _ => self.server.stop(),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) type Happens = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) url: String,
-    /// Nothing where nobody knows: the same text has several, or it is the client's.
+    /// Nothing where no client can know: the same text has several, or it is the client's.
     pub(crate) code: &'static str,
     pub(crate) class: FaultClass,
 }
@@ -36,8 +36,8 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each is judged in each language, which `speak` makes the server speak. In how many ways has the
-/// server refused the first one?
+/// Each is judged in each language, which `speak` makes the server speak. Returns how many different
+/// texts the first one got.
 pub(crate) fn each_is_judged_in(
     languages: &[&str],
     speak: impl Fn(&str),

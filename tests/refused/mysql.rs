@@ -88,7 +88,7 @@ struct Administrator {
 impl Administrator {
     fn new() -> Self {
         let alone = alone();
-        // Nobody else uses it.
+        // No other tests use it.
         _ = Server::of_this_run();
         let mut session = Conn::establish(&server_url()).expect("the server answers");
         static ONCE: Once = Once::new();
@@ -115,14 +115,14 @@ impl Administrator {
         execute(&self.session, &format!("SET GLOBAL {setting}"));
     }
 
-    /// What sets this.
+    /// A closure that sets it.
     fn sets(&self, setting: &'static str) -> Happens {
         let session = Arc::clone(&self.session);
         Arc::new(move || execute(&session, &format!("SET GLOBAL {setting}")))
     }
 
-    /// In each language an operation waits from the one setting to the other. In how many ways has the
-    /// server refused it?
+    /// In each language an operation waits from the one setting to the other. Returns how many different
+    /// texts it got.
     fn is_waited_for(&self, code: &'static str, refuses: &str, lets_in: &'static str) -> usize {
         let expected = Expected::new(url("plain", "dbop"), code, ServerUnavailable);
         for language in LANGUAGES {

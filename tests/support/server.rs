@@ -32,10 +32,16 @@ impl Server {
         set_child_subreaper(ours).expect("Linux");
         let server = Self { dir: dir.into() };
         // A test before this one may have failed in between.
-        if !is_alive(server.pid()) {
+        if !server.is_running() {
             server.start();
         }
         server
+    }
+
+    /// Whether its process has not ended.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        is_alive(self.pid())
     }
 
     /// A file in its folder: `data` is the server's own, `log` is what it has said.

@@ -57,6 +57,8 @@ pub(crate) struct Row {
     pub(super) name: &'static str,
     /// Its code; several where servers differ, "" where none is known.
     pub(super) codes: &'static [&'static str],
+    /// The adapter whose client shows the code for certain.
+    pub(super) shown_by: Option<&'static str>,
     pub(super) class: FaultClass,
     pub(super) top: Top,
     pub(super) nested: Nested,
@@ -85,6 +87,7 @@ impl Row {
         Self {
             name,
             codes,
+            shown_by: None,
             class,
             top: verdict.0,
             nested: verdict.1,
@@ -118,6 +121,12 @@ impl Row {
     /// It fails at the end of the operation, by COMMIT or RELEASE.
     pub(crate) const fn at_end(mut self) -> Self {
         self.phases = ["commit", "release"];
+        self
+    }
+
+    /// The client of the other adapter may hear no code.
+    pub(crate) const fn shown_by(mut self, mode: &'static str) -> Self {
+        self.shown_by = Some(mode);
         self
     }
 

@@ -12,7 +12,7 @@ use super::eventually;
 pub struct Program {
     child: Child,
     // What it prints later has to go somewhere.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     first_line: String,
     log: Arc<Mutex<String>>,
 }
@@ -41,15 +41,17 @@ impl Program {
                 log.push('\n');
             }
         });
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut first_line = String::new();
-        stdout.read_line(&mut first_line).expect("a line");
-        Self {
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        // From here on it is killed if the test fails.
+        let mut program = Self {
             child,
-            _stdout: stdout,
-            first_line,
+            stdout,
+            first_line: String::new(),
             log,
-        }
+        };
+        let read = program.stdout.read_line(&mut program.first_line);
+        read.expect("a line");
+        program
     }
 
     /// The address that a service says it listens on.
