@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::reconnecting_tests::Given::{
     Exhausted, Finds, Fine, LeavesOpen, Panics, Reads, Refuses,
 };
-use super::reconnecting_tests::{Script, fault, ledger, lost};
+use super::reconnecting_tests::{Given, Script, fault, ledger, lost};
 use super::tests::{SPEC, config, connect, new_key, no_clock};
 use super::*;
 use crate::fault::FaultClass;
@@ -311,6 +311,15 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
         assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
 
         let standby = fault(dialect, FaultClass::ReadOnlyServer);
+        // What the user calls it does not mend a connection.
+        let class = Fault::from_class(dialect, FaultClass::ConnectionLost);
+        let renamed = Given::Fails(class.judged_as(FaultClass::Deadlock));
+        for in_the_way in [lost, standby, renamed] {
+            let mut script = Script::new(dialect, ledger());
+            script.run(lose.into_iter().chain([in_the_way]));
+            let connects = script.steps.iter().filter(|step| *step == "connect");
+            assert_eq!(connects.count(), 3, "another one for the next question");
+        }
         for in_the_way in [lost, standby] {
             let mut script = Script::new(dialect, ledger());
             script.policy = RetryPolicy::no_retries();
@@ -321,7 +330,7 @@ fn asking_is_not_given_up_early_and_leaves_no_broken_connection() {
     }
 }
 
-/// Whatever the caller says about another attempt.
+/// Whatever the caller says about another attempt, and whatever the caller calls the fault.
 #[test]
 fn a_connection_that_a_look_has_found_lost_is_thrown_away() {
     let config = config(RetryPolicy::new());
@@ -330,30 +339,36 @@ fn a_connection_that_a_look_has_found_lost_is_thrown_away() {
         ..SPEC
     };
     let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
-    let mut machine =
-        Machine::new(Dialect::Postgres, &config, &spec, true, no_clock).expect("valid");
-    let done = loop {
-        match machine.step(no_clock) {
-            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
-            Step::Batch(batch) => {
-                let is_lost = batch.purpose == BatchPurpose::Commit;
-                _ = machine.batch_done(if is_lost { Err(lost) } else { Ok(()) });
+    let renamed = lost.judged_as(FaultClass::Deadlock);
+    for (found, advice, looks) in [(lost, Advice::Never, 1), (renamed, Advice::Judge, 6)] {
+        let machine = Machine::new(Dialect::Postgres, &config, &spec, true, no_clock);
+        let mut machine = machine.expect("valid");
+        let (mut connects, mut looked) = (0, 0);
+        let done = loop {
+            match machine.step(no_clock) {
+                Step::Connect { .. } => {
+                    connects += 1;
+                    connect(&mut machine, new_key(), 0);
+                }
+                Step::Batch(batch) => {
+                    let is_lost = batch.purpose == BatchPurpose::Commit;
+                    _ = machine.batch_done(if is_lost { Err(lost) } else { Ok(()) });
+                }
+                Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+                Step::Verify => {
+                    looked += 1;
+                    let fault = Some(found);
+                    machine.verify_done(Verified::Failed { fault, advice }, Some(0));
+                }
+                Step::Report(_) | Step::Pause(_) => {}
+                Step::Done(done) => break done,
+                step => unreachable!("{step:?}"),
             }
-            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
-            Step::Verify => {
-                let found = Verified::Failed {
-                    fault: Some(lost),
-                    advice: Advice::Never,
-                };
-                machine.verify_done(found, Some(0));
-            }
-            Step::Report(_) | Step::Pause(_) => {}
-            Step::Done(done) => break done,
-            step => unreachable!("{step:?}"),
-        }
-    };
-    assert_eq!(done.outcome, Outcome::Unknown);
-    assert!(done.connection_broken);
+        };
+        assert_eq!(done.outcome, Outcome::Unknown);
+        assert!(done.connection_broken);
+        assert_eq!((looked, connects), (looks, looks + 1));
+    }
 }
 
 /// A pool that had no connection has waited for one. What is asked is worth another wait.

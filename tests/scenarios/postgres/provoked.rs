@@ -184,7 +184,8 @@ const ENDING: &[Row] = &[
         Ours("SELECT 1"),
     ])
     .before(&[NAMED])
-    .shown_by("sync"),
+    .shown_by("sync")
+    .only("sync"),
     Row::new("long transaction", &["25P04", ""], C::ConnectionLost, (ElsewhereOnce, Lost), &[
         Ours("SET transaction_timeout = '10ms'"),
         WAIT_UNTIL_GONE,
@@ -192,6 +193,7 @@ const ENDING: &[Row] = &[
     ])
     .before(&[NAMED])
     .shown_by("sync")
+    .only("sync")
     .if_server(HAS_TRANSACTION_TIMEOUT),
     Row::new("terminated in COMMIT", &["57P01", ""], C::ConnectionLost, UNKNOWN, &[
         Text(

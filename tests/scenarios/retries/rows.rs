@@ -66,6 +66,7 @@ pub(crate) struct Row {
     pub(super) phases: [&'static str; 2],
     /// A query for a number, which is 1 where the server knows this error.
     pub(super) applies: Option<&'static str>,
+    pub(super) only: Option<&'static str>,
     pub(super) settings: fn(Operation<'_>) -> Operation<'_>,
     /// What happens before the operation, on each connection.
     pub(super) before: &'static [Do],
@@ -93,6 +94,7 @@ impl Row {
             nested: verdict.1,
             phases: ["body"; 2],
             applies: None,
+            only: None,
             settings: |operation| operation,
             before: &[],
             body,
@@ -121,6 +123,13 @@ impl Row {
     /// It fails at the end of the operation, by COMMIT or RELEASE.
     pub(crate) const fn at_end(mut self) -> Self {
         self.phases = ["commit", "release"];
+        self
+    }
+
+    /// The client of the other adapter hears a code at one time and none at another, which are counted
+    /// apart.
+    pub(crate) const fn only(mut self, mode: &'static str) -> Self {
+        self.only = Some(mode);
         self
     }
 

@@ -156,6 +156,9 @@ async fn connect(walk: &Walk<'_>, row: &Row) -> Conn {
 
 #[helper]
 async fn applies(walk: &Walk<'_>, row: &Row) -> bool {
+    if row.only.is_some_and(|mode| mode != MODE) {
+        return false;
+    }
     let Some(query) = row.applies else {
         return true;
     };
