@@ -129,9 +129,18 @@ fn bound(port: u16) -> OwnedFd {
     let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None);
     let socket = socket.expect("a socket");
-    sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
-    sockopt::set_socket_reuseport(&socket, true).expect("an option");
+    let share = || {
+        sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
+        sockopt::set_socket_reuseport(&socket, true).expect("an option");
+    };
+    // A socket that is ready to share can be given the port of another one that is, as a free one.
+    if port != 0 {
+        share();
+    }
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     rustix::net::bind(&socket, &address).expect("a free port");
+    if port == 0 {
+        share();
+    }
     socket
 }
