@@ -113,10 +113,10 @@ pub struct Word {
 ///
 /// # Panics
 ///
-/// If that takes more than ten seconds.
+/// If that takes more than half a minute.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     blocking(|| {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so() {
             assert!(Instant::now() < deadline, "never happened: {what}");
             std::thread::sleep(Duration::from_millis(5));

@@ -162,7 +162,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub fn wait_until_in_state(&self, session: i64, state: &str) {
         let mut conn = self.connect();
         eventually(state, || {
@@ -216,7 +216,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub fn wait_until_gone(&self, session: i64) {
         let mut conn = self.connect();
         eventually("a session ends", || {

@@ -147,7 +147,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub fn wait_until_blocked(&self, session: i64) {
         let mut conn = self.connect();
         eventually("a session waits for a lock", || {
@@ -165,7 +165,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub fn wait_until_free(&self, session: i64) {
         let mut conn = self.connect();
         eventually("a session waits no longer", || {
@@ -209,7 +209,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub fn wait_until_gone(&self, session: i64) {
         let mut conn = self.connect();
         eventually("a session ends", || {

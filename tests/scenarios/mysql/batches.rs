@@ -1,7 +1,7 @@
 //! Batches of steps that really deadlock with each other: whichever the server picks as the
 //! victim, all of a batch is kept or nothing, and with dbop around them all are kept in the end.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use dbop_diesel::RetryPolicy;
@@ -31,15 +31,15 @@ async fn transfer(
     bodies: &AtomicU32,
 ) -> QueryResult<usize> {
     let runner = Runner::default();
-    let attempts = AtomicU32::new(0);
+    let has_met = AtomicBool::new(false);
     runner
         .run(&mut bed.connect(), async |conn: &mut Conn| {
             bodies.fetch_add(1, Ordering::Relaxed);
-            let first = attempts.fetch_add(1, Ordering::Relaxed) == 0;
             runner
                 .run(conn, async |conn: &mut Conn| add(conn, from, -amount).await)
                 .await?;
-            if first {
+            // The other one waits there until this one comes, in whichever attempt that is.
+            if !has_met.swap(true, Ordering::Relaxed) {
                 meet(met);
             }
             runner
@@ -79,15 +79,16 @@ async fn transfer_of_a_caller(
 ) -> QueryResult<u32> {
     let runner = Runner::default();
     let mut attempts = 1;
+    let has_met = AtomicBool::new(false);
     loop {
-        let first = attempts == 1;
+        let has_met = &has_met;
         let result: QueryResult<usize> = bed
             .connect()
             .transaction(async |conn: &mut Conn| {
                 runner
                     .run(conn, async |conn: &mut Conn| add(conn, from, -amount).await)
                     .await?;
-                if first {
+                if !has_met.swap(true, Ordering::Relaxed) {
                     meet(met);
                 }
                 runner

@@ -80,7 +80,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn session_ends(&self, session: i64) {
         let mut conn = self.0.connect();
         eventually("a session ends", || {
@@ -94,7 +94,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn transactions_end(&self) {
         let mut conn = self.0.connect();
         // Every transaction keeps the tables that it has used from being locked as a whole.

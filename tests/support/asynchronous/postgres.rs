@@ -99,7 +99,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn session_ends(&self, session: i64) {
         let mut conn = self.bed.connect();
         eventually("a session ends", || {
@@ -113,7 +113,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn blocked_session(&self) -> i64 {
         let mut conn = self.bed.connect();
         let mut session = 0;
@@ -131,7 +131,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn blocked_sessions(&self, wanted: i64) {
         let mut conn = self.bed.connect();
         eventually("some wait for a lock", || {
@@ -146,7 +146,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn transactions_end(&self) {
         let mut conn = self.bed.connect();
         eventually("all transactions end", || {

@@ -104,7 +104,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn session_ends(&self, _: i64) {
         self.transactions_end().await;
     }
@@ -113,7 +113,7 @@ impl Bed {
     ///
     /// # Panics
     ///
-    /// If that takes more than ten seconds.
+    /// If that takes more than half a minute.
     pub async fn transactions_end(&self) {
         let mut conn = self.0.connect();
         eventually("all transactions end", || {
