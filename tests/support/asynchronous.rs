@@ -150,9 +150,9 @@ pub fn depth<C: AsyncConnection>(conn: &mut C) -> Option<u32> {
 ///
 /// # Panics
 ///
-/// If that takes more than ten seconds.
+/// If that takes more than half a minute.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
