@@ -55,8 +55,8 @@ const WINS: Do = Meanwhile(|_, opponent| {
     opponent.execute("ROLLBACK");
 });
 
-/// By this lock the opponent finds our session.
-const NAMED: Do = Ours("SELECT GET_LOCK(DATABASE(), 0)");
+/// By this lock the opponent finds our session. One that has been killed may still hold it for a moment.
+const NAMED: Do = Ours("SELECT GET_LOCK(DATABASE(), 10)");
 const TERMINATE: Do = Theirs("KILL IS_USED_LOCK(DATABASE())");
 const WAIT_UNTIL_GONE: Do = Theirs("DO GET_LOCK(DATABASE(), 10); DO RELEASE_LOCK(DATABASE())");
 
