@@ -164,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn an_object_tells_only_of_what_passes_and_only_of_postgresql() {
+        let about_an_object = Extras {
+            object: true,
+            ..DETAILS
+        };
+        let text = "canceling statement due to statement timeout";
+        assert_eq!(class(text, about_an_object), FaultClass::StatementTimeout);
+        let text = "Deadlock found when trying to get lock; try restarting transaction";
+        let reported = Reported::new(ErrorKind::Unknown, text).with_extras(about_an_object);
+        let fault = Fault::recognize(Dialect::Mysql, reported);
+        assert_eq!(fault.class(), FaultClass::Deadlock);
+    }
+
+    #[test]
     fn a_kind_outranks_what_came_with_it() {
         let reported = Reported::new(
             ErrorKind::UniqueViolation,
