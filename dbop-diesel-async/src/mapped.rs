@@ -93,6 +93,37 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
 
     /// Runs the operation like [`run`](Self::run), on this thread: its future need not be `Send`.
     ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    ///
+    /// # use dbop_diesel_async::{RetryPolicy, Runner};
+    /// # use diesel::SqliteConnection;
+    /// use diesel::result::{DatabaseErrorKind, Error};
+    /// # use diesel_async::AsyncConnection;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// use error_stack::Report;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runner = Runner::new(RetryPolicy::new().with_initial_delay(std::time::Duration::ZERO));
+    /// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+    /// let calls = Rc::new(Cell::new(0));
+    /// let pay = async |_conn: &mut _| {
+    ///     calls.set(calls.get() + 1);
+    ///     if calls.get() > 1 {
+    ///         return Ok(());
+    ///     }
+    ///     let locked = Box::new(String::from("database is locked"));
+    ///     Err(Report::new(Error::DatabaseError(DatabaseErrorKind::Unknown, locked)))
+    /// };
+    /// let pays = runner
+    ///     .operation("pay")
+    ///     .errors(Report::new, |report: &Report<Error>| report.downcast_ref::<Error>());
+    /// assert!(pays.run_local(&mut conn, pay).await.is_ok());
+    /// assert_eq!(calls.get(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run).
@@ -110,13 +141,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
         F: Fallback<T>,
         B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let (find, make) = (self.find, self.make);
-        let operation = self.operation;
-        let body = async move |conn: &mut C| {
-            let result = body(conn).await;
-            result.map_err(|error| Mapped::Returned(error, find))
-        };
-        drive_local(operation, Borrowed(conn), body, false, |report| {
+        let (body, make) = (mapped(body, self.find), self.make);
+        drive_local(self.operation, Borrowed(conn), body, false, |report| {
             report.result
         })
         .map_err(move |error| error.into_error(make))
@@ -137,13 +163,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
         F: Fallback<T>,
         B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
     {
-        let (find, make) = (self.find, self.make);
-        let operation = self.operation;
-        let body = async move |conn: &mut C| {
-            let result = body(conn).await;
-            result.map_err(|error| Mapped::Returned(error, find))
-        };
-        drive_local(operation, Borrowed(conn), body, true, identity)
+        let (body, make) = (mapped(body, self.find), self.make);
+        drive_local(self.operation, Borrowed(conn), body, true, identity)
             .map(move |attempts| report(attempts, make))
     }
 }
@@ -226,12 +247,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
         R: Verify<S::Conn, E>,
         B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        let (find, make) = (self.find, self.make);
+        let (body, make) = (mapped(body, self.find), self.make);
         let operation = looking(self.operation, self.find);
-        let body = async move |conn: &mut S::Conn| {
-            let result = body(conn).await;
-            result.map_err(|error| Mapped::Returned(error, find))
-        };
         drive_local(operation, FromSource::new(source), body, false, |report| {
             report.result
         })
@@ -254,12 +271,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
         R: Verify<S::Conn, E>,
         B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        let (find, make) = (self.find, self.make);
+        let (body, make) = (mapped(body, self.find), self.make);
         let operation = looking(self.operation, self.find);
-        let body = async move |conn: &mut S::Conn| {
-            let result = body(conn).await;
-            result.map_err(|error| Mapped::Returned(error, find))
-        };
         drive_local(operation, FromSource::new(source), body, true, identity)
             .map(move |attempts| report(attempts, make))
     }
@@ -303,6 +316,17 @@ where
         self.inner
             .verify(conn)
             .map_err(move |error| Mapped::Returned(error, find))
+    }
+}
+
+/// The same of a body whose future need not be `Send`.
+fn mapped<C, T, E>(
+    body: impl AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
+    find: Find<E>,
+) -> impl AsyncFnOnce(&mut C) -> Result<T, Mapped<E>> + Clone {
+    async move |conn: &mut C| {
+        let result = body(conn).await;
+        result.map_err(|error| Mapped::Returned(error, find))
     }
 }
 

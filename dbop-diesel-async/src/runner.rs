@@ -276,6 +276,26 @@ impl Runner {
     /// Runs an operation like [`run`](Self::run), on this thread: its future need not be `Send`. For runtimes
     /// that keep a task on one thread, such as tokio's `LocalSet` and actix.
     ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// # use dbop_diesel_async::Runner;
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runner = Runner::default();
+    /// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+    /// let statement = Rc::new("CREATE TABLE users (id INTEGER)");
+    /// runner
+    ///     .run_local(&mut conn, async |conn| {
+    ///         let statement = Rc::clone(&statement);
+    ///         diesel::sql_query(*statement).execute(conn).await
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run).

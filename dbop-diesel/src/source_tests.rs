@@ -175,3 +175,20 @@ fn the_message_is_the_servers_own() {
     let server = "Server error: `ERROR 08004 (1040): Too many connections'";
     assert_eq!(message(bad(server).into()), "Too many connections");
 }
+
+/// A pool is often a static.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_source_behind_a_pointer_is_a_source() {
+    use std::sync::LazyLock;
+
+    use diesel::{Connection as _, QueryResult, SqliteConnection};
+
+    static CONNECT: LazyLock<fn() -> diesel::ConnectionResult<SqliteConnection>> =
+        LazyLock::new(|| || SqliteConnection::establish(":memory:"));
+    let runner = crate::Runner::default();
+    let nothing = |_conn: &mut SqliteConnection| QueryResult::Ok(7);
+    assert_eq!(runner.run_on(&CONNECT, nothing), Ok(7));
+    assert_eq!(runner.run_on(&Arc::new(*CONNECT), nothing), Ok(7));
+    assert_eq!(runner.run_on(&&*CONNECT, nothing), Ok(7));
+}

@@ -14,7 +14,7 @@ use crate::{Conn, from_async_closure, from_closure, from_deadpool, from_r2d2};
 /// Something that happens while an operation waits.
 pub(crate) type Happens = Arc<dyn Fn() + Send + Sync>;
 
-/// Somebody whom the server refuses, and what that has to be taken for.
+/// A client that the server refuses, and what that has to be taken for.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) url: String,

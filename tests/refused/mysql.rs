@@ -159,7 +159,7 @@ impl Drop for Administrator {
     }
 }
 
-/// The URL of somebody, of a database.
+/// The URL of an account, of a database.
 fn url(who: &str, database: &str) -> String {
     let server = server_url();
     let (_, address) = server.split_once('@').expect("user@host");

@@ -59,7 +59,7 @@ const LANGUAGES: [&str; 13] = [
     "tr_TR", "uk_UA", "zh_CN",
 ];
 
-/// The URL of somebody, of a database.
+/// The URL of a role, of a database.
 fn url(who: &str, database: &str) -> String {
     let server = server_url();
     let (_, address) = server.split_once('@').expect("user@host");

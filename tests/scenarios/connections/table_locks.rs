@@ -40,7 +40,7 @@ async fn a_connection_whose_tables_are_locked_leaves_the_pool() {
         assert_eq!(report.attempts, 1, "it would be done twice");
         assert_eq!(pool.lent(), 0);
         bed.wait_until_gone(sessions.all()[0]);
-        // Nobody has to wait for the lock.
+        // No other session holds the lock.
         assert_eq!(bed.balances()[0], (1, paid));
         let next: Result<i64, Error> = Runner::default()
             .run_on(&pool, async |conn: &mut Conn| {

@@ -311,7 +311,7 @@ const REFUSALS: &[Refusal] = &[
         attempts: 3,
     },
     Refusal {
-        name: "nobody listens",
+        name: "no server listens",
         before: "",
         url: |_, _| String::from("mysql://dbop@127.0.0.1:1/dbop"),
         codes: &["2002", ""],

@@ -41,7 +41,7 @@ const WAIT_UNTIL_GONE: Do = Theirs(
      LOOP PERFORM pg_stat_clear_snapshot(), pg_sleep(0.002); END LOOP; END $$",
 );
 
-/// The opponent commits when somebody waits for it.
+/// The opponent commits when a session waits for it.
 const COMMIT_WHEN_BLOCKING: &str = "
     DO $$ BEGIN WHILE NOT EXISTS
     (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))
@@ -347,7 +347,7 @@ const REFUSALS: &[Refusal] = &[
         attempts: 3,
     },
     Refusal {
-        name: "nobody listens",
+        name: "no server listens",
         before: "",
         url: |_, _| String::from("postgres://postgres@127.0.0.1:1/dbop"),
         codes: &[""],

@@ -16,7 +16,7 @@ pub(crate) enum Do {
     Swallow(&'static str),
     /// The opponent sends this.
     Theirs(&'static str),
-    /// The opponent waits for somebody, or somebody for the opponent.
+    /// The opponent waits for another session, or another session for the opponent.
     Meanwhile(fn(&Bed, &Opponent)),
 }
 
