@@ -8,6 +8,7 @@ use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
 use crate::error::Error;
 use crate::event::{Logging, Name};
 use crate::fault::FaultClass;
+use crate::gate::{GateStatus, NamedGates};
 use crate::machine::Placement;
 use crate::policy::RetryPolicy;
 use crate::settings::{Defaults, Settings};
@@ -23,6 +24,7 @@ pub struct RunnerConfig {
     classifier: Option<SharedClassifier>,
     defaults: Defaults,
     logging: Logging,
+    gates: Option<NamedGates>,
     hidden_failures: OnceByName,
     skipped_in_tests: OnceByName,
     /// The SQL of top-level operations that ask for nothing, made once.
@@ -84,6 +86,21 @@ impl RunnerConfig {
     pub fn set_defaults(&mut self, change: impl FnOnce(&mut Defaults)) {
         change(&mut self.defaults);
         self.plain = Default::default();
+    }
+
+    /// Lets the operations of a name queue once they collide, or never.
+    pub fn set_gates(&mut self, gated: bool) {
+        self.gates = gated.then(NamedGates::new);
+    }
+
+    pub(crate) const fn gates(&self) -> Option<&NamedGates> {
+        self.gates.as_ref()
+    }
+
+    /// How the gate of a name stands.
+    #[must_use]
+    pub fn gate_status(&self, name: Name<'_>) -> Option<GateStatus> {
+        Some(self.gates.as_ref()?.of(name).status())
     }
 
     /// The default settings.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::fault::{Code, Fault, FaultClass};
 use crate::settings::{Defaults, Settings};
 
-pub(crate) use applied::Skipped;
+pub(crate) use applied::{Skipped, Timeout};
 pub(crate) use batches::Batches;
 pub(crate) use batches::Undo;
 pub(crate) use postgres::status::TransactionStatus;

@@ -89,8 +89,22 @@ pub enum EventKind {
     FoundCommitted,
     /// It is not known whether the work was committed.
     OutcomeUnknown,
+    /// It has waited at its gate for its turn.
+    Queued,
+    /// It met a conflict, and its gate lets in so many at a time from now on.
+    Limited(u32),
     /// A setting asked for with best effort is not supported here.
     SettingSkipped(Setting),
+}
+
+impl EventKind {
+    /// Whether it says nothing about a failed attempt.
+    const fn is_without_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded | Self::FoundCommitted | Self::Queued | Self::Limited(_)
+        )
+    }
 }
 
 impl Event {
@@ -305,7 +319,9 @@ impl Logging {
             | EventKind::Retrying
             | EventKind::Escalated
             | EventKind::HidFailure
+            | EventKind::Limited(_)
             | EventKind::SettingSkipped(_) => self.levels.retry,
+            EventKind::Queued => self.levels.success,
             EventKind::Returned => self.levels.own_error,
             EventKind::Failed if event.is_violated_constraint() => self.levels.own_error,
             EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
@@ -332,6 +348,13 @@ impl fmt::Display for Text<'_> {
                     f,
                     "attempt {attempt}: commit confirmed after its answer was lost"
                 );
+            }
+            (EventKind::Limited(limit), _) => {
+                return write!(f, "conflicts: from now on {limit} at a time");
+            }
+            (EventKind::Queued, _) => {
+                let waited = event.delay.unwrap_or_default().as_millis();
+                return write!(f, "waited {waited} ms for its turn");
             }
             (_, attempt) => write!(f, "attempt {attempt}: ")?,
         }
@@ -399,18 +422,25 @@ impl Source for Keys<'_> {
                 pair("code", code_value(code))?;
             }
         }
-        if !matches!(event.kind, EventKind::Succeeded | EventKind::FoundCommitted) {
+        if !event.kind.is_without_failure() {
             pair("phase", event.phase.as_str().into())?;
             pair("transient", event.is_transient().into())?;
         }
         if let Some(delay) = event.delay {
+            let key = match event.kind {
+                EventKind::Queued => "waited_ms",
+                _ => "delay_ms",
+            };
             pair(
-                "delay_ms",
+                key,
                 u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into(),
             )?;
         }
         if let Some(fault) = &event.rollback_fault {
             pair("rollback", fault.class().as_str().into())?;
+        }
+        if let EventKind::Limited(limit) = event.kind {
+            pair("limit", limit.into())?;
         }
         if let EventKind::SettingSkipped(setting) = event.kind {
             pair("setting", setting.as_str().into())?;

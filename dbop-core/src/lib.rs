@@ -15,6 +15,7 @@
 //! - [`verdict`]: what may be done about a fault in a [`Scope`].
 //! - [`Advice`], [`Classifier`] and [`Seen`]: what the user's code says about an error.
 //! - [`Error`]: what dbop itself has to say.
+//! - [`Keys`]: the rows that operations lock, so that those of one row wait for each other before they begin.
 //! - [`Ledger`]: tokens that tell what became of a COMMIT.
 //! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
@@ -47,6 +48,7 @@ pub use dialect::Dialect;
 pub use error::Error;
 pub use event::LogLevels;
 pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
+pub use gate::{GateStatus, Keys};
 pub use ledger::Ledger;
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{Delays, RetryPolicy};
@@ -63,6 +65,7 @@ mod dialect;
 mod error;
 mod event;
 mod fault;
+mod gate;
 mod ledger;
 mod nesting;
 mod outcome;

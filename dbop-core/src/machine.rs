@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::fault::Fault;
+use crate::gate::Turn;
 use crate::ledger::Entry;
 use crate::nesting::UserCode;
 
@@ -49,6 +50,7 @@ mod diagnosing;
 mod ending;
 mod judging;
 mod outcome;
+mod queueing;
 mod reports;
 mod retrying;
 mod rollback;
@@ -98,7 +100,7 @@ mod step;
 ///                                     Done
 /// ```
 ///
-/// What is in parentheses is not always there. `ReadId` is for
+/// What is in parentheses is not always there. Where there is a gate, a `Queue` comes before each attempt. `ReadId` is for
 /// [`Resolution::TransactionStatus`]. `Diagnose` is for an error of unknown text on MySQL and MariaDB:
 /// the server is asked for the number that it has kept in the batch of the ROLLBACK.
 ///
@@ -155,6 +157,7 @@ pub struct Machine<'a> {
     entry: Option<Entry<'a>>,
     retries: Retries<'a>,
     deadline: Deadline,
+    turn: Turn<'a>,
     history: History,
     reports: Reports,
     // The connection's.
@@ -197,6 +200,12 @@ impl<'a> Machine<'a> {
     ) -> Result<Self, Error> {
         let deadline = Deadline::new(spec.deadline, config.defaults().deadline, now)?;
         spec.check(dialect)?;
+        let turn = queueing::turn(config, spec, can_reconnect);
+        // On the caller's connection it is seen first whether the operation is nested.
+        let first = match can_reconnect && turn.has_gate() {
+            true => State::Queue,
+            false => State::Connect,
+        };
         let max_retries = spec.max_retries.unwrap_or(config.policy().max_retries());
         Ok(Self {
             dialect,
@@ -209,13 +218,14 @@ impl<'a> Machine<'a> {
             },
             retries: Retries::new(config.policy(), max_retries),
             deadline,
+            turn,
             history: History::default(),
             reports: Reports::NONE,
             connection: Connection::default(),
             attempt: Attempt::default(),
             question: None,
             classifier_panic: None,
-            state: State::Connect,
+            state: first,
             is_entered: false,
         })
     }
@@ -225,7 +235,8 @@ impl<'a> Machine<'a> {
     /// # Panics
     ///
     /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
-    pub fn step(&mut self, now: impl FnOnce() -> Instant) -> Step<'_> {
+    pub fn step(&mut self, now: impl Fn() -> Instant) -> Step<'_> {
+        self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
         let left = self.deadline.left(now);
         self.step_with(left)
     }
@@ -270,6 +281,7 @@ impl<'a> Machine<'a> {
         let connection = &self.connection;
         let batches = || connection.batches();
         let (purpose, sql) = match &mut self.state {
+            State::Queue => return Step::Queue,
             State::Connect | State::Pause(..) => return Step::Connect { within: left },
             State::Body => return Step::Body,
             State::Verify => return Step::Verify,
@@ -331,11 +343,16 @@ impl<'a> Machine<'a> {
             ConnectionAction::GiveBack | ConnectionAction::Discard
         );
         let next = match after {
+            AfterPause::Begin => {
+                if lets_go {
+                    self.leave_connection();
+                }
+                self.next_attempt()
+            }
             _ if lets_go => {
                 self.leave_connection();
                 State::Connect
             }
-            AfterPause::Begin => State::Begin,
             AfterPause::Commit => {
                 self.attempt.failure = None;
                 State::CommitAgain
@@ -362,7 +379,8 @@ impl<'a> Machine<'a> {
             State::ReadTokenRollback(question, found) => {
                 self.token_rolled_back(question, found, result.is_ok());
             }
-            State::Connect
+            State::Queue
+            | State::Connect
             | State::Body
             | State::ReadId
             | State::ReadStatus(_)
@@ -410,6 +428,8 @@ mod judging_tests;
 mod nested_tests;
 #[cfg(test)]
 mod outcome_tests;
+#[cfg(test)]
+mod queueing_tests;
 #[cfg(test)]
 mod reconnecting_tests;
 #[cfg(test)]

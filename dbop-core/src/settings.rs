@@ -173,11 +173,13 @@ pub enum Setting {
     Deadline,
     /// `transaction_status`
     TransactionStatus,
+    /// `exclusive_by`
+    ExclusiveBy,
 }
 
 impl Setting {
     /// In the order of their declaration.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Isolation,
         Self::BeginMode,
         Self::Deferrable,
@@ -186,6 +188,7 @@ impl Setting {
         Self::LockTimeout,
         Self::Deadline,
         Self::TransactionStatus,
+        Self::ExclusiveBy,
     ];
 
     /// The name of the builder method that asks for it.
@@ -200,6 +203,7 @@ impl Setting {
             Self::LockTimeout => "lock_timeout",
             Self::Deadline => "deadline",
             Self::TransactionStatus => "transaction_status",
+            Self::ExclusiveBy => "exclusive_by",
         }
     }
 }

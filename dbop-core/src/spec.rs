@@ -6,6 +6,7 @@ use crate::classifier::BorrowedClassifier;
 use crate::dialect::{Dialect, Unsupported};
 use crate::error::{Error, Kind};
 use crate::event::Name;
+use crate::gate::Keys;
 use crate::ledger::Ledger;
 use crate::policy::ClassRules;
 use crate::settings::{Setting, Settings, check_duration};
@@ -38,6 +39,12 @@ pub struct Spec<'a> {
     /// The lock timeout of each attempt; the last one is for all that follow. Empty: they do not
     /// differ.
     pub lock_timeouts: &'a [Duration],
+    /// The rows that it is going to lock: it waits for those before it that lock them too.
+    pub exclusive_by: Option<&'a Keys>,
+    /// It waits for its turn although it holds the caller's connection meanwhile.
+    pub queues_with_connection: bool,
+    /// It does not wait at the gate of its name.
+    pub ungated: bool,
     /// How to find out what became of a COMMIT whose answer was lost.
     pub resolution: Resolution<'a>,
 }
@@ -55,6 +62,9 @@ impl<'a> Spec<'a> {
             idempotent: false,
             deadline: None,
             lock_timeouts: &[],
+            exclusive_by: None,
+            queues_with_connection: false,
+            ungated: false,
             resolution: Resolution::Nothing,
         }
     }

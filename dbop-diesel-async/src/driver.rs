@@ -1,6 +1,8 @@
 //! The loop: does what the machine says.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use dbop_core::Error;
@@ -115,6 +117,7 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
     loop {
         let base = run.base();
         match run.step(&now) {
+            Step::Queue => queue(run, &now).await,
             Step::Connect { within } => {
                 if !connect(run, slot, within, &now).await {
                     return Next::Done;
@@ -159,6 +162,25 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
             }
         }
     }
+}
+
+/// Waits for the operation's turn.
+async fn queue(run: &mut Run<'_>, now: &(dyn Fn() -> Instant + Sync)) {
+    let mut timer = pin!(None);
+    poll_fn(|context| {
+        loop {
+            let Some(within) = run.queue(context.waker(), now) else {
+                return Poll::Ready(());
+            };
+            let sleep = tokio::time::sleep(within);
+            timer.set(Some(sleep));
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) if timer.poll(context).is_pending() => return Poll::Pending,
+                _ => {}
+            }
+        }
+    })
+    .await;
 }
 
 /// Gets a connection and joins the operations on it. Returns whether the run continues.

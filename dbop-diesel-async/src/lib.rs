@@ -231,9 +231,9 @@ pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
 pub use dbop_diesel::{
     Advice, Backoff, BeginMode, Classifier, Code, ConnectError, Delays, Dialect, Error, ErrorKind,
-    Extras, FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, IsolationLevel, Jitter,
-    Ledger, LogLevels, NoFallback, OperationError, Outcome, Owned, Phase, Report, Reported,
-    RetryPolicy, Scope, Seen, SqlState, StopReason, Verdict, diesel_error_in, fault_of,
+    Extras, FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, GateStatus, IsolationLevel,
+    Jitter, Keys, Ledger, LogLevels, NoFallback, OperationError, Outcome, Owned, Phase, Report,
+    Reported, RetryPolicy, Scope, Seen, SqlState, StopReason, Verdict, diesel_error_in, fault_of,
     operation_error, verdict,
 };
 pub use mapped::MappedOperation;

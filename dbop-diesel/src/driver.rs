@@ -1,6 +1,9 @@
 //! The loop: does what the machine says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use dbop_core::Error;
@@ -93,6 +96,7 @@ fn until_user<S: Slot>(
     loop {
         let base = run.base();
         match run.step(&now) {
+            Step::Queue => queue(run, &now),
             Step::Connect { within } => {
                 if !connect(run, slot, within, &now) {
                     return Next::Done;
@@ -130,6 +134,26 @@ fn until_user<S: Slot>(
                 return Next::Done;
             }
         }
+    }
+}
+
+/// Waits for the operation's turn.
+fn queue(run: &mut Run<'_>, now: &dyn Fn() -> Instant) {
+    thread_local! {
+        static WAKER: Waker = Waker::from(Arc::new(Unparks(thread::current())));
+    }
+    WAKER.with(|waker| {
+        while let Some(within) = run.queue(waker, now) {
+            thread::park_timeout(within);
+        }
+    });
+}
+
+struct Unparks(Thread);
+
+impl Wake for Unparks {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

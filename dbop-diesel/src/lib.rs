@@ -118,8 +118,8 @@ pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
     Advice, Backoff, BeginMode, Classifier, Code, Delays, Dialect, Error, ErrorKind, Extras, Fault,
-    FaultClass, IsolationLevel, Jitter, Ledger, LogLevels, Outcome, Phase, Reported, RetryPolicy,
-    Scope, Seen, SqlState, StopReason, Verdict, verdict,
+    FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Outcome, Phase,
+    Reported, RetryPolicy, Scope, Seen, SqlState, StopReason, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

@@ -138,6 +138,49 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// Gives each name of an operation a gate, which is open until one of them meets a deadlock or a
+        /// serialization failure. Off by default.
+        ///
+        /// From then on they wait for their turn, before they take a connection, in the order in which they
+        /// came: one at a time at first, and one more each time that 20 times the duration of the failed
+        /// attempt has passed (at most 10 s). A further conflict halves their number. Where no one has had to
+        /// wait for 5 s the gate is open again. An open gate costs one atomic load.
+        ///
+        /// - It applies to `run_on`, and to `run` with
+        ///   [`queue_with_connection`](Operation::queue_with_connection). Operations that are nested in another
+        ///   one pass straight through. [`exclusive_by`](Operation::exclusive_by) takes its place.
+        /// - The wait ends with the operation's deadline. After a second, the operation is let in although it is
+        ///   not its turn, one at a time for as long as the conflict has lasted.
+        /// - On PostgreSQL, an attempt at a closed gate waits at most 100 ms for a lock, unless the operation
+        ///   has a lock timeout of its own. Such a wait counts as a conflict and takes no retry, until all of
+        ///   them together are as long as the default lock timeout.
+        /// - Give operations that rarely collide a name of their own: all operations of a name wait for each
+        ///   other, those that touch other rows too. Clones of a runner share its gates.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_gates(true);
+        /// assert_eq!(runner.gate_status("transfer").and_then(|gate| gate.limit), None);
+        /// ```
+        #[must_use]
+        pub fn with_gates(mut self, gated: bool) -> Self {
+            self.config.set_gates(gated);
+            self
+        }
+
+        /// How the gate of the operations with this name stands. `None` without
+        /// [`with_gates`](Self::with_gates).
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_gates(true);
+        /// assert_eq!(runner.gate_status("transfer").map(|gate| gate.waiting), Some(0));
+        /// ```
+        #[must_use]
+        pub fn gate_status(&self, name: &str) -> Option<$crate::GateStatus> {
+            self.config.gate_status($crate::machine::Name::Given(name))
+        }
+
         /// Judges the database errors of all operations with this function, which may name another
         /// class than dbop has recognized. None by default.
         ///

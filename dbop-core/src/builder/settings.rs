@@ -260,6 +260,76 @@ macro_rules! __operation_methods {
             self
         }
 
+        /// Runs one at a time, in this process, with all other operations that name one of these keys, in the order
+        /// in which they came. None by default.
+        ///
+        /// For operations that lock the same rows: they wait here, without a connection and without locks,
+        /// instead of in the database, where they would block or deadlock each other. Name all rows that the
+        /// operation locks; see [`Keys`](crate::Keys). Every attempt waits for its turn again, and a nested
+        /// operation that locks other rows should have its keys named by the outermost one.
+        ///
+        /// - The wait ends with the operation's deadline. After the lock timeout (10 s without one) the
+        ///   operation is let in although it is not its turn, one a second: what holds the key may be waiting
+        ///   for this operation in a way that no database sees.
+        /// - It applies to `run_on`, which waits before it takes a connection. With `run` it needs
+        ///   [`queue_with_connection`](Self::queue_with_connection). Without that, and in an operation that
+        ///   is nested in another one, it is skipped, and logged as WARN once for each name.
+        /// - On PostgreSQL, an attempt after a deadlock or serialization failure waits at most 100 ms for a
+        ///   lock, unless the operation has a lock timeout of its own. Such a wait takes no retry.
+        /// - Do not wait for an operation with the same key inside of this one on another connection.
+        ///
+        /// It is no lock: other processes, and operations without these keys, are not kept out.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::Keys;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let (from, to) = (7, 3);
+        /// let accounts = Keys::new("account", [from, to]);
+        /// let transfer = runner.operation("transfer").exclusive_by(&accounts);
+        /// ```
+        #[must_use]
+        pub const fn exclusive_by(mut self, keys: &'a $crate::Keys) -> Self {
+            self.spec.exclusive_by = Some(keys);
+            self
+        }
+
+        /// Waits for its turn with `run` too, although it holds the caller's connection meanwhile. Not set by
+        /// default: [`exclusive_by`](Self::exclusive_by) and the runner's
+        /// [`with_gates`](Runner::with_gates) apply to `run_on` only.
+        ///
+        /// Do not use it on connections of a pool that those before it may still need: all of them could be
+        /// held by operations that wait.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::Keys;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let account = Keys::new("account", [7]);
+        /// let close = runner.operation("close").exclusive_by(&account).queue_with_connection();
+        /// ```
+        #[must_use]
+        pub const fn queue_with_connection(mut self) -> Self {
+            self.spec.queues_with_connection = true;
+            self
+        }
+
+        /// Never waits at the gate of its name. Not set by default; see the runner's
+        /// [`with_gates`](Runner::with_gates).
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default().with_gates(true);
+        /// let read = runner.operation("balance").read_only().ungated();
+        /// ```
+        #[must_use]
+        pub const fn ungated(mut self) -> Self {
+            self.spec.ungated = true;
+            self
+        }
+
         /// Promises that doing the work twice is the same as doing it once, such as setting a value
         /// or deleting a row. Not set by default.
         ///

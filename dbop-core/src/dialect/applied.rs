@@ -10,7 +10,7 @@ use crate::settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings, ch
 
 /// A timeout and whether it may make the session's own value looser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timeout {
+pub(crate) enum Timeout {
     /// The operation asked for it: set as told.
     Exact(Duration),
     /// A default: it applies only where the session is not stricter already.
@@ -212,7 +212,7 @@ pub(crate) struct Skipped(u32);
 impl Skipped {
     pub(crate) const NONE: Self = Self(0);
 
-    fn add(&mut self, setting: Setting) {
+    pub(crate) fn add(&mut self, setting: Setting) {
         self.0 |= bit(setting);
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::applied::{Applied, Skipped};
+use super::applied::{Applied, Skipped, Timeout};
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::{Dialect, Level, SavedPragmas, mysql, postgres, sqlite};
@@ -58,7 +58,7 @@ impl Batches {
     /// what is `left` until the deadline. `None` if they are the same.
     pub(crate) fn for_attempt(
         &self,
-        lock_timeout: Option<Duration>,
+        lock_timeout: Option<Timeout>,
         left: Option<Duration>,
     ) -> Option<Self> {
         self.plan.for_attempt(lock_timeout, left).map(Self::of)
@@ -316,9 +316,9 @@ mod tests {
         let batches = Batches::new(Dialect::Postgres, top, &settings, &none, before);
         let batches = batches.expect("valid");
         assert_eq!(batches.begin(), "BEGIN; SET LOCAL lock_timeout = 3000");
-        let same = batches.for_attempt(Some(Duration::from_secs(3)), None);
+        let same = batches.for_attempt(Some(Timeout::Exact(Duration::from_secs(3))), None);
         assert!(same.is_none());
-        let other = batches.for_attempt(Some(Duration::from_secs(4)), None);
+        let other = batches.for_attempt(Some(Timeout::Exact(Duration::from_secs(4))), None);
         let other = other.expect("another lock timeout");
         assert_eq!(other.begin(), "BEGIN; SET LOCAL lock_timeout = 4000");
     }

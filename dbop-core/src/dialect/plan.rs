@@ -21,12 +21,12 @@ impl Plan {
     /// what is `left` until the deadline. `None` if it is the same plan.
     pub(super) fn for_attempt(
         &self,
-        lock_timeout: Option<Duration>,
+        lock_timeout: Option<Timeout>,
         left: Option<Duration>,
     ) -> Option<Self> {
         let mut applied = self.applied;
-        if let Some(lock_timeout) = lock_timeout {
-            applied.lock_timeout = Some(Timeout::Exact(lock_timeout));
+        if lock_timeout.is_some() {
+            applied.lock_timeout = lock_timeout;
         }
         if let Some(left) = left {
             self.limit(&mut applied, left);

@@ -25,6 +25,8 @@ pub(super) struct Attempt {
     pub(super) hides_a_failure: bool,
     /// The batch that ends with COMMIT failed before the COMMIT.
     pub(super) commit_not_reached: bool,
+    /// It waits for locks for a shorter time than the operation may.
+    pub(super) is_hurried: bool,
     /// Its outcome was unknown, and it was found to be undone. That took time enough: the next
     /// attempt does not wait, and the connection of the answer is good for it.
     pub(super) is_resolved: bool,

@@ -161,7 +161,9 @@ impl<'a> Machine<'a> {
         let batches = self.batches_for(&placement, pragmas)?;
         if !self.history.connected {
             self.history.connected = true;
-            self.reports.skipped = self.skipped_to_report(batches.skipped());
+            let mut skipped = batches.skipped();
+            self.pass_straight_through(&placement, &mut skipped);
+            self.reports.skipped = self.skipped_to_report(skipped);
         }
         self.deadline.join(&placement.seat);
         self.connection = Connection::at(placement, batches);
@@ -171,7 +173,11 @@ impl<'a> Machine<'a> {
             self.attempt.fail(Phase::Begin, None, lost);
             self.undone(Enclosing::Lost);
         } else if self.question.is_none() {
-            self.go_to(State::Begin);
+            let next = match self.can_reconnect {
+                true => State::Begin,
+                false => self.next_attempt(),
+            };
+            self.go_to(next);
         } else if self.connection.is_savepoint() {
             // Whatever it is, it is not where the commit was.
             self.finish_unknown();

@@ -8,6 +8,7 @@ use super::attempt::FailureAnswer;
 use super::ending::Enclosing;
 use super::state::{AfterPause, State};
 use super::step::Pause;
+use crate::dialect::Timeout;
 use crate::error::{Error, Kind};
 use crate::nesting::Seat;
 use crate::outcome::Phase;
@@ -127,7 +128,10 @@ impl Machine<'_> {
         let last = timeouts.len().saturating_sub(1);
         let rung = usize::try_from(self.attempt.number.saturating_sub(1));
         let rung = rung.map_or(last, |rung| rung.min(last));
-        let lock_timeout = timeouts.get(rung).copied();
+        let lock_timeout = match timeouts.get(rung) {
+            Some(timeout) => Some(Timeout::Exact(*timeout)),
+            None => self.hurry(),
+        };
         if lock_timeout.is_none() && left.is_none() {
             return;
         }

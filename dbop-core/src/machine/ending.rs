@@ -30,6 +30,7 @@ impl Machine<'_> {
             };
             return self.finish_panicked(outcome);
         }
+        self.tell_gate(&failure);
         let stop = match self.plan_retry(&failure, enclosing) {
             Ok(pause) => return self.try_again(pause),
             Err(stop) => stop,
@@ -91,6 +92,7 @@ impl Machine<'_> {
         stop: StopReason,
         fallback_allowed: bool,
     ) {
+        self.turn.end();
         if let Some(entry) = self.entry.take() {
             entry.close(outcome);
         }

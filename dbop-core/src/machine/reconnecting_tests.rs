@@ -186,6 +186,7 @@ impl Script {
                     let settled = if pause.settled { "settled" } else { "open" };
                     self.steps.push(format!("{:?} {settled}", pause.connection));
                 }
+                Step::Queue => unreachable!("there is no gate"),
                 Step::Done(done) => return done,
             }
         }

@@ -9,6 +9,8 @@ use crate::outcome::Phase;
 #[derive(Debug)]
 pub(super) struct Reports {
     pub(super) event: Option<Event>,
+    /// How many are let in at the operation's gate, if that has changed.
+    pub(super) limit: Option<u32>,
     /// Unsupported settings not reported yet.
     pub(super) skipped: Skipped,
 }
@@ -16,6 +18,7 @@ pub(super) struct Reports {
 impl Reports {
     pub(super) const NONE: Self = Self {
         event: None,
+        limit: None,
         skipped: Skipped::NONE,
     };
 }
@@ -28,6 +31,9 @@ impl Machine<'_> {
     pub(super) fn next_report(&mut self) -> Option<Event> {
         if let Some(event) = self.reports.event.take() {
             return Some(event);
+        }
+        if let Some(limit) = self.reports.limit.take() {
+            return Some(self.make_event(EventKind::Limited(limit), None));
         }
         let setting = self.reports.skipped.take()?;
         Some(self.make_event(EventKind::SettingSkipped(setting), None))

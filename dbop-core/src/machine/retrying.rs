@@ -27,6 +27,8 @@ pub(super) struct Retries<'a> {
     tried_once_more: bool,
     /// How often the server closed the connection without a word while the body ran.
     silent_losses: u32,
+    /// How many attempts would not wait for a lock for as long as they may.
+    pub(super) hurried: u32,
     delays: Option<Delays>,
 }
 
@@ -39,6 +41,7 @@ impl<'a> Retries<'a> {
             parked: max,
             tried_once_more: false,
             silent_losses: 0,
+            hurried: 0,
             delays: None,
         }
     }
@@ -86,6 +89,15 @@ impl Machine<'_> {
         if self.deadline.is_late && !wants_no_other {
             return Err(StopReason::DeadlineExceeded);
         }
+        if self.was_hurried(failure) && !self.connection.is_broken {
+            self.retries.hurried += 1;
+            let connection = self.for_so_long(ConnectionAction::Keep, Duration::ZERO);
+            return Ok(Pause {
+                delay: Duration::ZERO,
+                connection,
+                settled: true,
+            });
+        }
         let is_savepoint = self.connection.is_savepoint();
         // An operation before this one has lost the transaction around both.
         let is_nested = is_savepoint || self.connection.is_nested();
@@ -130,7 +142,7 @@ impl Machine<'_> {
         if (is_at_once || self.attempt.is_resolved) && !self.connection.is_broken {
             return Pause {
                 delay: Duration::ZERO,
-                connection: ConnectionAction::Keep,
+                connection: self.for_so_long(ConnectionAction::Keep, Duration::ZERO),
                 settled: true,
             };
         }
@@ -183,13 +195,15 @@ impl Machine<'_> {
         is_useless && !self.attempt.is_resolved
     }
 
-    /// What to do about the connection before a delay: others can use it if it is long.
+    /// What to do about the connection before a delay: others can use it if it is long, and while this
+    /// operation waits for its turn.
     pub(super) fn for_so_long(
         &self,
         connection: ConnectionAction,
         delay: Duration,
     ) -> ConnectionAction {
-        let gives_back = self.can_reconnect && delay >= LONG_PAUSE;
+        let is_long = delay >= LONG_PAUSE || self.turn.has_gate();
+        let gives_back = self.can_reconnect && is_long;
         match connection {
             ConnectionAction::Keep if gives_back => ConnectionAction::GiveBack,
             other => other,
@@ -198,6 +212,7 @@ impl Machine<'_> {
 
     /// There will be another attempt.
     pub(super) fn try_again(&mut self, pause: Pause) {
+        self.turn.end();
         self.report_retry(pause);
         self.go_to(State::Pause(pause, AfterPause::Begin));
     }

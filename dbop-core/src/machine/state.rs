@@ -8,6 +8,8 @@ use crate::fault::Fault;
 
 #[derive(Debug)]
 pub(super) enum State {
+    /// Others are before it at its gate.
+    Queue,
     Connect,
     Begin,
     Body,

@@ -11,6 +11,9 @@ use crate::retry::Advice;
 /// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
+    /// Wait until it is the operation's turn: call [`queue`](super::Machine::queue) until it returns `None`,
+    /// each time that it has woken the driver or that the time it returned is over.
+    Queue,
     /// Get a connection, then call [`connected`](super::Machine::connected) or
     /// [`connect_failed`](super::Machine::connect_failed).
     Connect {

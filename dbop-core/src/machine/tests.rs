@@ -90,6 +90,7 @@ impl Script {
                     machine.diagnosed(kept, Some(MESSAGE));
                 }
                 Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
+                Step::Queue => unreachable!("there is no gate"),
                 Step::Done(done) => return done,
             }
         }

@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::panic::resume_unwind;
-use std::time::Instant;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use dbop_core::machine::{
     BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine, Pause, PragmasToRead,
@@ -82,6 +83,12 @@ impl<'a> Run<'a> {
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
         self.machine.step(now)
+    }
+
+    /// Waits for the operation's turn: for how long, unless `waker` is woken before that. `None`: ask for the
+    /// next step.
+    pub fn queue(&mut self, waker: &Waker, now: &dyn Fn() -> Instant) -> Option<Duration> {
+        self.machine.queue(waker, now)
     }
 
     /// How many transactions and savepoints were open when the run joined its connection.

@@ -272,7 +272,7 @@ fn skipped_settings_are_taken_in_the_order_of_their_declaration() {
     assert_eq!(skipped, Skipped::NONE);
     let is_in_order = |pair: &[Setting]| (pair[0] as u32) < pair[1] as u32;
     assert!(Setting::ALL.windows(2).all(is_in_order));
-    assert_eq!(Setting::ALL.len(), Setting::TransactionStatus as usize + 1);
+    assert_eq!(Setting::ALL.len(), Setting::ExclusiveBy as usize + 1);
 }
 
 #[test]
