@@ -481,18 +481,34 @@ build() {
 
 # run_tests LABEL CARGO_ARGUMENT...
 run_tests() {
-  local label=$1 begin=$SECONDS status=0
+  local label=$1 begin=$SECONDS status=0 output copy writer
   shift
   say "==== testing: $label"
+  output=$(mktemp)
+  exec {copy}> >(tee "$output")
+  writer=$!
   in_session timeout --kill-after=10 "$time_limit" \
-    cargo test --no-fail-fast "$@" -- "${test_arguments[@]}" || status=$?
+    cargo test --no-fail-fast "$@" -- "${test_arguments[@]}" >&"$copy" 2>&1 || status=$?
+  exec {copy}>&-
+  wait "$writer" || true
   case $status in
     0) result PASSED "$label  ($((SECONDS - begin)) s)" ;;
     124) failure FAILED "$label: no end after $time_limit seconds" ;;
     *) failure FAILED "$label  ($((SECONDS - begin)) s)" ;;
   esac
+  ((status == 0)) || results+=("$(failed_tests <"$output")")
+  rm -f "$output"
   ((${#test_arguments[@]} == 0)) || ran=$((ran + $(count_tests "$@")))
   return "$status"
+}
+
+# failed_tests: the tests that failed, and what they said, from the output of the test programs.
+failed_tests() {
+  awk '
+    /^---- .* stdout ----$/ { lines = 0; inside = 1; print "        " $2; next }
+    /^stack backtrace:|^failures:$/ { inside = 0 }
+    inside && NF && lines < 6 { lines++; print "          " substr($0, 1, 300) }
+  ' | head -n 60
 }
 
 # count_tests CARGO_ARGUMENT...: those that `test_arguments` choose.

@@ -1,7 +1,6 @@
 //! The loop: does what the machine says.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -166,21 +165,16 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
 
 /// Waits for the operation's turn.
 async fn queue(run: &mut Run<'_>, now: &(dyn Fn() -> Instant + Sync)) {
-    let mut timer = pin!(None);
-    poll_fn(|context| {
-        loop {
-            let Some(within) = run.queue(context.waker(), now) else {
-                return Poll::Ready(());
-            };
-            let sleep = tokio::time::sleep(within);
-            timer.set(Some(sleep));
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) if timer.poll(context).is_pending() => return Poll::Pending,
-                _ => {}
-            }
-        }
-    })
-    .await;
+    let mut ask = async || poll_fn(|context| Poll::Ready(run.queue(context.waker(), now))).await;
+    while let Some(within) = ask().await {
+        let mut is_woken = false;
+        let woken = poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        // Woken or not, it has to ask again.
+        _ = tokio::time::timeout(within, woken).await;
+    }
 }
 
 /// Gets a connection and joins the operations on it. Returns whether the run continues.

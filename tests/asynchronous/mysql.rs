@@ -103,6 +103,7 @@ mod from_closure {
     mod any;
     mod closure;
     mod connecting;
+    mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
@@ -118,6 +119,7 @@ mod from_deadpool {
     mod any;
     mod connecting;
     mod galera;
+    mod gates;
     mod leaks;
     #[path = "../money.rs"]
     mod money;

@@ -117,6 +117,7 @@ mod from_closure {
     mod any;
     mod closure;
     mod connecting;
+    mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
@@ -132,6 +133,7 @@ mod from_deadpool {
 
     mod any;
     mod connecting;
+    mod gates;
     mod leaks;
     #[path = "../money.rs"]
     mod money;

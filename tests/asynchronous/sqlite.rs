@@ -92,6 +92,7 @@ mod from_closure {
 
     mod any;
     mod closure;
+    mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;

@@ -57,6 +57,7 @@ mod from_closure {
     mod any;
     mod closure;
     mod connecting;
+    mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
@@ -72,6 +73,7 @@ mod from_r2d2 {
 
     mod any;
     mod connecting;
+    mod gates;
     mod leaks;
     #[path = "../money.rs"]
     mod money;
