@@ -67,6 +67,7 @@ child=          # the test program that is running
 current=        # the folder of the server that has to be stopped
 temporary=      # the folder with all of them
 ran=            # how many tests of the backend have run, where tests are named
+output=         # the file with the output of the test program
 features=       # what the tests on servers are built with, beside the feature of their own
 follow=         # whether `logs` waits for more
 time_limit=900  # seconds for the tests of one server, which need a small part of it
@@ -481,7 +482,7 @@ build() {
 
 # run_tests LABEL CARGO_ARGUMENT...
 run_tests() {
-  local label=$1 begin=$SECONDS status=0 output copy writer
+  local label=$1 begin=$SECONDS status=0 copy writer
   shift
   say "==== testing: $label"
   output=$(mktemp)
@@ -498,6 +499,7 @@ run_tests() {
   esac
   ((status == 0)) || results+=("$(failed_tests <"$output")")
   rm -f "$output"
+  output=
   ((${#test_arguments[@]} == 0)) || ran=$((ran + $(count_tests "$@")))
   return "$status"
 }
@@ -554,6 +556,7 @@ cleanup() {
     kill -TERM -- "-$child" 2>/dev/null || true
     wait "$child" || true
   fi
+  [[ -z $output ]] || rm -f "$output"
   [[ -z $current ]] || stop
   [[ -z $temporary ]] || rm -rf "$temporary"
   allow_services

@@ -7,6 +7,7 @@ macro_rules! page {
     ($file:literal) => {
         concat!(
             "[constraints]: crate::guide::settings#statement-timeout\n",
+            "[contention]: crate::guide::contention\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
             "[errors]: crate::guide::errors#which-error-types-work\n",
@@ -69,6 +70,10 @@ pub mod sqlite {}
 #[cfg_attr(not(doctest), doc = page!("../docs/settings.md"))]
 #[cfg_attr(doctest, doc = "Settings.")]
 pub mod settings {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/contention.md"))]
+#[cfg_attr(doctest, doc = "Contention.")]
+pub mod contention {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/unknown-outcome.md"))]
 #[cfg_attr(doctest, doc = "Unknown outcomes.")]
