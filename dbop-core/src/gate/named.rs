@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// The gates of a runner and of its clones.
 #[derive(Clone)]
-pub(crate) struct NamedGates(Arc<[NamedGate; NamedGates::COUNT]>);
+pub(crate) struct NamedGates(Arc<[NamedGate; Self::COUNT]>);
 
 impl NamedGates {
     /// Two names with the same hash share a gate, which costs them no more than that.
