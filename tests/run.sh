@@ -28,6 +28,8 @@ COMMAND is one of these; most are for servers that stay:
 
   refused   only those connections, on servers that do not stay
   lose      only those transfers, on servers that do not stay
+  storm     measure policies of retries under contention, on servers that do not stay; what follows `--`
+            are the arguments of one run (see `-- --help`), without it tests/servers/storm.sh says which
   prepare   only install what is missing
   up        start servers and print their addresses
   test      run the tests against the servers that are up, or against yours; installs nothing
@@ -60,6 +62,7 @@ source "$tests/servers/galera.sh"
 source "$tests/servers/alone.sh"
 source "$tests/servers/refused.sh"
 source "$tests/servers/losses.sh"
+source "$tests/servers/storm.sh"
 
 results=()      # the lines to end with
 failed=0        # the status to end with
@@ -78,7 +81,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    refused | lose | prepare | up | test | status | logs | down | languages)
+    refused | lose | storm | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -95,7 +98,7 @@ main() {
         exit
         ;;
       --)
-        [[ $command =~ ^(run|refused|lose|test)$ ]] || wrong_usage "$command runs no tests"
+        [[ $command =~ ^(run|refused|lose|storm|test)$ ]] || wrong_usage "$command runs no tests"
         shift
         break
         ;;

@@ -8,6 +8,10 @@
 mod migrations;
 mod pool_in_closure;
 mod replaced_file;
+mod small_storm;
+
+#[path = "../storm/harness.rs"]
+mod storm;
 
 /// The scenarios.
 #[path = "../scenarios"]

@@ -1,0 +1,87 @@
+//! The harness: cells of work and policies of retries, each pair for a few seconds.
+
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the clients' work is written once, for every backend and both adapters"
+)]
+#![allow(clippy::print_stdout, reason = "it tells what it has measured")]
+
+use std::error::Error as StdError;
+use std::process::Command;
+
+use options::{Asked, Options};
+
+mod backends;
+mod cells;
+mod chart;
+mod client;
+mod conduct;
+mod options;
+mod policies;
+mod processes;
+mod results;
+mod tables;
+mod tally;
+
+/// What can go wrong is the end of the run.
+type Outcome<T> = Result<T, Box<dyn StdError + Send + Sync>>;
+
+/// Does what the arguments say; `--help` lists them.
+///
+/// # Errors
+///
+/// If the arguments are wrong, if a server does not answer, if a client is stuck, or if money was lost.
+pub(crate) fn run(arguments: impl IntoIterator<Item = String>) -> Outcome<()> {
+    match options::read(arguments)? {
+        Asked::Help => println!("{}", options::HELP),
+        Asked::List => list(),
+        Asked::Render(options, folder) => tables::render(&options.out, &folder)?,
+        Asked::Clients(job) => processes::answer(&job)?,
+        Asked::Servers(urls, rest) => {
+            for url in urls {
+                on_server(&url, &rest)?;
+            }
+        }
+        Asked::Measure(options) => measure(&options)?,
+    }
+    Ok(())
+}
+
+fn list() {
+    for cell in cells::CELLS {
+        println!("cell    {:24}{}", cell.name, cell.about);
+    }
+    for policy in policies::POLICIES {
+        println!("policy  {:24}{}", policy.name, policy.about);
+    }
+}
+
+/// The beds find their server in the environment, so each server gets a process.
+fn on_server(url: &str, rest: &[String]) -> Outcome<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    match url {
+        "sqlite" => command.args(["--servers", url]),
+        _ => command.env("DBOP_TEST_URL", url),
+    };
+    let status = command.args(rest).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the run on {url} has failed").into())
+    }
+}
+
+fn measure(options: &Options) -> Outcome<()> {
+    for cell in options.cells()? {
+        for clients in &options.clients {
+            for policy in options.policies()? {
+                for number in 0..options.repeat {
+                    let result = conduct::conduct(cell, policy, *clients, number, options)?;
+                    println!("{}", result.line());
+                    results::append(&options.out, &result)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The policies: one row each.
+
+use std::iter;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use dbop_diesel::{Jitter, RetryPolicy};
+
+/// A way to run an operation until it succeeds or is given up.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) way: Way,
+}
+
+/// Who retries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// dbop does.
+    Dbop(Run),
+    /// A loop around Diesel's `transaction`, which pauses as these delays say, and gives up after them.
+    ByHand(fn() -> Delays),
+}
+
+/// How dbop runs the operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) policy: RetryPolicy,
+    /// Whether each statement is an operation of its own, nested in one around them.
+    pub(crate) in_steps: bool,
+}
+
+pub(crate) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
+
+/// The policy that is measured with one client only: what there would be without any contention.
+pub(crate) const ALONE: &str = "one alone";
+
+const DEFAULT: RetryPolicy = RetryPolicy::new();
+
+/// Every policy.
+pub(crate) const POLICIES: &[Policy] = &[
+    by_hand(ALONE, "one client, without retries", never),
+    by_hand(
+        "loop",
+        "by hand: 10 attempts, full jitter, 10 ms to 1 s",
+        || Box::new(full_jitter().take(9)),
+    ),
+    by_hand(
+        "loop without end",
+        "the same, but it never gives up",
+        || Box::new(full_jitter()),
+    ),
+    by_hand(
+        "backon",
+        "the crate's defaults: 4 attempts, 1 s to 60 s, no jitter",
+        || Box::new(ExponentialBuilder::default().build()),
+    ),
+    by_dbop(
+        "loop, by dbop",
+        "9 retries, 10 ms to 1 s, full jitter",
+        DEFAULT.with_max_retries(9).with_initial_delay(ms(10)),
+    ),
+    by_dbop(
+        "no backoff",
+        "5 retries, at once",
+        DEFAULT.with_initial_delay(Duration::ZERO),
+    ),
+    by_dbop(
+        "fixed",
+        "5 retries, 100 ms before each",
+        DEFAULT.with_jitter(Jitter::None).with_max_delay(ms(100)),
+    ),
+    by_dbop(
+        "exponential",
+        "5 retries, 100 ms to 1 s, no jitter",
+        DEFAULT.with_jitter(Jitter::None),
+    ),
+    by_dbop("default", "5 retries, 100 ms to 1 s, full jitter", DEFAULT),
+    by_dbop(
+        "20 retries",
+        "the default with 20 retries",
+        DEFAULT.with_max_retries(20),
+    ),
+    by_dbop(
+        "20 retries, 10 ms",
+        "20 retries, 10 ms to 1 s, full jitter",
+        DEFAULT.with_max_retries(20).with_initial_delay(ms(10)),
+    ),
+    by_dbop(
+        "20 retries, 1 s to 5 s",
+        "20 retries, 1 s to 5 s, full jitter",
+        DEFAULT
+            .with_max_retries(20)
+            .with_initial_delay(ms(1000))
+            .with_max_delay(ms(5000)),
+    ),
+    Policy {
+        name: "default, in steps",
+        about: "the default; each statement is nested as an operation of its own",
+        way: Way::Dbop(Run {
+            policy: DEFAULT,
+            in_steps: true,
+        }),
+    },
+];
+
+const fn by_hand(name: &'static str, about: &'static str, delays: fn() -> Delays) -> Policy {
+    Policy {
+        name,
+        about,
+        way: Way::ByHand(delays),
+    }
+}
+
+const fn by_dbop(name: &'static str, about: &'static str, policy: RetryPolicy) -> Policy {
+    Policy {
+        name,
+        about,
+        way: Way::Dbop(Run {
+            policy,
+            in_steps: false,
+        }),
+    }
+}
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn never() -> Delays {
+    Box::new(iter::empty())
+}
+
+/// As it is written in most loops: uniform below a ceiling that doubles.
+fn full_jitter() -> impl Iterator<Item = Duration> + Send {
+    (0_u32..).map(|retry| {
+        let ceiling = (10 << retry.min(10)).min(1000);
+        Duration::from_micros(fastrand::u64(0..=1000 * ceiling))
+    })
+}

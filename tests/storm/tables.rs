@@ -1,0 +1,218 @@
+//! Tables and charts of what was measured, in a page between two marks.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::Outcome;
+use super::chart;
+use super::policies::{ALONE, POLICIES};
+use super::results::{self, Measured};
+
+const BEGIN: &str = "<!-- measured: begin -->";
+const END: &str = "<!-- measured: end -->";
+
+/// How many clients the long table of a cell is about.
+const CLIENTS: usize = 32;
+
+/// What is compared in one table.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) title: String,
+    /// The name of its chart.
+    file: String,
+    pub(crate) rows: Vec<Measured>,
+}
+
+impl Group {
+    /// The numbers of clients, in order.
+    pub(crate) fn clients(&self) -> Vec<usize> {
+        let clients: BTreeSet<usize> = self.rows.iter().map(|row| row.clients).collect();
+        clients.into_iter().collect()
+    }
+
+    /// The policies, in the order of their table.
+    pub(crate) fn policies(&self) -> Vec<&'static str> {
+        let names = POLICIES.iter().map(|policy| policy.name);
+        names
+            .filter(|name| self.rows.iter().any(|row| row.policy == *name))
+            .collect()
+    }
+
+    pub(crate) fn find(&self, policy: &str, clients: usize) -> Option<&Measured> {
+        let mut rows = self.rows.iter().rev();
+        rows.find(|row| row.policy == policy && row.clients == clients && row.run == 0)
+    }
+}
+
+/// Renders the results of a folder into the page `storms.md` and the charts of `storms/`.
+pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
+    let all = results::read(results)?;
+    let charts = docs.join("storms");
+    fs::create_dir_all(&charts)?;
+    let mut text = String::new();
+    for group in groups(&all) {
+        write!(text, "\n### {}\n\n", group.title)?;
+        if group.clients().len() > 1 {
+            chart::draw(&group, &charts.join(&group.file))?;
+            let alt = format!("{}: committed operations and p99", group.title);
+            write!(text, "![{alt}](storms/{})\n\n", group.file)?;
+            text += &across(&group);
+        }
+        text += &in_full(&group);
+    }
+    text += &twice(&all);
+    let page = docs.join("storms.md");
+    let old = fs::read_to_string(&page).unwrap_or_else(|_| format!("{BEGIN}\n{END}\n"));
+    let (head, rest) = old.split_once(BEGIN).ok_or("the page has no mark")?;
+    let (_, tail) = rest.split_once(END).ok_or("the page has one mark only")?;
+    Ok(fs::write(
+        page,
+        format!("{head}{BEGIN}\n{text}\n{END}{tail}"),
+    )?)
+}
+
+fn groups(all: &[Measured]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for row in all {
+        let title = title(row);
+        match groups.iter_mut().find(|group| group.title == title) {
+            Some(group) => group.rows.push(row.clone()),
+            None => groups.push(Group {
+                file: format!("{}.svg", file_name(&title)),
+                title,
+                rows: vec![row.clone()],
+            }),
+        }
+    }
+    groups
+}
+
+fn title(row: &Measured) -> String {
+    let mut title = format!("{}: {}", row.server, row.cell);
+    if row.adapter != "sync" {
+        _ = write!(title, ", {}", row.adapter);
+    }
+    if row.processes > 1 {
+        _ = write!(title, ", {} processes", row.processes);
+    }
+    if row.ramp > 0.0 {
+        _ = write!(title, ", ramp of {} s", row.ramp);
+    }
+    title
+}
+
+fn file_name(title: &str) -> String {
+    let letters = title.to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-")
+}
+
+/// Committed operations per second, by the number of clients.
+fn across(group: &Group) -> String {
+    let clients = group.clients();
+    let mut text = String::from("| committed/s (failed) |");
+    for number in &clients {
+        _ = write!(text, " {number} clients |");
+    }
+    text += "\n|---|";
+    text += &"---|".repeat(clients.len());
+    text.push('\n');
+    for policy in group.policies() {
+        _ = write!(text, "| {policy} |");
+        for number in &clients {
+            match group.find(policy, *number) {
+                Some(row) => _ = write!(text, " {}{} |", rate(row), failures(row)),
+                None => text += " |",
+            }
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    text
+}
+
+fn failures(row: &Measured) -> String {
+    match row.failed {
+        0 => String::new(),
+        failed => format!(" ({failed})"),
+    }
+}
+
+/// Everything, for one number of clients.
+fn in_full(group: &Group) -> String {
+    let clients = group.clients();
+    let Some(clients) = clients.iter().find(|n| **n == CLIENTS).or(clients.last()) else {
+        return String::new();
+    };
+    let alone = group.find(ALONE, *clients).map(Measured::per_second);
+    let mut text = format!(
+        "| {clients} clients | committed/s | of one alone | failed | wasted | p50 ms | p99 ms \
+         | longest ms | a client |\n|---|---|---|---|---|---|---|---|---|\n"
+    );
+    for policy in group.policies() {
+        let Some(row) = group.find(policy, *clients) else {
+            continue;
+        };
+        let share = alone.map_or(String::new(), |alone| {
+            format!("{:.3}", row.per_second() / alone)
+        });
+        let unfair = if row.is_unfair() { ", unfair" } else { "" };
+        _ = writeln!(
+            text,
+            "| {policy} | {} | {share} | {} | {:.2} | {:.1} | {:.1} | {:.0} | {} to {}{unfair} |",
+            rate(row),
+            row.failed,
+            row.wasted(),
+            row.p50,
+            row.p99,
+            row.longest,
+            row.fewest,
+            row.most,
+        );
+    }
+    text
+}
+
+fn rate(row: &Measured) -> String {
+    let rate = row.per_second();
+    if rate < 10.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.0}")
+    }
+}
+
+/// The same twice: how much of a difference is noise.
+fn twice(all: &[Measured]) -> String {
+    let mut text = String::new();
+    for second in all.iter().filter(|row| row.run > 0) {
+        let first = all.iter().rev().find(|first| {
+            (first.run, &first.policy, first.clients) == (0, &second.policy, second.clients)
+                && title(first) == title(second)
+        });
+        let Some(first) = first else { continue };
+        _ = writeln!(
+            text,
+            "| {} | {} | {} | {} ({}) | {} ({}) | {:.1} | {:.1} |",
+            title(second),
+            second.policy,
+            second.clients,
+            rate(first),
+            first.failed,
+            rate(second),
+            second.failed,
+            first.p99,
+            second.p99,
+        );
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "\n### The same twice\n\n| where | policy | clients | committed/s (failed) | again | p99 ms \
+         | again |\n|---|---|---|---|---|---|---|\n{text}"
+    )
+}
