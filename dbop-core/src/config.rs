@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::classifier::{Classifier, Seen, SharedClassifier};
 use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
@@ -29,6 +30,8 @@ pub struct RunnerConfig {
     skipped_in_tests: OnceByName,
     /// The SQL of top-level operations that ask for nothing, made once.
     plain: [OnceLock<Batches>; Dialect::COUNT],
+    /// The same, of those that do not wait for locks for long.
+    hurried: OnceLock<Batches>,
 }
 
 /// The names of the operations of which something has been reported that is reported once. Shared by
@@ -86,6 +89,7 @@ impl RunnerConfig {
     pub fn set_defaults(&mut self, change: impl FnOnce(&mut Defaults)) {
         change(&mut self.defaults);
         self.plain = Default::default();
+        self.hurried = OnceLock::new();
     }
 
     /// Lets the operations of a name queue once they collide, or never.
@@ -138,30 +142,39 @@ impl RunnerConfig {
     }
 
     /// The SQL of an operation. `pragmas` are what the session has, where
-    /// [`Dialect::pragmas_to_read`] asks for it.
+    /// [`Dialect::pragmas_to_read`] asks for it. `hurry`: the default lock timeout, if the operation does
+    /// not wait for as long as others.
     pub(crate) fn batches(
         &self,
         dialect: Dialect,
         placement: &Placement,
         settings: &Settings,
         pragmas: SavedPragmas,
+        hurry: Option<Duration>,
     ) -> Result<Cow<'_, Batches>, Error> {
         let level = placement.level();
         let make = |defaults| Batches::new(dialect, level, settings, defaults, pragmas);
         if !placement.is_outermost() {
             return make(&Defaults::NONE).map(Cow::Owned);
         }
+        let defaults = Defaults {
+            lock_timeout: hurry.or(self.defaults.lock_timeout),
+            ..self.defaults
+        };
         if level != Level::Transaction
             || *settings != Settings::NONE
             || pragmas != SavedPragmas::default()
         {
-            return make(&self.defaults).map(Cow::Owned);
+            return make(&defaults).map(Cow::Owned);
         }
-        let cached = &self.plain[dialect as usize];
+        let cached = match hurry {
+            Some(_) => &self.hurried,
+            None => &self.plain[dialect as usize],
+        };
         if let Some(batches) = cached.get() {
             return Ok(Cow::Borrowed(batches));
         }
-        let batches = make(&self.defaults)?;
+        let batches = make(&defaults)?;
         Ok(Cow::Borrowed(cached.get_or_init(|| batches)))
     }
 }
@@ -188,7 +201,7 @@ mod tests {
         let machine = Machine::new(Dialect::Sqlite, &config, &spec, false, now).expect("valid");
         let key = std::ptr::from_ref(&config).addr();
         let placement = machine.place(key, depth);
-        let batches = config.batches(Dialect::Sqlite, &placement, settings, pragmas);
+        let batches = config.batches(Dialect::Sqlite, &placement, settings, pragmas, None);
         matches!(batches, Ok(Cow::Borrowed(_)))
     }
 

@@ -31,6 +31,13 @@ impl Order {
         Instant::now() >= self.end
     }
 
+    /// The rows that it changes or reads.
+    pub(crate) fn rows(&self) -> [i32; 2] {
+        self.steps.map(|step| match step {
+            Step::Read(row) | Step::Add(row, _) => row,
+        })
+    }
+
     /// The pause, but not beyond the end.
     pub(crate) fn within(&self, pause: Duration) -> Duration {
         pause.min(self.end.saturating_duration_since(Instant::now()))

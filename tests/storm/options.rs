@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Outcome;
 use super::backends::Backend;
 use super::cells::{CELLS, Cell};
-use super::policies::{ALONE, POLICIES, Policy};
+use super::policies::{ALONE, ALONE_BY_DBOP, POLICIES, Policy};
 use super::processes::Job;
 
 pub(crate) const HELP: &str = "\
@@ -78,7 +78,11 @@ impl Options {
 
     /// How many clients there are under this policy.
     pub(crate) fn clients_under(policy: &Policy, clients: usize) -> usize {
-        if policy.name == ALONE { 1 } else { clients }
+        if [ALONE, ALONE_BY_DBOP].contains(&policy.name) {
+            1
+        } else {
+            clients
+        }
     }
 }
 

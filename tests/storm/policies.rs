@@ -29,6 +29,23 @@ pub(crate) struct Run {
     pub(crate) policy: RetryPolicy,
     /// Whether each statement is an operation of its own, nested in one around them.
     pub(crate) in_steps: bool,
+    pub(crate) gate: Gate,
+}
+
+/// What an operation passes before each attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    None,
+    /// That of all transfers, once they collide.
+    Name,
+    /// Those of the accounts that it is going to change.
+    Keys,
+}
+
+impl Run {
+    pub(crate) const fn has_gates(self) -> bool {
+        matches!(self.gate, Gate::Name)
+    }
 }
 
 pub(crate) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
@@ -36,11 +53,15 @@ pub(crate) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 /// The policy that is measured with one client only: what there would be without any contention.
 pub(crate) const ALONE: &str = "one alone";
 
+/// The same, by dbop.
+pub(crate) const ALONE_BY_DBOP: &str = "one alone, by dbop";
+
 const DEFAULT: RetryPolicy = RetryPolicy::new();
 
 /// Every policy.
 pub(crate) const POLICIES: &[Policy] = &[
     by_hand(ALONE, "one client, without retries", never),
+    by_dbop(ALONE_BY_DBOP, "one client, the default", DEFAULT),
     by_hand(
         "loop",
         "by hand: 10 attempts, full jitter, 10 ms to 1 s",
@@ -101,8 +122,19 @@ pub(crate) const POLICIES: &[Policy] = &[
         way: Way::Dbop(Run {
             policy: DEFAULT,
             in_steps: true,
+            gate: Gate::None,
         }),
     },
+    gated(
+        "gate by name",
+        "the default, and a gate for all transfers once they collide",
+        Gate::Name,
+    ),
+    gated(
+        "gate by key",
+        "the default, and a gate for each account",
+        Gate::Keys,
+    ),
 ];
 
 const fn by_hand(name: &'static str, about: &'static str, delays: fn() -> Delays) -> Policy {
@@ -120,6 +152,19 @@ const fn by_dbop(name: &'static str, about: &'static str, policy: RetryPolicy) -
         way: Way::Dbop(Run {
             policy,
             in_steps: false,
+            gate: Gate::None,
+        }),
+    }
+}
+
+const fn gated(name: &'static str, about: &'static str, gate: Gate) -> Policy {
+    Policy {
+        name,
+        about,
+        way: Way::Dbop(Run {
+            policy: DEFAULT,
+            in_steps: false,
+            gate,
         }),
     }
 }

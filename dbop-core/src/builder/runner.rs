@@ -151,9 +151,9 @@ macro_rules! __runner_methods {
         ///   one pass straight through. [`exclusive_by`](Operation::exclusive_by) takes its place.
         /// - The wait ends with the operation's deadline. After a second, the operation is let in although it is
         ///   not its turn, one at a time for as long as the conflict has lasted.
-        /// - On PostgreSQL, an attempt at a closed gate waits at most 100 ms for a lock, unless the operation
-        ///   has a lock timeout of its own. Such a wait counts as a conflict and takes no retry, until all of
-        ///   them together are as long as the default lock timeout.
+        /// - On PostgreSQL, an attempt waits at most 100 ms for a lock, unless the operation has a lock timeout
+        ///   of its own. A longer wait counts as a conflict and takes no retry, until all of them together are
+        ///   as long as the default lock timeout.
         /// - Give operations that rarely collide a name of their own: all operations of a name wait for each
         ///   other, those that touch other rows too. Clones of a runner share its gates.
         ///

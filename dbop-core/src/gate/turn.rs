@@ -71,13 +71,13 @@ impl<'a> Turn<'a> {
         !matches!(self.gate, Gate::None)
     }
 
-    /// Whether attempts should not wait for locks for long: others are waiting for their turn, or it has had a
-    /// conflict.
+    /// Whether attempts should not wait for locks for long.
     pub(crate) const fn is_contended(&self) -> bool {
         match self.gate {
             Gate::None => false,
             Gate::Keys(_) => self.had_conflict,
-            Gate::Named(_) => matches!(self.entry, Some(Entry::Inside(_))),
+            // Even while it is open: those who are in a deadlock then cannot be called back.
+            Gate::Named(_) => true,
         }
     }
 

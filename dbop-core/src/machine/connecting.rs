@@ -257,9 +257,10 @@ impl<'a> Machine<'a> {
             return Ok(batches);
         }
         let settings = &self.spec.settings;
+        let hurry = self.hurried_lock_timeout();
         let batches = self
             .config
-            .batches(self.dialect, placement, settings, pragmas)?;
+            .batches(self.dialect, placement, settings, pragmas, hurry)?;
         let proven = match (&self.entry, self.spec.resolution) {
             (Some(entry), _) => batches.with_token(entry),
             (None, Resolution::TransactionStatus) => batches.with_mark(),

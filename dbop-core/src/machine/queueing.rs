@@ -118,16 +118,24 @@ impl Machine<'_> {
 
     /// The lock timeout of an attempt at a gate, if it differs from the one before.
     pub(super) fn hurry(&mut self) -> Option<Timeout> {
-        if self.dialect != Dialect::Postgres || self.spec.settings.lock_timeout.is_some() {
-            return None;
-        }
+        let hurried = self.hurried_lock_timeout();
         let whole = self.lock_timeout()?;
         let so_far = HURRIED.saturating_mul(self.retries.hurried);
-        self.attempt.is_hurried = self.turn.is_contended() && whole > HURRIED && so_far < whole;
+        self.attempt.is_hurried = hurried.is_some() && so_far < whole;
         match self.attempt.is_hurried {
-            true => Some(Timeout::AtMost(HURRIED)),
+            true => hurried.map(Timeout::AtMost),
             false => (self.retries.hurried > 0).then_some(Timeout::AtMost(whole)),
         }
+    }
+
+    /// The lock timeout of an operation at a gate, unless it has one of its own or a shorter one.
+    pub(super) fn hurried_lock_timeout(&self) -> Option<Duration> {
+        let is_default = self.spec.settings.lock_timeout.is_none();
+        let is_hurried = self.dialect == Dialect::Postgres
+            && is_default
+            && self.turn.is_contended()
+            && self.lock_timeout().is_some_and(|whole| whole > HURRIED);
+        is_hurried.then_some(HURRIED)
     }
 
     fn lock_timeout(&self) -> Option<Duration> {

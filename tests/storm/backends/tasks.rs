@@ -59,7 +59,7 @@ struct Tasks {
 impl Crew for Tasks {
     fn set_to_work(&self, way: Way, end: Instant, clients: Vec<Client>) -> Outcome<()> {
         let runner = match way {
-            Way::Dbop(run) => Runner::new(run.policy),
+            Way::Dbop(run) => Runner::new(run.policy).with_gates(run.has_gates()),
             Way::ByHand(_) => Runner::default(),
         };
         let runner = runner.with_clock(UntilTheEnd(end).shared());

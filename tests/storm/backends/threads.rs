@@ -37,7 +37,7 @@ struct Threads(Pool);
 impl Crew for Threads {
     fn set_to_work(&self, way: Way, end: Instant, clients: Vec<Client>) -> Outcome<()> {
         let runner = match way {
-            Way::Dbop(run) => Runner::new(run.policy),
+            Way::Dbop(run) => Runner::new(run.policy).with_gates(run.has_gates()),
             Way::ByHand(_) => Runner::default(),
         };
         let runner = runner.with_clock(UntilTheEnd(end).shared());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use dbop_diesel::Keys;
 use dbop_tests::accounts;
 use diesel::QueryResult;
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _};
@@ -10,7 +11,7 @@ use diesel::result::Error;
 use super::{Conn, Connection as _, DIALECT, Pool, RunQueryDsl as _, Runner};
 use super::{checkout, helper, pause};
 use crate::storm::client::{Client, Order, Step, is_passing};
-use crate::storm::policies::{Delays, Run, Way};
+use crate::storm::policies::{Delays, Gate, Run, Way};
 
 /// Operation after operation, until the end.
 #[helper]
@@ -57,7 +58,11 @@ async fn by_dbop(
     run: Run,
     order: Order,
 ) -> (u32, QueryResult<()>) {
-    let operation = runner.operation("transfer");
+    let keys = Keys::new("account", order.rows());
+    let operation = match run.gate {
+        Gate::Keys => runner.operation("transfer").exclusive_by(&keys),
+        Gate::None | Gate::Name => runner.operation("transfer"),
+    };
     let report = if run.in_steps {
         let in_steps = async move |conn: &mut Conn| carry_out_in_steps(conn, runner, order).await;
         operation.run_on_report(pool, in_steps).await
