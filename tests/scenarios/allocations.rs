@@ -23,15 +23,22 @@ fn none_that_diesel_does_not_make() {
         bare_steps(&mut conn);
         steps_with_dbop(&runner, &mut conn);
     }
-    let expected = measure(|| bare(&mut conn)).count_total;
-    let actual = measure(|| with_dbop(&runner, &mut conn)).count_total;
+    let expected = least(|| bare(&mut conn));
+    let actual = least(|| with_dbop(&runner, &mut conn));
     assert!(actual <= expected, "{actual}, Diesel {expected}");
-    let expected = measure(|| bare_steps(&mut conn)).count_total;
-    let actual = measure(|| steps_with_dbop(&runner, &mut conn)).count_total;
+    let expected = least(|| bare_steps(&mut conn));
+    let actual = least(|| steps_with_dbop(&runner, &mut conn));
     assert!(
         actual <= expected,
         "with steps: {actual}, Diesel {expected}"
     );
+}
+
+/// How many allocations this takes, once nothing has to grow any more: when more operations run at the
+/// same time than ever before, in other tests, the table of connections grows in one of them.
+fn least(mut work: impl FnMut()) -> u64 {
+    let counts = (0..5).map(|_| measure(&mut work).count_total);
+    counts.min().expect("it is counted")
 }
 
 /// On which no time passes.
@@ -83,8 +90,9 @@ fn none_for_the_text_of_another_attempt() {
             .statement_timeout(Duration::from_secs(4)),
     };
     let of_another = |operation: &Operation<'_>| {
-        cost_of(operation, &pool, 3);
-        cost_of(operation, &pool, 4) - cost_of(operation, &pool, 3)
+        let least = |attempts| (0..5).map(|_| cost_of(operation, &pool, attempts)).min();
+        let (three, four) = (least(3), least(4));
+        four.expect("it is counted") - three.expect("it is counted")
     };
     let expected = of_another(&runner.operation("write"));
     assert_eq!(of_another(&with_settings()), expected);

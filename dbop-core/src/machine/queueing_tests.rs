@@ -248,8 +248,14 @@ fn a_conflict_closes_the_gate_of_the_name() {
         Spec::new(Name::Given("queueing-7")),
     );
     let (mut first, mut second) = (machine(&config, &spec), machine(&config, &spec));
-    assert_eq!(until_body(&mut first), ["queue", "connect", "hurried begin"]);
-    assert_eq!(until_body(&mut second), ["queue", "connect", "hurried begin"]);
+    assert_eq!(
+        until_body(&mut first),
+        ["queue", "connect", "hurried begin"]
+    );
+    assert_eq!(
+        until_body(&mut second),
+        ["queue", "connect", "hurried begin"]
+    );
     fail(&mut first, FaultClass::SerializationFailure);
     // Nested operations and constraints are no conflicts.
     fail(&mut second, FaultClass::Constraint);
@@ -271,7 +277,10 @@ fn a_conflict_closes_the_gate_of_the_name() {
     let mut third = machine(&config, &spec);
     assert_eq!(until_body(&mut third), ["queue", "wait 100"]);
     let mut fourth = machine(&config, &other);
-    assert_eq!(until_body(&mut fourth), ["queue", "connect", "hurried begin"]);
+    assert_eq!(
+        until_body(&mut fourth),
+        ["queue", "connect", "hurried begin"]
+    );
     let ungated = Spec {
         ungated: true,
         ..spec
