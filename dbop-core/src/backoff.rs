@@ -5,6 +5,10 @@
 //! the draw. The other order, a jittered exponential cut off at the cap, sends all clients back at
 //! exactly `max_delay` once the exponential has passed it, so that clients that failed together
 //! come back together.
+//!
+//! Of the other jitters, "equal" keeps half of the ceiling and draws the rest, and "decorrelated" draws
+//! from a range that grows with the delay before. Their names and formulas are those of "Exponential
+//! Backoff And Jitter" (Marc Brooker, AWS Architecture Blog, 2015).
 
 use std::time::Duration;
 
@@ -18,6 +22,13 @@ pub enum Jitter {
     /// Always the ceiling. Clients that failed together retry together; for tests and for a single
     /// client.
     None,
+    /// Half of the ceiling, and uniform between nothing and the other half. No retry follows at once,
+    /// and the delays are spread half as far as with [`Full`](Self::Full).
+    Equal,
+    /// Uniform between the initial delay and three times the delay before this one, at most the longest
+    /// delay. Delays grow by chance and not with the number of the retry, so clients that failed
+    /// together are soon out of step. No delay is shorter than the initial one.
+    Decorrelated,
 }
 
 /// Capped exponential backoff: the two durations of a [`RetryPolicy`](crate::RetryPolicy).
@@ -62,39 +73,122 @@ impl Backoff {
     #[must_use]
     pub fn ceiling(&self, retry: u32) -> Duration {
         let initial = self.initial_delay.as_nanos();
-        // Shifting out of the 128 bits would wrap; one bit less than that is already far above
-        // every cap a `Duration` can hold (94 bits).
-        let exponential = initial << retry.min(initial.leading_zeros().saturating_sub(1));
-        if exponential >= self.max_delay.as_nanos() {
-            return self.max_delay;
-        }
-        nanoseconds(exponential)
+        let exponential = match self.jitter {
+            Jitter::Decorrelated => tripled(initial, retry.saturating_add(1)),
+            Jitter::Full | Jitter::Equal | Jitter::None => doubled(initial, retry),
+        };
+        nanoseconds(exponential.min(self.max_delay.as_nanos()))
+    }
+
+    /// The backoff after what takes its time, such as a server that is starting: its first ceiling is the
+    /// longest delay already, and at least half of a ceiling is waited. No retry waits if none did
+    /// before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{Jitter, RetryPolicy};
+    ///
+    /// let slow = RetryPolicy::new().backoff().slow();
+    /// assert_eq!(slow.ceiling(0), Duration::from_secs(1));
+    /// assert_eq!(slow.jitter(), Jitter::Equal);
+    /// ```
+    #[must_use]
+    pub const fn slow(self) -> Self {
+        let initial_delay = match self.initial_delay.is_zero() {
+            true => Duration::ZERO,
+            false => self.max_delay,
+        };
+        let jitter = match self.jitter {
+            Jitter::None => Jitter::None,
+            Jitter::Full | Jitter::Equal | Jitter::Decorrelated => Jitter::Equal,
+        };
+        Self::new(initial_delay, self.max_delay, jitter)
     }
 
     /// A delay for what takes its time, such as a server that is starting: between half the
     /// longest delay and all of it, given 64 random bits. Zero if no retry ever waits.
     #[must_use]
     pub fn slow_delay(&self, random: u64) -> Duration {
-        if self.initial_delay.is_zero() {
-            return Duration::ZERO;
-        }
-        let half = self.max_delay / 2;
-        half + Self::new(half, half, self.jitter).delay(0, random)
+        self.slow().delay(0, random)
     }
 
-    /// The delay before retry `retry`, counted from 0, given 64 random bits.
+    /// The delay before retry `retry`, counted from 0, given 64 random bits. With
+    /// [`Jitter::Decorrelated`], as if every delay before had been as long as possible:
+    /// [`delay_after`](Self::delay_after) takes what it really was.
     #[must_use]
     pub fn delay(&self, retry: u32, random: u64) -> Duration {
-        let ceiling = self.ceiling(retry);
-        match self.jitter {
+        let ceiling = self.ceiling(retry).as_nanos();
+        nanoseconds(match self.jitter {
             Jitter::None => ceiling,
-            Jitter::Full => {
-                // 584 years of nanoseconds fit into 64 bits.
-                let ceiling = ceiling.as_nanos().min(u128::from(u64::MAX));
-                nanoseconds((u128::from(random) * (ceiling + 1)) >> 64)
+            Jitter::Full => draw(0, ceiling, random),
+            Jitter::Equal => draw(ceiling / 2, ceiling, random),
+            Jitter::Decorrelated => draw(self.initial_delay.as_nanos(), ceiling, random),
+        })
+    }
+
+    /// The delay before retry `retry`, counted from 0, given the delay before the last retry (zero if
+    /// there was none) and 64 random bits. Only [`Jitter::Decorrelated`] looks at the delay before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{Backoff, Jitter};
+    ///
+    /// let (base, cap) = (Duration::from_millis(100), Duration::from_secs(1));
+    /// let backoff = Backoff::new(base, cap, Jitter::Decorrelated);
+    /// let previous = Duration::from_millis(200);
+    /// assert_eq!(backoff.delay_after(previous, 1, 0), base);
+    /// assert_eq!(backoff.delay_after(previous, 1, u64::MAX), Duration::from_millis(600));
+    /// ```
+    #[must_use]
+    pub fn delay_after(&self, previous: Duration, retry: u32, random: u64) -> Duration {
+        match self.jitter {
+            Jitter::Decorrelated => {
+                let base = previous.max(self.initial_delay);
+                let initial = self.initial_delay.as_nanos();
+                let most = tripled(base.as_nanos(), 1).min(self.max_delay.as_nanos());
+                nanoseconds(draw(initial, most, random))
             }
+            Jitter::Full | Jitter::Equal | Jitter::None => self.delay(retry, random),
         }
     }
+
+    /// The longest possible delay before the first retry.
+    #[must_use]
+    pub const fn initial_delay(&self) -> Duration {
+        self.initial_delay
+    }
+
+    /// The longest possible delay.
+    #[must_use]
+    pub const fn max_delay(&self) -> Duration {
+        self.max_delay
+    }
+
+    /// How a delay is drawn below its ceiling.
+    #[must_use]
+    pub const fn jitter(&self) -> Jitter {
+        self.jitter
+    }
+}
+
+/// `nanos * 2^times`, or something far above every cap.
+fn doubled(nanos: u128, times: u32) -> u128 {
+    // Shifting out of the 128 bits would wrap; one bit less than that is already far above
+    // every cap a `Duration` can hold (94 bits).
+    nanos << times.min(nanos.leading_zeros().saturating_sub(1))
+}
+
+/// `nanos * 3^times`, or something far above every cap.
+fn tripled(nanos: u128, times: u32) -> u128 {
+    nanos.saturating_mul(3_u128.saturating_pow(times))
+}
+
+/// Uniform between `low` and `high`, both included. If `low` is above `high`, `high`.
+fn draw(low: u128, high: u128, random: u64) -> u128 {
+    let low = low.min(high);
+    // 584 years of nanoseconds fit into 64 bits.
+    let range = (high - low).min(u128::from(u64::MAX));
+    low + ((u128::from(random) * (range + 1)) >> 64)
 }
 
 const NANOS_PER_SEC: u128 = 1_000_000_000;
@@ -155,15 +249,119 @@ mod tests {
         }
     }
 
+    #[test]
+    fn half_of_an_equal_jitter_is_fixed_and_the_other_half_drawn() {
+        let equal = Backoff::new(
+            Duration::from_millis(100),
+            Duration::from_secs(1),
+            Jitter::Equal,
+        );
+        assert_eq!(equal.delay(0, 0), Duration::from_millis(50));
+        assert_eq!(equal.delay(0, u64::MAX), Duration::from_millis(100));
+        assert_eq!(equal.delay(9, 0), Duration::from_millis(500));
+        assert_eq!(equal.delay(9, u64::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn decorrelated_delays_grow_with_the_one_before() {
+        let backoff = Backoff::new(
+            Duration::from_millis(100),
+            Duration::from_secs(1),
+            Jitter::Decorrelated,
+        );
+        let longest = |previous| backoff.delay_after(Duration::from_millis(previous), 0, u64::MAX);
+        assert_eq!(longest(0), Duration::from_millis(300));
+        assert_eq!(longest(100), Duration::from_millis(300));
+        assert_eq!(longest(200), Duration::from_millis(600));
+        assert_eq!(longest(900), Duration::from_secs(1));
+        assert_eq!(
+            backoff.delay_after(Duration::MAX, 7, 0),
+            Duration::from_millis(100)
+        );
+        let ceilings: Vec<u128> = (0..4).map(|n| backoff.ceiling(n).as_millis()).collect();
+        assert_eq!(ceilings, [300, 900, 1000, 1000]);
+    }
+
+    #[test]
+    fn what_takes_its_time_is_waited_for_at_least_half_of_the_longest_delay() {
+        for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated] {
+            let slow = Backoff::new(Duration::from_millis(1), Duration::from_secs(1), jitter);
+            assert_eq!(slow.slow_delay(0), Duration::from_millis(500));
+            assert_eq!(slow.slow_delay(u64::MAX), Duration::from_secs(1));
+        }
+        let fixed = Backoff::new(
+            Duration::from_millis(1),
+            Duration::from_secs(1),
+            Jitter::None,
+        );
+        assert_eq!(fixed.slow_delay(0), Duration::from_secs(1));
+        let none = Backoff::new(Duration::ZERO, Duration::from_secs(1), Jitter::Full);
+        assert_eq!(none.slow_delay(u64::MAX), Duration::ZERO);
+    }
+
+    /// The documentation of the policy says so.
+    #[test]
+    fn five_retries_last_a_second_and_a_quarter_on_average() {
+        let longest: Duration = (0..5).map(|retry| DEFAULT.ceiling(retry)).sum();
+        assert_eq!(longest / 2, Duration::from_millis(1250));
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut operation = || -> f64 {
+            let delays = (0..5).map(|retry| DEFAULT.delay(retry, rng.u64(..)));
+            delays.sum::<Duration>().as_secs_f64()
+        };
+        let mean = (0..10_000).map(|_| operation()).sum::<f64>() / 10_000.0;
+        assert!((1.23..1.27).contains(&mean), "{mean}");
+    }
+
+    fn any_jitter() -> impl Strategy<Value = Jitter> {
+        prop_oneof![
+            Just(Jitter::Full),
+            Just(Jitter::Equal),
+            Just(Jitter::Decorrelated),
+            Just(Jitter::None),
+        ]
+    }
+
+    fn any_retry() -> impl Strategy<Value = u32> {
+        prop_oneof![0u32..80, Just(1_000_000), any::<u32>()]
+    }
+
+    fn any_duration() -> impl Strategy<Value = Duration> {
+        prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any::<Duration>()]
+    }
+
     proptest! {
         #[test]
         fn never_above_the_ceiling_nor_the_cap(
-            initial in any::<Duration>(), max in any::<Duration>(),
-            retry in prop_oneof![0u32..80, Just(1_000_000), any::<u32>()], random in any::<u64>(),
+            initial in any_duration(), max in any_duration(), jitter in any_jitter(),
+            retry in any_retry(), random in any::<u64>(), previous in any_duration(),
         ) {
-            let backoff = Backoff::new(initial, max, Jitter::Full);
+            let backoff = Backoff::new(initial, max, jitter);
             prop_assert!(backoff.delay(retry, random) <= backoff.ceiling(retry));
             prop_assert!(backoff.ceiling(retry) <= max);
+            prop_assert!(backoff.delay_after(previous, retry, random) <= max);
+            prop_assert!(backoff.slow_delay(random) <= max);
+        }
+
+        #[test]
+        fn never_below_what_the_jitter_keeps(
+            initial in any_duration(), max in any_duration(),
+            retry in any_retry(), random in any::<u64>(), previous in any_duration(),
+        ) {
+            let of = |jitter| Backoff::new(initial, max, jitter);
+            let equal = of(Jitter::Equal);
+            prop_assert!(equal.delay(retry, random) >= equal.ceiling(retry) / 2);
+            let decorrelated = of(Jitter::Decorrelated).delay_after(previous, retry, random);
+            prop_assert!(decorrelated >= initial.min(max));
+        }
+
+        #[test]
+        fn ceilings_never_shrink(
+            initial in any_duration(), max in any_duration(), jitter in any_jitter(),
+            retry in any_retry(),
+        ) {
+            let backoff = Backoff::new(initial, max, jitter);
+            prop_assert!(backoff.ceiling(retry) <= backoff.ceiling(retry.saturating_add(1)));
         }
 
         #[test]

@@ -125,7 +125,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// All of them.
-    pub(crate) const CLASSES: [FaultClass; 18] = [
+    pub(crate) const CLASSES: [FaultClass; FaultClass::COUNT] = [
         FaultClass::Deadlock,
         FaultClass::SerializationFailure,
         FaultClass::LockTimeout,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::budget::RetryBudget;
 use crate::classifier::{Classifier, Seen, SharedClassifier};
 use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
 use crate::error::Error;
@@ -14,14 +15,15 @@ use crate::machine::Placement;
 use crate::policy::RetryPolicy;
 use crate::settings::{Defaults, Settings};
 
-/// The configuration of a runner: policy, classifier, default settings and logging.
+/// The configuration of a runner: policy, budget, classifier, default settings and logging.
 ///
 /// # Default
 ///
-/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`]; no classifier.
+/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`]; no budget and no classifier.
 #[derive(Clone, Debug, Default)]
 pub struct RunnerConfig {
     policy: RetryPolicy,
+    budget: Option<Arc<RetryBudget>>,
     classifier: Option<SharedClassifier>,
     defaults: Defaults,
     logging: Logging,
@@ -70,6 +72,17 @@ impl RunnerConfig {
     /// Sets the retry policy.
     pub const fn set_policy(&mut self, policy: RetryPolicy) {
         self.policy = policy;
+    }
+
+    /// Sets how many retries all operations may make together.
+    pub fn set_retry_budget(&mut self, budget: Arc<RetryBudget>) {
+        self.budget = Some(budget);
+    }
+
+    /// How many retries all operations may make together.
+    #[must_use]
+    pub fn retry_budget(&self) -> Option<&RetryBudget> {
+        self.budget.as_deref()
     }
 
     /// Sets what judges the database errors of all operations.

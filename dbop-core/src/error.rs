@@ -10,7 +10,8 @@ use crate::settings::Setting;
 /// they are returned unchanged.
 ///
 /// The predicates are not exhaustive: later versions can add kinds that match none of today's
-/// predicates, so treat "none of them" as a failure too.
+/// predicates, so treat "none of them" as a failure too. Each kind has one predicate, and
+/// [`is_budget_exhausted`](Self::is_budget_exhausted) is true of any kind.
 ///
 /// The [source](StdError::source) is the error that led to it, if there was one: the database's, or that
 /// of the source of connections.
@@ -32,6 +33,7 @@ use crate::settings::Setting;
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    budget_exhausted: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -59,7 +61,17 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) const fn new(kind: Kind) -> Self {
-        Self { kind, source: None }
+        Self {
+            kind,
+            budget_exhausted: false,
+            source: None,
+        }
+    }
+
+    /// There would have been another attempt if the budget had allowed it.
+    pub(crate) const fn with_budget_exhausted(mut self, budget_exhausted: bool) -> Self {
+        self.budget_exhausted = budget_exhausted;
+        self
     }
 
     /// The source of connections gave none, for this reason.
@@ -112,6 +124,16 @@ impl Error {
     #[must_use]
     pub const fn is_deadline_exceeded(&self) -> bool {
         matches!(self.kind, Kind::DeadlineExceeded)
+    }
+
+    /// There was no further attempt because the runner's [budget](crate::RetryBudget) had no retry left.
+    /// It says why dbop gave up, besides what has failed: this error is of one of the other kinds as well.
+    ///
+    /// An error of the database is returned as it is, also when the budget is spent. Then the report has
+    /// [`StopReason::BudgetExhausted`](crate::StopReason::BudgetExhausted), and so says the log.
+    #[must_use]
+    pub const fn is_budget_exhausted(&self) -> bool {
+        self.budget_exhausted
     }
 
     /// The operation returned while a transaction or savepoint that it had begun was still open.
@@ -187,6 +209,9 @@ mod tests {
             wanted[expected] = true;
             assert_eq!(answers, wanted, "{kind:?}");
             assert!(error.source().is_none());
+            assert!(!error.is_budget_exhausted());
+            let given_up = error.with_budget_exhausted(true);
+            assert!(given_up.is_budget_exhausted());
         }
     }
 

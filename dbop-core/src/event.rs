@@ -81,6 +81,8 @@ pub enum EventKind {
     Escalated,
     /// A database error, or an error of dbop's, that ends the operation.
     Failed,
+    /// The same, because the retry budget had nothing left: it would have been retried.
+    BudgetExhausted,
     /// The operation, or a method of its error, panicked. The panic continues after the rollback.
     Panicked,
     /// The answer to the commit was lost; dbop will ask the database for the outcome.
@@ -324,9 +326,10 @@ impl Logging {
             EventKind::Queued => self.levels.success,
             EventKind::Returned => self.levels.own_error,
             EventKind::Failed if event.is_violated_constraint() => self.levels.own_error,
-            EventKind::Failed | EventKind::Panicked | EventKind::OutcomeUnknown => {
-                self.levels.failure
-            }
+            EventKind::Failed
+            | EventKind::BudgetExhausted
+            | EventKind::Panicked
+            | EventKind::OutcomeUnknown => self.levels.failure,
         }
     }
 }
@@ -391,6 +394,9 @@ impl fmt::Display for Text<'_> {
             ),
             (EventKind::Escalated, _) => f.write_str(", escalated to the enclosing operation"),
             (EventKind::Panicked, _) => Ok(()),
+            (EventKind::BudgetExhausted, _) => {
+                f.write_str(", giving up: the retry budget is spent")
+            }
             _ => f.write_str(", giving up"),
         }
     }

@@ -7,7 +7,9 @@
 //!
 //! # A tour
 //!
-//! - [`RetryPolicy`]: how often and how soon. [`Backoff`] is its arithmetic.
+//! - [`RetryPolicy`]: how often and how soon. [`Backoff`] is its arithmetic, [`ClassPolicy`] what differs
+//!   from class to class, [`RetryContext`] what a function for the delays sees.
+//! - [`RetryBudget`]: how many retries all operations together may make.
 //! - [`Fault`]: a database error as a code, and the [`FaultClass`] it belongs to.
 //! - [`Reported`]: what a client library shows of a database error, and [`Extras`]: what it shows besides
 //!   the message. `Extras::default()` says that there was nothing besides it. An error without
@@ -43,6 +45,7 @@
 //! public for the adapters only, which depend on exactly this version.
 
 pub use backoff::{Backoff, Jitter};
+pub use budget::RetryBudget;
 pub use classifier::{Classifier, Seen};
 pub use dialect::Dialect;
 pub use error::Error;
@@ -51,13 +54,14 @@ pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use gate::{GateStatus, Keys};
 pub use ledger::Ledger;
 pub use outcome::{Outcome, Phase, StopReason};
-pub use policy::{Delays, RetryPolicy};
+pub use policy::{ClassPolicy, Delays, RetryContext, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
 pub use settings::{BeginMode, IsolationLevel};
 
 pub mod machine;
 
 mod backoff;
+mod budget;
 mod builder;
 mod classifier;
 mod config;

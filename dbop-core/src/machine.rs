@@ -37,6 +37,7 @@ use attempt::Attempt;
 use connecting::Connection;
 use deadline::Deadline;
 use outcome::Question;
+use payment::Due;
 use reports::Reports;
 use retrying::Retries;
 use rollback::undo_unchecked;
@@ -50,6 +51,7 @@ mod diagnosing;
 mod ending;
 mod judging;
 mod outcome;
+mod payment;
 mod queueing;
 mod reports;
 mod retrying;
@@ -206,7 +208,6 @@ impl<'a> Machine<'a> {
             true => State::Queue,
             false => State::Connect,
         };
-        let max_retries = spec.max_retries.unwrap_or(config.policy().max_retries());
         Ok(Self {
             dialect,
             config,
@@ -216,7 +217,7 @@ impl<'a> Machine<'a> {
                 Resolution::Ledger(ledger) => Some(ledger.open()),
                 _ => None,
             },
-            retries: Retries::new(config.policy(), max_retries),
+            retries: Retries::new(spec.policy.unwrap_or(config.policy()), spec.max_retries),
             deadline,
             turn,
             history: History::default(),
@@ -230,20 +231,22 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// The next thing to do. `now` is called only if there is a deadline.
+    /// The next thing to do. `now` is called only if there is a deadline or a budget.
     ///
     /// # Panics
     ///
     /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
     pub fn step(&mut self, now: impl Fn() -> Instant) -> Step<'_> {
         self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
-        let left = self.deadline.left(now);
-        self.step_with(left)
+        let time = (self.deadline.is_set() || self.settles_with_budget()).then(now);
+        self.step_at(time)
     }
 
-    fn step_with(&mut self, left: Option<Duration>) -> Step<'_> {
+    fn step_at(&mut self, time: Option<Instant>) -> Step<'_> {
+        let left = time.and_then(|time| self.deadline.left(|| time));
         if !self.is_entered {
             self.give_up_if_late(left);
+            self.settle_with_budget(time);
             if let Some(event) = self.next_report() {
                 return Step::Report(event);
             }
@@ -338,6 +341,7 @@ impl<'a> Machine<'a> {
     /// The pause begins: what comes after it?
     fn pass(&mut self, pause: Pause, after: AfterPause) {
         self.attempt.is_under_way &= !pause.settled;
+        self.retries.payment.due = Due::Nothing;
         let lets_go = matches!(
             pause.connection,
             ConnectionAction::GiveBack | ConnectionAction::Discard

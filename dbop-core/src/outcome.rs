@@ -76,6 +76,7 @@ pub enum Outcome {
 /// fn hint(stop: StopReason) -> &'static str {
 ///     match stop {
 ///         StopReason::RetriesExhausted | StopReason::DeadlineExceeded => "contention, or an outage",
+///         StopReason::BudgetExhausted => "an outage",
 ///         StopReason::NeedsConnection => "use run_on, which takes another connection",
 ///         StopReason::OutcomeUnknown => "look for the work before it is done again",
 ///         _ => "see the error",
@@ -94,9 +95,11 @@ pub enum StopReason {
     /// was refused before it began.
     NotRetryable,
     /// The policy or the operation allows no more retries: there are none left, the fault is worth one
-    /// retry and had it, or the server has closed the connection without a word
+    /// retry and had it, its class has [had its own](crate::ClassPolicy::with_max_retries), or the server has closed the connection without a word
     /// [too often](crate::RetryPolicy::with_max_silent_losses).
     RetriesExhausted,
+    /// The [budget](crate::RetryBudget) that the operation shares with others had no retry left.
+    BudgetExhausted,
     /// Another attempt could not have begun before the deadline.
     DeadlineExceeded,
     /// Only a whole new transaction can succeed, and the transaction belongs to an enclosing

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::fault::{Code, FaultClass};
+use custom::BackoffFn;
+
+pub use class::ClassPolicy;
+pub use custom::RetryContext;
+
+mod class;
+mod custom;
 
 /// When and how often a failed operation is retried.
 ///
 /// A policy is a small `Copy` value, usable in a `const`. What may be retried at all depends on the
 /// class of the fault and on whether the operation runs in a transaction or in a savepoint. A
-/// policy limits the retries. It can [opt in](Self::with_retry_on) to classes that are not retried
+/// policy limits the retries, of all classes together and of [each one](Self::with_class_policy). It
+/// can [opt in](Self::with_retry_on) to classes that are not retried
 /// otherwise, [exclude](Self::without_retry_on) classes that are, and say which class a
 /// [code](Self::with_class_of) belongs to.
 ///
@@ -31,8 +39,15 @@ use crate::fault::{Code, FaultClass};
 /// - `max_delay`: 1 s, so a delay after what takes time to pass is between 500 ms and 1 s
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
+/// - no class with a policy of its own, and no function for the delays
 /// - no class opted in or excluded, and no code of another class
 /// - `max_silent_losses`: 2, so an operation is retried after the first loss only
+///
+/// Five retries wait for 1.25 s on average and 2.5 s at most; after what takes time to pass, 3.75 s
+/// and 5 s.
+///
+/// Two policies are equal if everything in them is. Functions are equal if they have the same address,
+/// which is not guaranteed for one function, nor excluded for two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     max_retries: u32,
@@ -40,7 +55,10 @@ pub struct RetryPolicy {
     max_delay: Duration,
     jitter: Jitter,
     seed: Option<u64>,
+    backoff_fn: Option<BackoffFn>,
     classes: ClassRules,
+    /// Like [`codes`](Self::codes).
+    class_policies: [Option<(FaultClass, ClassPolicy)>; MAX_CLASSES],
     /// A table in the policy itself, so that a policy with codes is still a constant.
     codes: [Option<(Code, FaultClass)>; MAX_CODES],
     max_silent_losses: u32,
@@ -48,6 +66,9 @@ pub struct RetryPolicy {
 
 /// For more there is the classifier.
 const MAX_CODES: usize = 8;
+
+/// Nine classes are retried by default, and few of them need a policy of their own.
+const MAX_CLASSES: usize = 8;
 
 impl RetryPolicy {
     /// The default policy: see [the list](Self#default).
@@ -59,7 +80,9 @@ impl RetryPolicy {
             max_delay: Duration::from_secs(1),
             jitter: Jitter::Full,
             seed: None,
+            backoff_fn: None,
             classes: ClassRules::NONE,
+            class_policies: [None; MAX_CLASSES],
             codes: [None; MAX_CODES],
             max_silent_losses: 2,
         }
@@ -79,7 +102,7 @@ impl RetryPolicy {
 
     /// How often an operation is retried *after* the first attempt: 5 means at most 6
     /// attempts. Defaults to 5. Retries of operations nested in this one count too. An operation's
-    /// own `max_retries` takes its place.
+    /// own `max_retries` takes its place. A class can have [more](ClassPolicy::with_max_retries).
     ///
     /// ```
     /// use dbop_core::RetryPolicy;
@@ -160,6 +183,70 @@ impl RetryPolicy {
     #[must_use]
     pub const fn with_jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
+        self
+    }
+
+    /// How often and how soon to retry after faults of this class. None by default: all classes are
+    /// alike, but for the longer delay after what takes time to pass (see
+    /// [`with_max_delay`](Self::with_max_delay)). At most 8 classes. If a class is given twice, the last
+    /// policy counts.
+    ///
+    /// A class with a policy of its own counts its own retries for the growth of its delays; the others
+    /// count all of them. Operations nested in one another each apply the limits of their own policies.
+    /// A nested operation takes its retries from the `max_retries` of the outermost one, which the
+    /// limit of a class does not lift for it.
+    ///
+    /// ```
+    /// use dbop_core::{ClassPolicy, FaultClass, Jitter, RetryPolicy};
+    ///
+    /// const POLICY: RetryPolicy = RetryPolicy::new()
+    ///     .with_class_policy(FaultClass::LockTimeout, ClassPolicy::new().with_max_retries(1))
+    ///     .with_class_policy(FaultClass::Deadlock, ClassPolicy::new().with_jitter(Jitter::Equal));
+    /// assert_eq!(POLICY.max_retries_after(FaultClass::LockTimeout), 1);
+    /// assert_eq!(POLICY.backoff_after(FaultClass::Deadlock).jitter(), Jitter::Equal);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are 8 other classes already; in a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn with_class_policy(mut self, class: FaultClass, policy: ClassPolicy) -> Self {
+        let mut at = 0;
+        while at < MAX_CLASSES {
+            match self.class_policies[at] {
+                Some((known, _)) if known as u32 != class as u32 => at += 1,
+                _ => break,
+            }
+        }
+        assert!(at < MAX_CLASSES, "a policy has at most 8 classes");
+        self.class_policies[at] = Some((class, policy));
+        self
+    }
+
+    /// Computes the delay before a retry with this function. None by default.
+    ///
+    /// The delay that it returns is used as it is. A deadline still forbids a delay that would end after
+    /// it. The function is not asked where there is no delay: before the one more attempt in a savepoint,
+    /// and after the outcome of a lost COMMIT was found out. What it panics with continues after the
+    /// attempt was undone; the operation is not retried then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{FaultClass, RetryContext, RetryPolicy};
+    ///
+    /// fn by_hand(retry: &RetryContext) -> Duration {
+    ///     match (retry.class(), retry.class_retries()) {
+    ///         (Some(FaultClass::Deadlock), 0) => Duration::ZERO,
+    ///         _ => retry.delay(),
+    ///     }
+    /// }
+    ///
+    /// const POLICY: RetryPolicy = RetryPolicy::new().with_backoff_fn(by_hand);
+    /// # assert_eq!(POLICY, POLICY);
+    /// ```
+    #[must_use]
+    pub const fn with_backoff_fn(mut self, backoff: fn(&RetryContext) -> Duration) -> Self {
+        self.backoff_fn = Some(BackoffFn(backoff));
         self
     }
 
@@ -271,6 +358,41 @@ impl RetryPolicy {
         Backoff::new(self.initial_delay, self.max_delay, self.jitter)
     }
 
+    /// The delay arithmetic after faults of this class, without the function given to
+    /// [`with_backoff_fn`](Self::with_backoff_fn).
+    #[must_use]
+    pub fn backoff_after(&self, class: FaultClass) -> Backoff {
+        self.backoff_of(Some(class), class.is_slow())
+    }
+
+    /// How often a run is retried if all its faults are of this class and it is retried on them at all.
+    #[must_use]
+    pub fn max_retries_after(&self, class: FaultClass) -> u32 {
+        let own = self.class_policy(class).and_then(ClassPolicy::max_retries);
+        own.map_or(self.max_retries, |own| own.min(MAX_CLASS_RETRIES))
+    }
+
+    /// What was said about this class with [`with_class_policy`](Self::with_class_policy).
+    #[must_use]
+    pub fn class_policy(&self, class: FaultClass) -> Option<&ClassPolicy> {
+        let mut policies = self.class_policies.iter().flatten();
+        policies.find_map(|(known, policy)| (*known == class).then_some(policy))
+    }
+
+    /// `is_slow`: what is in the way takes its time.
+    pub(crate) fn backoff_of(&self, class: Option<FaultClass>, is_slow: bool) -> Backoff {
+        let own = class.and_then(|class| self.class_policy(class));
+        match (own, is_slow) {
+            (Some(own), _) => own.backoff(self.backoff(), is_slow),
+            (None, true) => self.backoff().slow(),
+            (None, false) => self.backoff(),
+        }
+    }
+
+    pub(crate) const fn backoff_fn(&self) -> Option<BackoffFn> {
+        self.backoff_fn
+    }
+
     /// Whether this class was opted in with [`with_retry_on`](Self::with_retry_on).
     #[must_use]
     pub const fn retries_on(&self, class: FaultClass) -> bool {
@@ -309,10 +431,17 @@ impl RetryPolicy {
     pub fn delays(&self) -> Delays {
         Delays {
             backoff: self.backoff(),
+            draws: self.draws(),
+        }
+    }
+
+    pub(crate) fn draws(&self) -> Draws {
+        Draws {
             rng: self
                 .seed
                 .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            retry: 0,
+            count: 0,
+            previous: None,
         }
     }
 }
@@ -391,8 +520,7 @@ impl Default for ClassRules {
 #[derive(Clone, Debug)]
 pub struct Delays {
     backoff: Backoff,
-    rng: fastrand::Rng,
-    retry: u32,
+    draws: Draws,
 }
 
 impl Delays {
@@ -409,8 +537,7 @@ impl Delays {
     /// ```
     #[must_use]
     pub fn next_slow(&mut self) -> Duration {
-        self.retry = self.retry.saturating_add(1);
-        self.backoff.slow_delay(self.rng.u64(..))
+        self.draws.draw(self.backoff.slow(), None)
     }
 }
 
@@ -418,11 +545,35 @@ impl Iterator for Delays {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let delay = self.backoff.delay(self.retry, self.rng.u64(..));
-        self.retry = self.retry.saturating_add(1);
-        Some(delay)
+        Some(self.draws.draw(self.backoff, None))
     }
 }
+
+/// Where the delays of one operation are drawn from.
+#[derive(Clone, Debug)]
+pub(crate) struct Draws {
+    rng: fastrand::Rng,
+    /// How many were drawn.
+    count: u32,
+    /// The last delay.
+    pub(crate) previous: Option<Duration>,
+}
+
+impl Draws {
+    /// The next delay. `of_class`: how many retries of its class there were before, if that counts its
+    /// own.
+    pub(crate) fn draw(&mut self, backoff: Backoff, of_class: Option<u32>) -> Duration {
+        let retry = of_class.unwrap_or(self.count);
+        let previous = self.previous.unwrap_or_default();
+        let delay = backoff.delay_after(previous, retry, self.rng.u64(..));
+        self.count = self.count.saturating_add(1);
+        self.previous = Some(delay);
+        delay
+    }
+}
+
+/// What is counted of the retries of a class.
+pub(crate) const MAX_CLASS_RETRIES: u32 = u16::MAX as u32;
 
 #[cfg(test)]
 mod tests {
@@ -521,5 +672,117 @@ mod tests {
     #[should_panic(expected = "at most 8 codes")]
     fn a_ninth_code_is_refused() {
         _ = with_codes(9);
+    }
+
+    #[test]
+    fn a_class_is_as_all_classes_where_its_policy_is_silent() {
+        let policy = RetryPolicy::new()
+            .with_initial_delay(Duration::from_millis(7))
+            .with_class_policy(FaultClass::Deadlock, ClassPolicy::new())
+            .with_class_policy(FaultClass::NotConnected, ClassPolicy::new());
+        let same = policy.backoff_after(FaultClass::Deadlock);
+        assert_eq!(same, policy.backoff());
+        let slow = policy.backoff_after(FaultClass::NotConnected);
+        assert_eq!(slow, policy.backoff().slow());
+        assert_eq!(policy.backoff_after(FaultClass::ReadOnlyServer), slow);
+        assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 5);
+    }
+
+    #[test]
+    fn a_class_has_what_its_policy_says() {
+        const OWN: ClassPolicy = ClassPolicy::new()
+            .with_max_retries(9)
+            .with_initial_delay(Duration::from_millis(3))
+            .with_max_delay(Duration::from_millis(9))
+            .with_jitter(Jitter::Decorrelated);
+        for class in [FaultClass::Busy, FaultClass::NotConnected] {
+            let policy = RetryPolicy::new().with_class_policy(class, OWN);
+            let backoff = policy.backoff_after(class);
+            let (initial, longest) = (Duration::from_millis(3), Duration::from_millis(9));
+            assert_eq!(
+                backoff,
+                Backoff::new(initial, longest, Jitter::Decorrelated)
+            );
+            assert_eq!(policy.max_retries_after(class), 9);
+            assert_eq!(policy.backoff_after(FaultClass::Deadlock), policy.backoff());
+            assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 5);
+        }
+    }
+
+    /// A longer `max_delay` alone is what a class that takes its time needs.
+    #[test]
+    fn a_slow_class_with_a_longest_delay_of_its_own_waits_for_half_of_it_at_least() {
+        let patient = ClassPolicy::new().with_max_delay(Duration::from_secs(10));
+        let policy = RetryPolicy::new().with_class_policy(FaultClass::ServerUnavailable, patient);
+        let backoff = policy.backoff_after(FaultClass::ServerUnavailable);
+        assert_eq!(backoff.delay(0, 0), Duration::from_secs(5));
+        assert_eq!(backoff.delay(0, u64::MAX), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn of_two_policies_for_a_class_the_last_one_counts() {
+        let of = |max_retries| ClassPolicy::new().with_max_retries(max_retries);
+        let policy = RetryPolicy::new()
+            .with_class_policy(FaultClass::Busy, of(1))
+            .with_class_policy(FaultClass::Deadlock, of(2))
+            .with_class_policy(FaultClass::Busy, of(3));
+        assert_eq!(policy.max_retries_after(FaultClass::Busy), 3);
+        assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 2);
+        assert_eq!(policy.class_policy(FaultClass::LockTimeout), None);
+    }
+
+    fn with_classes(count: usize) -> RetryPolicy {
+        let classes = &crate::classifier::tests::CLASSES[..count];
+        classes.iter().fold(RetryPolicy::new(), |policy, class| {
+            policy.with_class_policy(*class, ClassPolicy::new().with_max_retries(1))
+        })
+    }
+
+    #[test]
+    fn a_policy_has_room_for_eight_classes() {
+        let full = with_classes(8);
+        let last = crate::classifier::tests::CLASSES[7];
+        assert_eq!(full.max_retries_after(last), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 8 classes")]
+    fn a_ninth_class_is_refused() {
+        _ = with_classes(9);
+    }
+
+    #[test]
+    fn functions_are_equal_by_their_address_and_are_not_shown() {
+        fn zero(_: &RetryContext) -> Duration {
+            Duration::ZERO
+        }
+        let policy = RetryPolicy::new().with_backoff_fn(zero);
+        assert_eq!(policy, policy.with_backoff_fn(zero));
+        assert_ne!(policy, RetryPolicy::new());
+        assert!(format!("{policy:?}").contains("backoff_fn: Some(own)"));
+    }
+
+    #[test]
+    fn decorrelated_delays_depend_on_those_before() {
+        let policy = RetryPolicy::new()
+            .with_jitter(Jitter::Decorrelated)
+            .with_max_delay(Duration::from_secs(60));
+        for seed in 0..100 {
+            let mut previous = Duration::from_millis(100);
+            for delay in policy.with_seed(seed).delays().take(10) {
+                assert!(delay >= Duration::from_millis(100) && delay <= 3 * previous);
+                previous = delay;
+            }
+        }
+    }
+
+    /// It is copied by each of its setters.
+    #[test]
+    fn a_policy_is_small() {
+        assert!(
+            size_of::<RetryPolicy>() <= 640,
+            "{}",
+            size_of::<RetryPolicy>()
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::event::Name;
 use crate::gate::Keys;
 use crate::ledger::Ledger;
-use crate::policy::ClassRules;
+use crate::policy::{ClassRules, RetryPolicy};
 use crate::settings::{Setting, Settings, check_duration};
 
 /// Everything that one operation asks for, from the builder to the machine. A further option is a
@@ -25,6 +25,8 @@ pub struct Spec<'a> {
     pub name: Name<'a>,
     /// The settings of its transaction.
     pub settings: Settings,
+    /// When and how often it is retried. `None`: the runner's policy.
+    pub policy: Option<&'a RetryPolicy>,
     /// How often it may be retried after the first attempt. `None`: as the policy says.
     pub max_retries: Option<u32>,
     /// Classes that it is retried on, or never, whatever the policy says.
@@ -56,6 +58,7 @@ impl<'a> Spec<'a> {
         Self {
             name,
             settings: Settings::NONE,
+            policy: None,
             max_retries: None,
             classes: ClassRules::NONE,
             classifier: None,

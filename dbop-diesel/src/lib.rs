@@ -117,9 +117,10 @@ pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
-    Advice, Backoff, BeginMode, Classifier, Code, Delays, Dialect, Error, ErrorKind, Extras, Fault,
-    FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Outcome, Phase,
-    Reported, RetryPolicy, Scope, Seen, SqlState, StopReason, Verdict, verdict,
+    Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, Delays, Dialect, Error, ErrorKind,
+    Extras, Fault, FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels,
+    Outcome, Phase, Reported, RetryBudget, RetryContext, RetryPolicy, Scope, Seen, SqlState,
+    StopReason, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

@@ -209,6 +209,51 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// Bounds the retries of all operations of this runner and of its clones together. None by
+        /// default: nothing is counted.
+        ///
+        /// When nothing is left, an operation that would be retried fails at once, with the error of its
+        /// last attempt. Records, reports ([`StopReason::BudgetExhausted`](crate::StopReason::BudgetExhausted)) and
+        /// dbop's own errors ([`is_budget_exhausted`](crate::Error::is_budget_exhausted)) say so. See
+        /// [`RetryBudget`](crate::RetryBudget) for its two forms. An `Arc` of one shares it between
+        /// runners.
+        ///
+        /// ```
+        /// use std::sync::Arc;
+        ///
+        #[doc = concat!("use ", $adapter, "::{RetryBudget, Runner};")]
+        ///
+        /// let runner = Runner::default().with_retry_budget(RetryBudget::default());
+        ///
+        /// let shared = Arc::new(RetryBudget::token_bucket(500));
+        /// let web = Runner::default().with_retry_budget(Arc::clone(&shared));
+        /// let jobs = Runner::default().with_retry_budget(shared);
+        /// ```
+        #[must_use]
+        pub fn with_retry_budget(
+            mut self,
+            budget: impl Into<::std::sync::Arc<$crate::RetryBudget>>,
+        ) -> Self {
+            self.config.set_retry_budget(budget.into());
+            self
+        }
+
+        /// The budget that this runner's operations share, for your metrics. `None` if there is none.
+        ///
+        /// ```
+        /// use std::time::Instant;
+        ///
+        #[doc = concat!("use ", $adapter, "::{RetryBudget, Runner};")]
+        ///
+        /// let runner = Runner::default().with_retry_budget(RetryBudget::token_bucket(500));
+        /// let left = runner.retry_budget().map(|budget| budget.retries_left(Instant::now()));
+        /// # assert_eq!(left, Some(100));
+        /// ```
+        #[must_use]
+        pub fn retry_budget(&self) -> Option<&$crate::RetryBudget> {
+            self.config.retry_budget()
+        }
+
         /// Sends records to this logger. Defaults to the global logger of the `log` crate.
         ///
         /// ```

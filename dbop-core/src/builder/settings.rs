@@ -188,6 +188,25 @@ macro_rules! __operation_methods {
             self
         }
 
+        /// Retries the operation by this policy. Defaults to the runner's.
+        ///
+        /// The policy is borrowed, so keep it in a constant or next to the runner. All of it is in the
+        /// place of the runner's, also its classes of codes. Operations nested in this one have the
+        /// policies of their own runners.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{RetryPolicy, Runner};")]
+        /// # let runner = Runner::default();
+        ///
+        /// const PATIENT: RetryPolicy = RetryPolicy::new().with_max_retries(20);
+        /// let import = runner.operation("import").policy(&PATIENT);
+        /// ```
+        #[must_use]
+        pub const fn policy(mut self, policy: &'a $crate::RetryPolicy) -> Self {
+            self.spec.policy = Some(policy);
+            self
+        }
+
         /// How often the operation is retried *after* the first attempt. Defaults to the policy's
         /// `max_retries`. A nested operation has at most as many retries as the operation around it
         /// has left.

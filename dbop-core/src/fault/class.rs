@@ -68,6 +68,9 @@ pub enum FaultClass {
 }
 
 impl FaultClass {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Unknown as usize + 1;
+
     /// The name used in log records, for example `serialization_failure`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

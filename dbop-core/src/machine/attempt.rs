@@ -2,7 +2,7 @@
 
 use crate::dialect::TransactionId;
 use crate::error::Kind;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultClass};
 use crate::outcome::Phase;
 use crate::retry::Advice;
 
@@ -47,12 +47,8 @@ impl Attempt {
 
     /// Records what went wrong, unless something had gone wrong before.
     pub(super) fn fail(&mut self, phase: Phase, fault: Option<Fault>, answer: FailureAnswer) {
-        self.failure.get_or_insert(Failure {
-            phase,
-            fault,
-            advice: Advice::Judge,
-            answer,
-        });
+        self.failure
+            .get_or_insert(Failure::of(phase, fault, answer));
     }
 
     pub(super) fn fault(&self) -> Option<Fault> {
@@ -79,6 +75,19 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    pub(super) const fn of(phase: Phase, fault: Option<Fault>, answer: FailureAnswer) -> Self {
+        Self {
+            phase,
+            fault,
+            advice: Advice::Judge,
+            answer,
+        }
+    }
+
+    pub(super) fn class(&self) -> Option<FaultClass> {
+        self.fault.map(|fault| fault.class())
+    }
+
     /// The body returned an error that the database has nothing to do with.
     pub(super) fn is_own_error(&self) -> bool {
         self.fault.is_none() && self.answer == FailureAnswer::FirstError

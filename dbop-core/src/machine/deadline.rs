@@ -112,6 +112,11 @@ impl Machine<'_> {
 
     fn give_up_waiting(&mut self, after: AfterPause) {
         self.deadline.is_late = true;
+        self.stop_waiting(after);
+    }
+
+    /// What the pause was for will not be done.
+    pub(super) fn stop_waiting(&mut self, after: AfterPause) {
         match after {
             AfterPause::Begin => self.undone(Enclosing::Alive),
             AfterPause::Commit => {

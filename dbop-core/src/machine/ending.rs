@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::attempt::FailureAnswer;
+use super::payment::Due;
 use super::state::State;
 use super::step::{Answer, Done};
 use crate::error::{Error, Kind};
@@ -40,6 +41,7 @@ impl Machine<'_> {
             return self.finish_unknown();
         }
         let kind = match stop {
+            StopReason::BudgetExhausted => EventKind::BudgetExhausted,
             _ if failure.is_own_error() && self.attempt.hides_a_failure => EventKind::HidFailure,
             _ if failure.is_own_error() => EventKind::Returned,
             StopReason::EnclosingTransaction if self.connection.is_nested() => EventKind::Escalated,
@@ -47,7 +49,7 @@ impl Machine<'_> {
         };
         self.report(self.make_event(kind, Some(&failure)));
         let answer = match failure.answer {
-            FailureAnswer::Own(kind) => Answer::Own(Error::new(kind)),
+            FailureAnswer::Own(kind) => Answer::Own(self.own_error(kind)),
             _ => Answer::FirstError,
         };
         let fallback_allowed = !self.connection.is_broken && enclosing == Enclosing::Alive;
@@ -70,8 +72,12 @@ impl Machine<'_> {
         // The session can be in any state, with its tables locked, for example.
         self.connection.is_broken |= self.can_reconnect;
         self.report(self.make_event(EventKind::OutcomeUnknown, failure.as_ref()));
-        let answer = Answer::Own(Error::new(Kind::OutcomeUnknown));
+        let answer = Answer::Own(self.own_error(Kind::OutcomeUnknown));
         self.finish(answer, Outcome::Unknown, StopReason::OutcomeUnknown, false);
+    }
+
+    fn own_error(&self, kind: Kind) -> Error {
+        Error::new(kind).with_budget_exhausted(self.retries.is_refused())
     }
 
     pub(super) fn finish_panicked(&mut self, outcome: Outcome) {
@@ -81,6 +87,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn finish_committed(&mut self) {
+        if !self.connection.is_nested() {
+            self.retries.payment.due = Due::Success;
+        }
         let stop = StopReason::Succeeded;
         self.finish(Answer::Value, Outcome::Committed, stop, false);
     }

@@ -74,7 +74,7 @@ impl Machine<'_> {
     pub(super) fn judge_fault(&self, fault: Fault, phase: Phase, message: &str) -> Fault {
         let known = fault
             .code()
-            .and_then(|code| self.config.policy().class_of(code));
+            .and_then(|code| self.retries.policy().class_of(code));
         let fault = known.map_or(fault, |class| fault.judged_as(class));
         let seen = Seen {
             fault,
@@ -128,7 +128,7 @@ impl Machine<'_> {
 
     /// What the operation or else the policy says about a class.
     pub(super) fn rule(&self, class: FaultClass) -> Option<ClassRule> {
-        let policy = self.config.policy();
+        let policy = self.retries.policy();
         self.spec.classes.rule(class).or(policy.rule(class))
     }
 }

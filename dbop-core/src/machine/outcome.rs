@@ -68,7 +68,7 @@ impl Machine<'_> {
 
     /// Asks, after a delay. `fault`: the last one that was in the way.
     fn ask(&mut self, connection: ConnectionAction, fault: Option<Fault>) {
-        let delay = self.next_delay(false, fault);
+        let delay = self.delay_of_question(fault);
         let pause = Pause {
             delay,
             connection: self.for_so_long(connection, delay),
@@ -85,7 +85,7 @@ impl Machine<'_> {
     /// of the caller's, the retries do.
     fn ask_again(&mut self, connection: ConnectionAction, fault: Option<Fault>) {
         let waits = self.deadline.is_set() && !matches!(self.spec.resolution, Resolution::Verify);
-        if !self.deadline.is_late && (self.take_retry() || waits) {
+        if !self.deadline.is_late && (self.take_retry(None) || waits) {
             self.ask(connection, fault);
         } else {
             self.finish_unknown();

@@ -1,10 +1,12 @@
 //! Another attempt: whether, when, and on which connection.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Machine;
 use super::attempt::{Failure, FailureAnswer};
 use super::ending::Enclosing;
+use super::payment::{Due, Payment};
 use super::state::{AfterPause, State};
 use super::step::{ConnectionAction, Pause};
 use crate::dialect::Dialect;
@@ -12,7 +14,7 @@ use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
 use crate::nesting::Seat;
 use crate::outcome::{Phase, StopReason};
-use crate::policy::{Delays, RetryPolicy};
+use crate::policy::{Draws, MAX_CLASS_RETRIES, RetryContext, RetryPolicy};
 use crate::retry::{Advice, Verdict, decide};
 
 /// The retries of an operation.
@@ -20,35 +22,63 @@ use crate::retry::{Advice, Verdict, decide};
 pub(super) struct Retries<'a> {
     policy: &'a RetryPolicy,
     max: u32,
+    /// The policy of a class may allow more than `max`.
+    can_be_lifted: bool,
     taken: u32,
+    /// How many were taken beyond `max`.
+    lifted: u32,
     /// Those left for the operation and everything nested in it, while it is on no connection.
     pub(super) parked: u32,
+    by_class: [u16; FaultClass::COUNT],
     /// It was retried after a fault that is worth only one retry.
     tried_once_more: bool,
     /// How often the server closed the connection without a word while the body ran.
     silent_losses: u32,
     /// How many attempts would not wait for a lock for as long as they may.
     pub(super) hurried: u32,
-    delays: Option<Delays>,
+    draws: Option<Draws>,
+    pub(super) payment: Payment,
 }
 
 impl<'a> Retries<'a> {
-    pub(super) const fn new(policy: &'a RetryPolicy, max: u32) -> Self {
+    /// `own_max`: what the operation itself asked for.
+    pub(super) fn new(policy: &'a RetryPolicy, own_max: Option<u32>) -> Self {
+        let max = own_max.unwrap_or(policy.max_retries());
         Self {
             policy,
             max,
+            can_be_lifted: own_max.is_none(),
             taken: 0,
+            lifted: 0,
             parked: max,
+            by_class: [0; FaultClass::COUNT],
             tried_once_more: false,
             silent_losses: 0,
             hurried: 0,
-            delays: None,
+            draws: None,
+            payment: Payment::default(),
         }
     }
 
-    /// Takes a retry, from those of the operation and from those it shares with nested ones.
-    fn take(&mut self, seat: Option<&Seat>) -> bool {
-        if self.taken >= self.max {
+    /// The operation's policy, or else the runner's.
+    pub(super) const fn policy(&self) -> &'a RetryPolicy {
+        self.policy
+    }
+
+    /// The budget has refused a retry.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.payment.is_refused
+    }
+
+    /// Takes a retry, from those of the operation and its class and from those it shares with nested
+    /// ones.
+    fn take(&mut self, class: Option<FaultClass>, seat: Option<&Seat>) -> bool {
+        let most = match class.and_then(|class| self.limit_of(class)) {
+            Some(limit) if self.retries_after(class) >= limit => return false,
+            Some(limit) if self.can_be_lifted => limit.max(self.max),
+            _ => self.max,
+        };
+        if self.taken >= most {
             return false;
         }
         let taken = match seat {
@@ -59,19 +89,53 @@ impl<'a> Retries<'a> {
                 taken
             }
         };
+        let taken = taken || self.take_beyond(most, seat);
         self.taken += u32::from(taken);
+        if let Some(class) = class.filter(|_| taken) {
+            let count = &mut self.by_class[class as usize];
+            *count = count.saturating_add(1);
+        }
         taken
     }
 
-    /// `is_slow`: what is in the way takes its time.
-    fn next_delay(&mut self, is_slow: bool) -> Duration {
+    /// Those for all classes are used up. Its class may allow the outermost operation more; what is
+    /// nested in it has no more than it had for all classes.
+    fn take_beyond(&mut self, most: u32, seat: Option<&Seat>) -> bool {
+        let is_nested = seat.is_some_and(|seat| !seat.is_outermost());
+        let is_allowed = !is_nested && self.max.saturating_add(self.lifted) < most;
+        self.lifted += u32::from(is_allowed);
+        is_allowed
+    }
+
+    fn limit_of(&self, class: FaultClass) -> Option<u32> {
+        let own = self.policy.class_policy(class)?.max_retries()?;
+        Some(own.min(MAX_CLASS_RETRIES))
+    }
+
+    /// How often it was retried after this class.
+    fn retries_after(&self, class: Option<FaultClass>) -> u32 {
+        class.map_or(0, |class| u32::from(self.by_class[class as usize]))
+    }
+
+    /// The next delay by the policy's arithmetic. `is_slow`: what is in the way takes its time.
+    fn draw(&mut self, class: Option<FaultClass>, is_slow: bool) -> Duration {
         let policy = self.policy;
-        let delays = self.delays.get_or_insert_with(|| policy.delays());
-        if is_slow {
-            delays.next_slow()
-        } else {
-            delays.next().unwrap_or_default()
-        }
+        let own = class.filter(|class| policy.class_policy(*class).is_some());
+        // The retry that this is about is taken already.
+        let of_class = own.map(|_| self.retries_after(class).saturating_sub(1));
+        let draws = self.draws.get_or_insert_with(|| policy.draws());
+        draws.draw(policy.backoff_of(class, is_slow), of_class)
+    }
+
+    fn previous_delay(&self) -> Option<Duration> {
+        self.draws.as_ref()?.previous
+    }
+
+    /// The delay is this, whatever was drawn.
+    fn set_delay(&mut self, delay: Duration) {
+        let policy = self.policy;
+        let draws = self.draws.get_or_insert_with(|| policy.draws());
+        draws.previous = Some(delay);
     }
 }
 
@@ -88,6 +152,9 @@ impl Machine<'_> {
         let wants_no_other = failure.is_own_error() && failure.advice != Advice::Retry;
         if self.deadline.is_late && !wants_no_other {
             return Err(StopReason::DeadlineExceeded);
+        }
+        if self.retries.is_refused() && !wants_no_other {
+            return Err(StopReason::BudgetExhausted);
         }
         if self.was_hurried(failure) && !self.connection.is_broken {
             self.retries.hurried += 1;
@@ -124,13 +191,17 @@ impl Machine<'_> {
                 false => StopReason::RetriesExhausted,
             });
         }
-        if !self.take_retry() {
+        if !self.take_retry(failure.class()) {
             return Err(StopReason::RetriesExhausted);
         }
         self.retries.tried_once_more |= once;
         // The transaction around a savepoint may hold locks, for which others would wait meanwhile.
         let is_at_once = once && is_savepoint;
-        Ok(self.pause_before_retry(failure, connection, is_at_once))
+        let pause = self.pause_before_retry(failure, connection, is_at_once);
+        match self.classifier_panic {
+            Some(_) => Err(StopReason::NotRetryable),
+            None => Ok(pause),
+        }
     }
 
     fn pause_before_retry(
@@ -140,13 +211,14 @@ impl Machine<'_> {
         is_at_once: bool,
     ) -> Pause {
         if (is_at_once || self.attempt.is_resolved) && !self.connection.is_broken {
+            self.retries.set_delay(Duration::ZERO);
             return Pause {
                 delay: Duration::ZERO,
                 connection: self.for_so_long(ConnectionAction::Keep, Duration::ZERO),
                 settled: true,
             };
         }
-        let delay = self.next_delay(failure.phase == Phase::Connect, failure.fault);
+        let delay = self.delay_after(failure);
         Pause {
             delay,
             connection: self.for_so_long(connection, delay),
@@ -210,10 +282,11 @@ impl Machine<'_> {
         }
     }
 
-    /// There will be another attempt.
+    /// There will be another attempt, if the budget has one left.
     pub(super) fn try_again(&mut self, pause: Pause) {
         self.turn.end();
         self.report_retry(pause);
+        self.retries.payment.due = Due::Retry;
         self.go_to(State::Pause(pause, AfterPause::Begin));
     }
 
@@ -223,8 +296,8 @@ impl Machine<'_> {
         self.report(event);
     }
 
-    pub(super) fn take_retry(&mut self) -> bool {
-        self.retries.take(self.connection.seat())
+    pub(super) fn take_retry(&mut self, class: Option<FaultClass>) -> bool {
+        self.retries.take(class, self.connection.seat())
     }
 
     /// How many retries are left for the operation and everything nested in it.
@@ -233,9 +306,39 @@ impl Machine<'_> {
         self.connection.seat().map_or(parked, Seat::retries_left)
     }
 
-    pub(super) fn next_delay(&mut self, connecting: bool, fault: Option<Fault>) -> Duration {
-        let is_slow = connecting || fault.is_some_and(|fault| fault.class().is_slow());
-        self.retries.next_delay(is_slow)
+    /// The delay before the retry after this failure. The user's function has the last word.
+    fn delay_after(&mut self, failure: &Failure) -> Duration {
+        let class = failure.class();
+        let is_slow = failure.phase == Phase::Connect || class.is_some_and(FaultClass::is_slow);
+        let previous_delay = self.retries.previous_delay();
+        let delay = self.retries.draw(class, is_slow);
+        let Some(own) = self.retries.policy.backoff_fn() else {
+            return delay;
+        };
+        let context = RetryContext {
+            class,
+            phase: failure.phase,
+            attempt: self.attempt.number,
+            class_retries: self.retries.retries_after(class).saturating_sub(1),
+            delay,
+            previous_delay,
+        };
+        match catch_unwind(AssertUnwindSafe(|| (own.0)(&context))) {
+            Ok(delay) => {
+                self.retries.set_delay(delay);
+                delay
+            }
+            Err(payload) => {
+                self.classifier_panicked(payload);
+                delay
+            }
+        }
+    }
+
+    /// The delay before a question about a lost COMMIT. It is no retry, so no class has a policy for it.
+    pub(super) fn delay_of_question(&mut self, fault: Option<Fault>) -> Duration {
+        let is_slow = fault.is_some_and(|fault| fault.class().is_slow());
+        self.retries.draw(None, is_slow)
     }
 
     /// SQLite was busy: the transaction is still open, and COMMIT alone is worth another try.
@@ -245,18 +348,22 @@ impl Machine<'_> {
         let rule = |class| self.rule(class);
         let verdict = decide(Some(fault), Advice::Judge, self.scope(), false, rule);
         let wants_no_other = verdict == Verdict::GiveUp || self.classifier_panic.is_some();
-        if !is_busy || wants_no_other || !self.take_retry() {
+        if !is_busy || wants_no_other || !self.take_retry(Some(fault.class())) {
             return false;
         }
-        self.attempt.failure = None;
-        self.attempt
-            .fail(Phase::Commit, Some(fault), FailureAnswer::FirstError);
+        let failure = Failure::of(Phase::Commit, Some(fault), FailureAnswer::FirstError);
+        let delay = self.delay_after(&failure);
+        if self.classifier_panic.is_some() {
+            return false;
+        }
+        self.attempt.failure = Some(failure);
         let pause = Pause {
-            delay: self.next_delay(false, Some(fault)),
+            delay,
             connection: ConnectionAction::Keep,
             settled: false,
         };
         self.report_retry(pause);
+        self.retries.payment.due = Due::Retry;
         self.go_to(State::Pause(pause, AfterPause::Commit));
         true
     }
