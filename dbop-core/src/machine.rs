@@ -419,6 +419,10 @@ impl<'a> Machine<'a> {
 }
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
+mod class_policy_tests;
+#[cfg(test)]
 mod deadline_tests;
 #[cfg(test)]
 mod diagnosing_tests;

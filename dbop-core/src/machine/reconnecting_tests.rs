@@ -1,10 +1,12 @@
 //! The machine with a source of connections, against scripts: no database, no clock, no sleep.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::tests::{MESSAGE, SPEC, config, connect, new_key, no_clock};
 use super::*;
+use crate::budget::RetryBudget;
 use crate::fault::FaultClass;
 use crate::outcome::{Outcome, StopReason};
 use crate::policy::RetryPolicy;
@@ -33,6 +35,7 @@ use Given::{Exhausted, Fails, Finds, Fine, LeavesOpen, Panics, Reads, Refuses, W
 pub(super) struct Script {
     dialect: Dialect,
     pub(super) policy: RetryPolicy,
+    pub(super) budget: Option<Arc<RetryBudget>>,
     pub(super) spec: Spec<'static>,
     pub(super) steps: Vec<String>,
     pub(super) delays: Vec<Duration>,
@@ -49,6 +52,7 @@ impl Script {
         Self {
             dialect,
             policy: RetryPolicy::new().with_jitter(crate::Jitter::None),
+            budget: None,
             spec: Spec { resolution, ..SPEC },
             steps: Vec::new(),
             delays: Vec::new(),
@@ -61,9 +65,12 @@ impl Script {
     pub(super) fn run(&mut self, answers: impl IntoIterator<Item = Given>) -> Done {
         let mut answers: VecDeque<_> = answers.into_iter().collect();
         let mut next = || answers.pop_front().unwrap_or(Fine);
-        let (config, spec) = (config(self.policy), self.spec);
+        let (mut config, spec) = (config(self.policy), self.spec);
+        if let Some(budget) = &self.budget {
+            config.set_retry_budget(Arc::clone(budget));
+        }
         let begin = self.time.map(|(now, _)| now);
-        let begin = || begin.expect("a script with a deadline has the time");
+        let begin = || begin.expect("a script with a deadline or a budget has the time");
         let machine = Machine::new(self.dialect, &config, &spec, true, begin);
         let mut machine = machine.expect("valid settings");
         loop {
@@ -78,7 +85,7 @@ impl Script {
                 };
             }
             let now = self.time.map(|(now, _)| now);
-            let now = || now.expect("a script with a deadline has the time");
+            let now = || now.expect("a script with a deadline or a budget has the time");
             match machine.step(now) {
                 Step::Connect { .. } => {
                     self.steps.push("connect".into());

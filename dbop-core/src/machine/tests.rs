@@ -1,9 +1,11 @@
 //! The machine against scripts: no database, no clock, no sleep.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::budget::RetryBudget;
 use crate::error::Kind;
 use crate::fault::{Code, FaultClass};
 use crate::outcome::{Outcome, StopReason};
@@ -16,6 +18,9 @@ pub(super) struct Script {
     pub(super) key: usize,
     pub(super) settings: Settings,
     pub(super) policy: RetryPolicy,
+    /// With it, no time passes.
+    pub(super) budget: Option<Arc<RetryBudget>>,
+    pub(super) max_retries: Option<u32>,
     pub(super) depth: u32,
     /// What the server has kept about an error, where it is asked.
     pub(super) kept: Result<Option<&'static str>, Fault>,
@@ -38,6 +43,8 @@ impl Script {
             key,
             settings: Settings::NONE,
             policy: RetryPolicy::new(),
+            budget: None,
+            max_retries: None,
             depth,
             kept: Ok(None),
             steps: Vec::new(),
@@ -57,9 +64,16 @@ impl Script {
         answers: &[Result<(), Fault>],
         mut body: impl FnMut(u32) -> (BodyEnd, Option<u32>),
     ) -> Done {
-        let config = config(self.policy);
+        let mut config = config(self.policy);
+        if let Some(budget) = &self.budget {
+            config.set_retry_budget(Arc::clone(budget));
+        }
+        let has_budget = self.budget.is_some();
+        let begun = Instant::now();
+        let now = || if has_budget { begun } else { no_clock() };
         let spec = Spec {
             settings: self.settings,
+            max_retries: self.max_retries,
             ..SPEC
         };
         let mut machine =
@@ -67,7 +81,7 @@ impl Script {
         let mut answers = answers.iter();
         let mut attempt = 0;
         loop {
-            match machine.step(no_clock) {
+            match machine.step(now) {
                 Step::Batch(batch) => {
                     self.steps.push(format!("{:?}", batch.purpose));
                     if batch.purpose == BatchPurpose::Contain {

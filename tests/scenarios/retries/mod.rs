@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod budget;
+mod classes;
 mod displaced;
 mod judged;
 mod limits;
