@@ -51,8 +51,8 @@
 //!
 //! - [from a retry loop](dbop_diesel::guide::from_a_retry_loop) to dbop,
 //!   [helpers around dbop](dbop_diesel::guide::adopting),
-//!   [recipes](dbop_diesel::guide::recipes), [errors](dbop_diesel::guide::errors),
-//!   [testing](dbop_diesel::guide::testing);
+//!   [recipes](dbop_diesel::guide::recipes), [retries](dbop_diesel::guide::retries),
+//!   [errors](dbop_diesel::guide::errors), [testing](dbop_diesel::guide::testing);
 //! - [pools and poolers](dbop_diesel::guide::pools), [PostgreSQL](dbop_diesel::guide::postgres),
 //!   [MySQL and MariaDB](dbop_diesel::guide::mysql), [SQLite](dbop_diesel::guide::sqlite);
 //! - [settings](dbop_diesel::guide::settings), [unknown outcomes](dbop_diesel::guide::unknown_outcome),

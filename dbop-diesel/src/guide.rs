@@ -21,6 +21,9 @@ macro_rules! page {
             "[poolers]: crate::guide::settings#postgresql\n",
             "[pools]: crate::guide::pools#pgbouncer\n",
             "[queue]: crate::guide::recipes#a-queue-of-jobs\n",
+            "[retries]: crate::guide::retries\n",
+            "[retry budget]: crate::guide::retries#a-budget-for-all-operations\n",
+            "[retry settings]: crate::guide::settings#retries\n",
             "[round trips]: crate::guide::round_trips\n",
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
@@ -42,6 +45,10 @@ pub mod adopting {}
 #[cfg_attr(not(doctest), doc = page!("../docs/recipes.md"))]
 #[cfg_attr(doctest, doc = "Recipes.")]
 pub mod recipes {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/retries.md"))]
+#[cfg_attr(doctest, doc = "Retries.")]
+pub mod retries {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/errors.md"))]
 #[cfg_attr(doctest, doc = "Errors.")]

@@ -47,6 +47,7 @@
 //! - [From a retry loop](guide::from_a_retry_loop) to dbop, or from explicit BEGIN and COMMIT.
 //! - [Helpers around dbop](guide::adopting): `in_transaction` and the like, with dbop inside.
 //! - [Recipes](guide::recipes), and how long a policy lasts.
+//! - [Retries](guide::retries): a policy for each class, delays, a budget for all operations.
 //! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
 //! - [Testing](guide::testing) a service that uses dbop.
 //! - [Pools and poolers](guide::pools): r2d2, deadpool, bb8, mobc, PgBouncer.

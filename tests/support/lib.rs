@@ -69,6 +69,7 @@ mod examples {
     page!(Pools, "../../docs/pools.md");
     page!(Postgres, "../../docs/postgres.md");
     page!(Recipes, "../../docs/recipes.md");
+    page!(Retries, "../../docs/retries.md");
     page!(RoundTrips, "../../docs/round-trips.md");
     page!(Settings, "../../docs/settings.md");
     page!(Sqlite, "../../docs/sqlite.md");

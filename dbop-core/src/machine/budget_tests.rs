@@ -243,7 +243,7 @@ fn retries_in_an_outage(budget: Option<Arc<RetryBudget>>) -> u32 {
     let refused = fault(FaultClass::NotConnected);
     let outage = (1000..2000).map(|number| run(number, &[refused; 10]).attempts - 1);
     let retries = outage.sum();
-    // The server is back, and the budget stands in nobody's way.
+    // The server is back.
     assert_eq!(run(2000, &[]).outcome, Outcome::Committed);
     retries
 }

@@ -6,8 +6,9 @@
 use std::time::Instant;
 
 use super::Machine;
+use super::attempt::Failure;
 use super::state::{AfterPause, State};
-use crate::budget::{Cost, is_costly};
+use crate::budget::{Cost, RetryBudget, is_costly};
 
 /// How the operation stands with the budget.
 #[derive(Debug, Default)]
@@ -49,17 +50,7 @@ impl Machine<'_> {
         let payment = &mut self.retries.payment;
         match (std::mem::take(&mut payment.due), after) {
             (Due::Success, _) => budget.deposit(payment.last, now),
-            (Due::Retry, Some(after)) => {
-                let costly =
-                    |failure: super::attempt::Failure| is_costly(failure.class(), failure.phase);
-                match budget.withdraw(self.attempt.failure.is_some_and(costly), now) {
-                    Some(cost) => {
-                        payment.last = Some(cost);
-                        payment.due = Due::Paid(cost);
-                    }
-                    None => self.refuse_retry(after),
-                }
-            }
+            (Due::Retry, Some(after)) => self.pay_for_retry(budget, after, now),
             (paid @ Due::Paid(_), Some(_)) => payment.due = paid,
             // The deadline has forbidden the retry.
             (Due::Paid(cost), None) => budget.give_back(cost, now),
@@ -67,8 +58,16 @@ impl Machine<'_> {
         }
     }
 
-    fn refuse_retry(&mut self, after: AfterPause) {
-        self.retries.payment.is_refused = true;
-        self.stop_waiting(after);
+    fn pay_for_retry(&mut self, budget: &RetryBudget, after: AfterPause, now: Instant) {
+        let costly = |failure: Failure| is_costly(failure.class(), failure.phase);
+        let is_costly = self.attempt.failure.is_some_and(costly);
+        let payment = &mut self.retries.payment;
+        if let Some(cost) = budget.withdraw(is_costly, now) {
+            payment.last = Some(cost);
+            payment.due = Due::Paid(cost);
+        } else {
+            payment.is_refused = true;
+            self.stop_waiting(after);
+        }
     }
 }

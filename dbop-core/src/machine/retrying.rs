@@ -81,21 +81,24 @@ impl<'a> Retries<'a> {
         if self.taken >= most {
             return false;
         }
-        let taken = match seat {
-            Some(seat) => seat.take_retry(),
-            None => {
-                let taken = self.parked > 0;
-                self.parked = self.parked.saturating_sub(1);
-                taken
-            }
-        };
-        let taken = taken || self.take_beyond(most, seat);
+        let taken = self.take_shared(seat) || self.take_beyond(most, seat);
         self.taken += u32::from(taken);
         if let Some(class) = class.filter(|_| taken) {
             let count = &mut self.by_class[class as usize];
             *count = count.saturating_add(1);
         }
         taken
+    }
+
+    fn take_shared(&mut self, seat: Option<&Seat>) -> bool {
+        match seat {
+            Some(seat) => seat.take_retry(),
+            None => {
+                let taken = self.parked > 0;
+                self.parked = self.parked.saturating_sub(1);
+                taken
+            }
+        }
     }
 
     /// Those for all classes are used up. Its class may allow the outermost operation more; what is
