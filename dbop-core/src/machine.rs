@@ -168,7 +168,7 @@ pub struct Machine<'a> {
     attempt: Attempt,
     // The question's, while what became of the attempt's COMMIT is asked.
     question: Option<Question>,
-    /// What the user's classifier panicked with.
+    /// What the user's classifier, or the function for the delays, panicked with.
     classifier_panic: Option<Box<dyn Any + Send>>,
     state: State,
     /// The entry action of the state has been done.

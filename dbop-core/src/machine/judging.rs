@@ -105,13 +105,13 @@ impl Machine<'_> {
         })
     }
 
-    /// The classifier panicked with this. The panic continues when everything is cleaned up; until
-    /// then nothing is tried again.
+    /// The classifier, or the function for the delays, panicked with this. The panic continues when
+    /// everything is cleaned up; until then nothing is tried again.
     pub fn classifier_panicked(&mut self, payload: Box<dyn Any + Send>) {
         self.classifier_panic.get_or_insert(payload);
     }
 
-    /// What the classifier panicked with.
+    /// What the classifier, or the function for the delays, panicked with.
     pub fn take_classifier_panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.classifier_panic.take()
     }
