@@ -149,9 +149,6 @@ impl Machine<'_> {
         failure: &Failure,
         enclosing: Enclosing,
     ) -> Result<Pause, StopReason> {
-        if self.classifier_panic.is_some() {
-            return Err(StopReason::NotRetryable);
-        }
         let wants_no_other = failure.is_own_error() && failure.advice != Advice::Retry;
         if self.deadline.is_late && !wants_no_other {
             return Err(StopReason::DeadlineExceeded);
@@ -201,6 +198,7 @@ impl Machine<'_> {
         // The transaction around a savepoint may hold locks, for which others would wait meanwhile.
         let is_at_once = once && is_savepoint;
         let pause = self.pause_before_retry(failure, connection, is_at_once);
+        // Of the classifier, or just now of the function for the delays.
         match self.classifier_panic {
             Some(_) => Err(StopReason::NotRetryable),
             None => Ok(pause),
@@ -350,8 +348,7 @@ impl Machine<'_> {
             self.dialect == Dialect::Sqlite && fault.recognized_class() == FaultClass::Busy;
         let rule = |class| self.rule(class);
         let verdict = decide(Some(fault), Advice::Judge, self.scope(), false, rule);
-        let wants_no_other = verdict == Verdict::GiveUp || self.classifier_panic.is_some();
-        if !is_busy || wants_no_other || !self.take_retry(Some(fault.class())) {
+        if !is_busy || verdict == Verdict::GiveUp || !self.take_retry(Some(fault.class())) {
             return false;
         }
         let failure = Failure::of(Phase::Commit, Some(fault), FailureAnswer::FirstError);
