@@ -156,7 +156,8 @@ impl Machine<'_> {
         if self.retries.is_refused() && !wants_no_other {
             return Err(StopReason::BudgetExhausted);
         }
-        if self.was_hurried(failure) && !self.connection.is_broken {
+        let is_usable = !self.connection.is_broken && self.classifier_panic.is_none();
+        if self.was_hurried(failure) && is_usable {
             self.retries.hurried += 1;
             let connection = self.for_so_long(ConnectionAction::Keep, Duration::ZERO);
             return Ok(Pause {
@@ -201,7 +202,10 @@ impl Machine<'_> {
         // Of the classifier, or just now of the function for the delays.
         match self.classifier_panic {
             Some(_) => Err(StopReason::NotRetryable),
-            None => Ok(pause),
+            None => {
+                self.retries.payment.due = Due::Retry;
+                Ok(pause)
+            }
         }
     }
 
@@ -283,11 +287,10 @@ impl Machine<'_> {
         }
     }
 
-    /// There will be another attempt, if the budget has one left.
+    /// There will be another attempt.
     pub(super) fn try_again(&mut self, pause: Pause) {
         self.turn.end();
         self.report_retry(pause);
-        self.retries.payment.due = Due::Retry;
         self.go_to(State::Pause(pause, AfterPause::Begin));
     }
 
