@@ -12,14 +12,16 @@ use crate::event::{Logging, Name};
 use crate::fault::FaultClass;
 use crate::gate::{GateStatus, NamedGates};
 use crate::machine::Placement;
+use crate::observer::{Observer, Observers};
 use crate::policy::RetryPolicy;
 use crate::settings::{Defaults, Settings};
 
-/// The configuration of a runner: policy, budget, classifier, default settings and logging.
+/// The configuration of a runner: policy, budget, classifier, default settings, logging and observers.
 ///
 /// # Default
 ///
-/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`]; no budget and no classifier.
+/// The defaults of [`RetryPolicy`], [`Defaults`] and [`Logging`]; no budget, no classifier and no
+/// observer.
 #[derive(Clone, Debug, Default)]
 pub struct RunnerConfig {
     policy: RetryPolicy,
@@ -28,6 +30,7 @@ pub struct RunnerConfig {
     defaults: Defaults,
     logging: Logging,
     gates: Option<NamedGates>,
+    observers: Observers,
     hidden_failures: OnceByName,
     skipped_in_tests: OnceByName,
     /// The SQL of top-level operations that ask for nothing, made once.
@@ -141,6 +144,15 @@ impl RunnerConfig {
     #[must_use]
     pub const fn logging(&self) -> &Logging {
         &self.logging
+    }
+
+    /// Adds one that is told about all operations, after those that were added before.
+    pub fn add_observer(&mut self, observer: impl Observer) {
+        self.observers.add(Box::new(observer));
+    }
+
+    pub(crate) const fn observers(&self) -> &Observers {
+        &self.observers
     }
 
     /// Of these operations it has been reported that their errors hide failed statements.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::dialect::Unsupported;
+use crate::outcome::StopReason;
 use crate::settings::Setting;
 
 /// An error of the runner itself. Errors of the operation and of the database are not of this type;
@@ -34,6 +35,8 @@ use crate::settings::Setting;
 pub struct Error {
     kind: Kind,
     budget_exhausted: bool,
+    attempts: u32,
+    stop: Option<StopReason>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -64,6 +67,8 @@ impl Error {
         Self {
             kind,
             budget_exhausted: false,
+            attempts: 0,
+            stop: None,
             source: None,
         }
     }
@@ -86,6 +91,50 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// It ended an operation after so many attempts, for this reason.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn after(mut self, attempts: u32, stop: StopReason) -> Self {
+        self.attempts = attempts;
+        self.stop = Some(stop);
+        self
+    }
+
+    /// How many attempts the operation had that ended with this error. 0 if it was refused before it
+    /// began, and in a report for the error of an attempt that another one followed.
+    ///
+    /// ```
+    /// use dbop_core::Error;
+    ///
+    /// /// For the log of the service.
+    /// fn describe(error: &Error) -> String {
+    ///     match error.stop() {
+    ///         Some(stop) => format!("{error} ({} attempts, {stop})", error.attempts()),
+    ///         None => error.to_string(),
+    ///     }
+    /// }
+    /// # assert_eq!(describe(&Error::no_connection("full".into())), "no connection available");
+    /// ```
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Why the operation that ended with this error had no further attempt. `None` in a report, for the
+    /// error of an attempt that another one followed.
+    #[must_use]
+    pub const fn stop(&self) -> Option<StopReason> {
+        self.stop
+    }
+
+    /// Whether the operation ended because it had no retries left: another attempt later can succeed. See
+    /// [`StopReason::RetriesExhausted`]. For a budget's, see
+    /// [`is_budget_exhausted`](Self::is_budget_exhausted).
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        matches!(self.stop, Some(StopReason::RetriesExhausted))
     }
 
     /// The operation returned `Ok` although a statement in it had failed, so the database had
@@ -213,6 +262,19 @@ mod tests {
             let given_up = error.with_budget_exhausted(true);
             assert!(given_up.is_budget_exhausted());
         }
+    }
+
+    #[test]
+    fn it_tells_how_the_operation_ended_once_it_has() {
+        let error = Error::new(Kind::NoConnection);
+        assert_eq!((error.attempts(), error.stop()), (0, None));
+        assert!(!error.is_exhausted());
+        let error = error.after(6, StopReason::RetriesExhausted);
+        assert_eq!(error.attempts(), 6);
+        assert_eq!(error.stop(), Some(StopReason::RetriesExhausted));
+        assert!(error.is_exhausted());
+        let late = Error::new(Kind::NoConnection).after(2, StopReason::DeadlineExceeded);
+        assert!(!late.is_exhausted());
     }
 
     #[test]

@@ -21,7 +21,14 @@ use crate::settings::Setting;
 /// The target of every record.
 pub const TARGET: &str = "dbop";
 
-/// The name of an operation in records: the given one, or the place of the call.
+/// The name of an operation in records: the given one, or the place of the call. It is displayed as
+/// records show it.
+///
+/// ```
+/// use dbop_core::Name;
+///
+/// assert_eq!(Name::Given("transfer").to_string(), "transfer");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Name<'a> {
     /// From `operation("name")`.
@@ -52,7 +59,8 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Something that happened to an operation.
+/// Something that happened to an operation. Each event has a log record, and
+/// [observers](crate::Observer) are told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
     pub(crate) kind: EventKind,
@@ -64,7 +72,7 @@ pub struct Event {
     pub(crate) rollback_fault: Option<Fault>,
 }
 
-/// What kind of event, and so which level and text.
+/// What kind of event, and so which level and text of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -132,6 +140,51 @@ impl Event {
     #[must_use]
     pub const fn delay(&self) -> Option<Duration> {
         self.delay
+    }
+
+    /// The part of the attempt in which it happened. [`Phase::Body`] where no part failed.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The database error of the ROLLBACK that followed, if the ROLLBACK failed too.
+    #[must_use]
+    pub const fn rollback_fault(&self) -> Option<Fault> {
+        self.rollback_fault
+    }
+
+    /// Whether the operation returned its own error, with which the database has nothing to do.
+    #[must_use]
+    pub const fn is_own_error(&self) -> bool {
+        let is_error = !self.kind.is_without_failure()
+            && !matches!(
+                self.kind,
+                EventKind::SettingSkipped(_) | EventKind::Panicked
+            );
+        is_error && self.fault.is_none() && self.own.is_none()
+    }
+
+    /// Whether it is an error of dbop's: one that says more than the database error behind it, such as
+    /// that there is no connection.
+    #[must_use]
+    pub const fn is_dbop_error(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Whether a panic of the caller's code ends the operation.
+    #[must_use]
+    pub const fn is_panic(&self) -> bool {
+        matches!(self.kind, EventKind::Panicked)
+    }
+
+    /// The setting that was skipped, if one was.
+    #[must_use]
+    pub const fn setting(&self) -> Option<Setting> {
+        match self.kind {
+            EventKind::SettingSkipped(setting) => Some(setting),
+            _ => None,
+        }
     }
 
     /// Whether a constraint refused what was asked for. That was not the answer if it was tried again.
@@ -273,22 +326,68 @@ impl fmt::Debug for Logging {
     }
 }
 
-/// The parts of a record that do not change during an operation.
+/// Which operation something is said about.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
+    pub(crate) name: Name<'a>,
+    pub(crate) dialect: Dialect,
+    pub(crate) mode: &'static str,
+}
+
+impl<'a> Subject<'a> {
+    /// `mode` is `sync` or `async`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: Name<'a>, dialect: Dialect, mode: &'static str) -> Self {
+        Self {
+            name,
+            dialect,
+            mode,
+        }
+    }
+
     /// The operation's name.
-    pub name: Name<'a>,
+    #[must_use]
+    pub const fn name(&self) -> Name<'a> {
+        self.name
+    }
+
     /// The database.
-    pub dialect: Dialect,
-    /// `sync` or `async`.
-    pub mode: &'static str,
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The adapter: `sync` or `async`.
+    #[must_use]
+    pub const fn mode(&self) -> &'static str {
+        self.mode
+    }
 }
 
 impl Logging {
     /// Writes the record of an event. `message` is the server's, and is used only if
     /// [`server_messages`](Self::server_messages) is set.
     pub fn record(&self, subject: &Subject<'_>, event: &Event, message: Option<&dyn fmt::Display>) {
-        let level = self.level(event);
+        let keys = Keys {
+            subject,
+            event,
+            message: message.filter(|_| self.server_messages),
+        };
+        let text = format_args!("{}: {}", subject.name, Text(event));
+        self.write(self.level(event), text, &keys);
+    }
+
+    /// Writes that an observer has panicked.
+    pub(crate) fn record_observers_panic(&self, subject: &Subject<'_>) {
+        let text = format_args!(
+            "{}: an observer panicked; that and its further panics are ignored",
+            subject.name
+        );
+        self.write(self.levels.retry, text, &SubjectKeys(subject));
+    }
+
+    fn write(&self, level: Level, text: fmt::Arguments<'_>, keys: &dyn Source) {
         let logger: &dyn Log = match &self.logger {
             Some(logger) => logger.as_ref(),
             None if level > log::max_level() => return,
@@ -298,22 +397,19 @@ impl Logging {
         if !logger.enabled(&metadata) {
             return;
         }
-        let keys = Keys {
-            subject,
-            event,
-            message: message.filter(|_| self.server_messages),
-        };
         logger.log(
             &Record::builder()
                 .metadata(metadata)
-                .args(format_args!("{}: {}", subject.name, Text(event)))
+                .args(text)
                 .module_path_static(Some(module_path!()))
                 .key_values(&keys)
                 .build(),
         );
     }
 
-    const fn level(&self, event: &Event) -> Level {
+    /// The level of an event's record.
+    #[must_use]
+    pub const fn level(&self, event: &Event) -> Level {
         match event.kind {
             EventKind::Succeeded if event.attempt == 1 => self.levels.success,
             EventKind::Succeeded | EventKind::FoundCommitted => self.levels.success_after_retries,
@@ -413,11 +509,9 @@ struct Keys<'a> {
 impl Source for Keys<'_> {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), KvError> {
         let event = self.event;
+        visit_subject(self.subject, visitor)?;
         let mut pair =
             |key: &'static str, value: Value<'kvs>| visitor.visit_pair(Key::from_str(key), value);
-        pair("operation", Value::from_display(&self.subject.name))?;
-        pair("backend", self.subject.dialect.as_str().into())?;
-        pair("mode", self.subject.mode.into())?;
         pair("attempt", event.attempt.into())?;
         if let Some(fault) = &event.fault {
             pair("class", fault.class().as_str().into())?;
@@ -456,6 +550,27 @@ impl Source for Keys<'_> {
         }
         Ok(())
     }
+}
+
+/// The keys of a record that is not about an event.
+struct SubjectKeys<'a>(&'a Subject<'a>);
+
+impl Source for SubjectKeys<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), KvError> {
+        visit_subject(self.0, visitor)
+    }
+}
+
+/// The keys that are always there.
+fn visit_subject<'kvs>(
+    subject: &'kvs Subject<'kvs>,
+    visitor: &mut dyn VisitSource<'kvs>,
+) -> Result<(), KvError> {
+    let mut pair =
+        |key: &'static str, value: Value<'kvs>| visitor.visit_pair(Key::from_str(key), value);
+    pair("operation", Value::from_display(&subject.name))?;
+    pair("backend", subject.dialect.as_str().into())?;
+    pair("mode", subject.mode.into())
 }
 
 /// A code as a value: numbers as numbers.

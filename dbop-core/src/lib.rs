@@ -21,6 +21,7 @@
 //! - [`Ledger`]: tokens that tell what became of a COMMIT.
 //! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
+//! - [`Observer`]: is told of each operation's start, attempts, events and end.
 //! - [`machine`]: the protocol between this crate and the adapters.
 //!
 //! ```
@@ -49,14 +50,15 @@ pub use budget::RetryBudget;
 pub use classifier::{Classifier, Seen};
 pub use dialect::Dialect;
 pub use error::Error;
-pub use event::LogLevels;
+pub use event::{Event, EventKind, LogLevels, Name, Subject};
 pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use gate::{GateStatus, Keys};
 pub use ledger::Ledger;
+pub use observer::{Observer, Summary};
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{ClassPolicy, Delays, RetryContext, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
-pub use settings::{BeginMode, IsolationLevel};
+pub use settings::{BeginMode, IsolationLevel, Setting};
 
 pub mod machine;
 
@@ -72,6 +74,7 @@ mod fault;
 mod gate;
 mod ledger;
 mod nesting;
+mod observer;
 mod outcome;
 mod policy;
 mod retry;

@@ -29,6 +29,7 @@ pub use crate::classifier::{BorrowedClassifier, Classifier};
 pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
+pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
 pub use crate::spec::{Resolution, Spec};
@@ -48,6 +49,7 @@ mod body;
 mod connecting;
 mod deadline;
 mod diagnosing;
+mod dropped;
 mod ending;
 mod judging;
 mod outcome;
@@ -237,27 +239,36 @@ impl<'a> Machine<'a> {
     ///
     /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
     pub fn step(&mut self, now: impl Fn() -> Instant) -> Step<'_> {
+        self.numbered_step(now).1
+    }
+
+    /// The next thing to do, after the number of the attempt that it belongs to: 0 before the first.
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](Self::step).
+    pub fn numbered_step(&mut self, now: impl Fn() -> Instant) -> (u32, Step<'_>) {
         self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
         let time = (self.deadline.is_set() || self.settles_with_budget()).then(now);
         self.step_at(time)
     }
 
-    fn step_at(&mut self, time: Option<Instant>) -> Step<'_> {
+    fn step_at(&mut self, time: Option<Instant>) -> (u32, Step<'_>) {
         let left = time.and_then(|time| self.deadline.left(|| time));
         if !self.is_entered {
             self.give_up_if_late(left);
             self.settle_with_budget(time);
             if let Some(event) = self.next_report() {
-                return Step::Report(event);
+                return (self.attempt.number, Step::Report(event));
             }
             if let State::Pause(pause, after) = self.state {
                 self.pass(pause, after);
-                return Step::Pause(pause);
+                return (self.attempt.number, Step::Pause(pause));
             }
             self.enter(left);
             self.is_entered = true;
         }
-        self.look(left)
+        (self.attempt.number, self.look(left))
     }
 
     /// Does what entering the present state takes.
@@ -319,6 +330,12 @@ impl<'a> Machine<'a> {
             State::Contain(sql) => (BatchPurpose::Contain, &**sql),
         };
         Step::Batch(Batch { purpose, sql })
+    }
+
+    /// How many attempts have been begun.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempt.number
     }
 
     /// Whose SQL it speaks.
@@ -426,6 +443,8 @@ mod class_policy_tests;
 mod deadline_tests;
 #[cfg(test)]
 mod diagnosing_tests;
+#[cfg(test)]
+mod dropped_tests;
 #[cfg(test)]
 mod judged_facts_tests;
 #[cfg(test)]

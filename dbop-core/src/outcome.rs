@@ -67,6 +67,24 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// The name used in spans and metrics: `committed`, `undone` or `unknown`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Undone => "undone",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Why there is no further attempt.
 ///
 /// ```
@@ -111,6 +129,35 @@ pub enum StopReason {
     OutcomeUnknown,
     /// The operation, the look for its work or a method of its error panicked.
     Panicked,
+    /// The run was dropped before its end, such as a future that is cancelled. Only an
+    /// [`Observer`](crate::Observer) is told.
+    Cancelled,
+}
+
+impl StopReason {
+    /// The name used in spans and metrics: for example `retries_exhausted`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::OwnError => "own_error",
+            Self::NotRetryable => "not_retryable",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::EnclosingTransaction => "enclosing_transaction",
+            Self::NeedsConnection => "needs_connection",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Panicked => "panicked",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 #[cfg(test)]

@@ -302,6 +302,36 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// Tells this observer of every operation: its start, its attempts, its events and its end. None
+        /// by default. Called again, it adds another one: all of them are told, in the order in which
+        /// they were added.
+        ///
+        /// To keep a part in what it sees, give it an `Arc` of it.
+        ///
+        /// ```
+        /// use std::sync::Arc;
+        /// use std::sync::atomic::{AtomicU32, Ordering};
+        ///
+        #[doc = concat!("use ", $adapter, "::{Observer, Runner, Subject, Summary};")]
+        ///
+        /// #[derive(Default)]
+        /// struct Attempts(AtomicU32);
+        ///
+        /// impl Observer for Attempts {
+        ///     fn on_end(&self, _: &Subject<'_>, summary: &Summary) {
+        ///         self.0.fetch_add(summary.attempts(), Ordering::Relaxed);
+        ///     }
+        /// }
+        ///
+        /// let attempts = Arc::new(Attempts::default());
+        /// let runner = Runner::default().with_observer(attempts.clone());
+        /// ```
+        #[must_use]
+        pub fn with_observer(mut self, observer: impl $crate::Observer) -> Self {
+            self.config.add_observer(observer);
+            self
+        }
+
         /// An operation with a name, for the log, and with its own settings. The methods of
         /// [`Operation`] say what can be set.
         ///

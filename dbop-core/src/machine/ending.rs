@@ -105,11 +105,16 @@ impl Machine<'_> {
         if let Some(entry) = self.entry.take() {
             entry.close(outcome);
         }
+        let attempts = self.attempt.number;
+        let answer = match answer {
+            Answer::Own(error) => Answer::Own(error.after(attempts, stop)),
+            other => other,
+        };
         self.go_to(State::Done(Some(Done {
             answer,
             outcome,
             stop,
-            attempts: self.attempt.number,
+            attempts,
             connection_broken: self.connection.is_broken,
             fallback_allowed,
         })));

@@ -34,10 +34,7 @@ impl Machine<'_> {
         let unknown = |fault: Fault| fault.recognized_class() == FaultClass::OutcomeUnknown;
         self.connection.is_broken |= failure.fault.is_some_and(unknown);
         let never_sent = |fault: Fault| fault.recognized_class() == FaultClass::NotConnected;
-        if failure.fault.is_some_and(never_sent)
-            || self.connection.is_read_only()
-            || self.attempt.transaction_id == Some(None)
-        {
+        if failure.fault.is_some_and(never_sent) || self.cannot_have_written() {
             return self.undone(Enclosing::Alive);
         }
         // With a ledger the next attempt would stumble over the token of this one.

@@ -1,0 +1,173 @@
+//! What is observed of one operation.
+
+use std::time::{Duration, Instant};
+
+use super::{Observers, Summary};
+use crate::config::RunnerConfig;
+use crate::event::{Event, EventKind, Logging, Subject};
+use crate::fault::Fault;
+use crate::machine::Step;
+use crate::outcome::{Outcome, StopReason};
+
+/// What is observed of an operation for the observers of its runner, and for its report: which times
+/// there were, and what went wrong last. Only where there is an observer or a report, so that the clock
+/// is not read without need.
+#[derive(Debug)]
+pub struct Observation<'a> {
+    subject: Subject<'a>,
+    observers: &'a Observers,
+    logging: &'a Logging,
+    started: Instant,
+    /// The number of the present attempt.
+    attempt: u32,
+    attempt_started: Option<Instant>,
+    /// When a connection was asked for that has not come yet.
+    connecting_since: Option<Instant>,
+    /// When the pause began that is not over yet.
+    pausing_since: Option<Instant>,
+    /// How long the present attempt has waited for connections.
+    attempt_connection_wait: Duration,
+    connection_wait: Duration,
+    paused: Duration,
+    last_fault: Option<Fault>,
+}
+
+/// How long an operation took, and what for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// In pauses.
+    pub paused: Duration,
+    /// Waiting for connections.
+    pub connection_wait: Duration,
+    /// Its last attempt.
+    pub last_attempt: AttemptTimes,
+}
+
+/// How long an attempt took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttemptTimes {
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// Waiting for connections.
+    pub connection_wait: Duration,
+}
+
+impl<'a> Observation<'a> {
+    /// The operation begins. `None` if neither an observer nor a report wants to know.
+    pub fn begin(
+        config: &'a RunnerConfig,
+        subject: Subject<'a>,
+        wants_report: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Box<Self>> {
+        let observers = config.observers();
+        if observers.is_empty() && !wants_report {
+            return None;
+        }
+        let observation = Box::new(Self {
+            subject,
+            observers,
+            logging: config.logging(),
+            started: now(),
+            attempt: 0,
+            attempt_started: None,
+            connecting_since: None,
+            pausing_since: None,
+            attempt_connection_wait: Duration::ZERO,
+            connection_wait: Duration::ZERO,
+            paused: Duration::ZERO,
+            last_fault: None,
+        });
+        observation.tell(|observer| observer.on_start(&subject));
+        Some(observation)
+    }
+
+    /// This is the next step, in the attempt of this number.
+    pub fn step(&mut self, attempt: u32, step: &Step<'_>, now: impl Fn() -> Instant) {
+        if let Some(since) = self.pausing_since.take() {
+            self.paused += now().saturating_duration_since(since);
+        }
+        if attempt > self.attempt {
+            self.attempt = attempt;
+            self.attempt_started = Some(now());
+            self.attempt_connection_wait = Duration::ZERO;
+            self.tell(|observer| observer.on_attempt(&self.subject, attempt));
+        }
+        if matches!(step, Step::Connect { .. }) {
+            self.connecting_since = Some(now());
+        }
+    }
+
+    /// There is a connection, or there is none to be waited for.
+    pub fn connected(&mut self, now: impl FnOnce() -> Instant) {
+        if let Some(since) = self.connecting_since.take() {
+            let waited = now().saturating_duration_since(since);
+            self.connection_wait += waited;
+            self.attempt_connection_wait += waited;
+        }
+    }
+
+    /// This has happened.
+    pub fn event(&mut self, event: &Event) {
+        // These do not say what went wrong.
+        if !matches!(
+            event.kind(),
+            EventKind::Succeeded
+                | EventKind::Queued
+                | EventKind::Limited(_)
+                | EventKind::SettingSkipped(_)
+        ) {
+            self.last_fault = event.fault();
+        }
+        self.tell(|observer| observer.on_event(&self.subject, event));
+    }
+
+    /// A pause begins.
+    pub fn pause(&mut self, now: impl FnOnce() -> Instant) {
+        self.pausing_since = Some(now());
+    }
+
+    /// How long the present attempt has taken.
+    pub fn attempt_times(&self, now: impl FnOnce() -> Instant) -> AttemptTimes {
+        let elapsed = |started| now().saturating_duration_since(started);
+        AttemptTimes {
+            elapsed: self.attempt_started.map_or(Duration::ZERO, elapsed),
+            connection_wait: self.attempt_connection_wait,
+        }
+    }
+
+    /// The operation is over.
+    pub fn end(
+        mut self: Box<Self>,
+        attempts: u32,
+        outcome: Outcome,
+        stop: StopReason,
+        now: Instant,
+    ) -> Times {
+        // What it was waiting for when it was dropped.
+        self.connected(|| now);
+        let pause = self.pausing_since.take();
+        let pause = pause.map(|since| now.saturating_duration_since(since));
+        let times = Times {
+            elapsed: now.saturating_duration_since(self.started),
+            paused: self.paused + pause.unwrap_or_default(),
+            connection_wait: self.connection_wait,
+            last_attempt: self.attempt_times(|| now),
+        };
+        let summary = Summary {
+            attempts,
+            outcome,
+            stop,
+            times,
+            last_fault: self.last_fault,
+        };
+        self.tell(|observer| observer.on_end(&self.subject, &summary));
+        times
+    }
+
+    fn tell(&self, what: impl Fn(&dyn super::Observer)) {
+        self.observers.tell(&self.subject, self.logging, what);
+    }
+}
