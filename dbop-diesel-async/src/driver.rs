@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{Results, Run, UserResults};
+use dbop_diesel::adapter::{Host, Results, Run, UserResults};
 use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
@@ -50,9 +50,9 @@ macro_rules! driver {
             let mut results = Results::new(fallback.into_value(), wants_report);
             let mut guard = Guard::new(slot);
             async move {
-                let mut run = match begin::<S, T, E>(runner, &spec, &mut guard, &mut results) {
+                let mut run = match begin(runner, &spec, &mut guard, wants_report) {
                     Ok(run) => run,
-                    Err(error) => return output(results.refused(error, &time(runner))),
+                    Err(error) => return output(results.refused(error)),
                 };
                 loop {
                     let user: &mut $results = &mut results;
@@ -66,7 +66,7 @@ macro_rules! driver {
                             let found = caught(|| look.verify(guard.slot.conn())).await;
                             results.verify_done(&mut run, found, guard.slot.depth());
                         }
-                        Next::Done => return output(finish(run, &mut guard, &mut results, runner)),
+                        Next::Done => return output(finish(run, &mut guard, &mut results)),
                     }
                 }
             }
@@ -90,17 +90,15 @@ enum Next {
     Done,
 }
 
-fn begin<'a, S: Slot, T, E: OperationError>(
+fn begin<'a, S: Slot>(
     runner: &'a Runner,
     spec: &'a Spec<'a>,
     guard: &mut Guard<S>,
-    results: &mut Results<T, E>,
+    wants_report: bool,
 ) -> Result<Run<'a>, Error> {
-    let now = time(runner);
-    results.begin(&now);
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    let run = Run::new(dialect, config, spec, "async", can_reconnect, &now)?;
+    let run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
     guard.arm();
     Ok(run)
 }
@@ -151,7 +149,6 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay).await;
                 }
-                results.resume(&now);
             }
             Step::Body => return Next::Body,
             Step::Verify => return Next::Verify,
@@ -184,7 +181,9 @@ async fn connect<S: Slot>(
     within: Option<Duration>,
     now: &(dyn Fn() -> Instant + Sync),
 ) -> bool {
-    if let Err(error) = slot.connect(within).await {
+    let connected = slot.connect(within).await;
+    run.has_waited(now);
+    if let Err(error) = connected {
         run.connect_failed(error, now);
         return true;
     }
@@ -205,16 +204,25 @@ fn finish<S: Slot, T, E: OperationError>(
     run: Run<'_>,
     guard: &mut Guard<S>,
     results: &mut Results<T, E>,
-    runner: &Runner,
 ) -> Report<T, E> {
     let ended = run.end();
     if ended.connection_is_broken() {
         guard.slot.apply(ConnectionAction::Discard);
     }
     guard.disarm();
-    results.report(ended, &time(runner))
+    results.report(ended)
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant + Sync {
     || runner.clock.now().into_std()
+}
+
+impl Host for Runner {
+    fn mode(&self) -> &'static str {
+        "async"
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now().into_std()
+    }
 }

@@ -231,10 +231,11 @@ pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
 pub use dbop_diesel::{
     Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, ConnectError, Delays, Dialect,
-    Error, ErrorKind, Extras, FailedAttempt, Fallback, FallbackValue, Fault, FaultClass,
-    GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels, NoFallback, OperationError,
-    Outcome, Owned, Phase, Report, Reported, RetryBudget, RetryContext, RetryPolicy, Scope, Seen,
-    SqlState, StopReason, Verdict, diesel_error_in, fault_of, operation_error, verdict,
+    Error, ErrorKind, Event, EventKind, Extras, FailedAttempt, Fallback, FallbackValue, Fault,
+    FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback,
+    Observer, OperationError, Outcome, Owned, Phase, Report, Reported, RetryBudget, RetryContext,
+    RetryPolicy, Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, Verdict,
+    diesel_error_in, fault_of, operation_error, verdict,
 };
 pub use mapped::MappedOperation;
 pub use operation::Operation;

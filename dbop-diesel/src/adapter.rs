@@ -2,7 +2,7 @@
 //! change in every release.
 
 pub use results::{Results, UserResults};
-pub use run::{Ended, Run};
+pub use run::{Ended, Host, Run};
 
 mod errors;
 pub mod mapped;

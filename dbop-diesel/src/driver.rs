@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 
-use crate::adapter::{Results, Run, UserResults};
+use crate::adapter::{Host, Results, Run, UserResults};
 use crate::backend::SupportedBackend;
 use crate::connection::{execute, status};
 use crate::error::OperationError;
@@ -41,9 +41,9 @@ where
         resolution: look,
     } = operation;
     let mut results = Results::new(fallback.into_value(), wants_report);
-    let mut run = match begin::<S, T, E>(runner, &spec, &mut results) {
+    let mut run = match begin::<S>(runner, &spec, wants_report) {
         Ok(run) => run,
-        Err(error) => return results.refused(error, &time(runner)),
+        Err(error) => return results.refused(error),
     };
     loop {
         match until_user(&mut run, &mut slot, runner, &mut results) {
@@ -55,7 +55,7 @@ where
                 let found = catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())));
                 results.verify_done(&mut run, found, slot.depth());
             }
-            Next::Done => return finish(run, &mut slot, &mut results, runner),
+            Next::Done => return finish(run, &mut slot, &mut results),
         }
     }
 }
@@ -67,22 +67,14 @@ enum Next {
     Done,
 }
 
-fn begin<'a, S: Slot, T, E: OperationError>(
+fn begin<'a, S: Slot>(
     runner: &'a Runner,
     spec: &'a Spec<'a>,
-    results: &mut Results<T, E>,
+    wants_report: bool,
 ) -> Result<Run<'a>, Error> {
-    let now = time(runner);
-    results.begin(&now);
     let dialect = BackendOf::<S>::DIALECT;
-    Run::new(
-        dialect,
-        &runner.config,
-        spec,
-        "sync",
-        S::CAN_RECONNECT,
-        &now,
-    )
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    Run::new(runner, dialect, config, spec, can_reconnect, wants_report)
 }
 
 /// Does what the machine says, until it is the user's turn.
@@ -125,7 +117,6 @@ fn until_user<S: Slot>(
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay);
                 }
-                results.resume(&now);
             }
             Step::Body => return Next::Body,
             Step::Verify => return Next::Verify,
@@ -164,7 +155,9 @@ fn connect<S: Slot>(
     within: Option<Duration>,
     now: &dyn Fn() -> Instant,
 ) -> bool {
-    if let Err(error) = slot.connect(within) {
+    let connected = slot.connect(within);
+    run.has_waited(now);
+    if let Err(error) = connected {
         run.connect_failed(error, now);
         return true;
     }
@@ -184,15 +177,24 @@ fn finish<S: Slot, T, E: OperationError>(
     run: Run<'_>,
     slot: &mut S,
     results: &mut Results<T, E>,
-    runner: &Runner,
 ) -> Report<T, E> {
     let ended = run.end();
     if ended.connection_is_broken() {
         slot.apply(ConnectionAction::Discard);
     }
-    results.report(ended, &time(runner))
+    results.report(ended)
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant {
     || runner.clock.now()
+}
+
+impl Host for Runner {
+    fn mode(&self) -> &'static str {
+        "sync"
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
 }

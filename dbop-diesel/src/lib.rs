@@ -119,9 +119,9 @@ pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
     Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, Delays, Dialect, Error, ErrorKind,
-    Extras, Fault, FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels,
-    Outcome, Phase, Reported, RetryBudget, RetryContext, RetryPolicy, Scope, Seen, SqlState,
-    StopReason, Verdict, verdict,
+    Event, EventKind, Extras, Fault, FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger,
+    LogLevels, Name, Observer, Outcome, Phase, Reported, RetryBudget, RetryContext, RetryPolicy,
+    Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

@@ -1,5 +1,6 @@
 //! What happened in a run, attempt by attempt.
 
+use std::fmt;
 use std::time::Duration;
 
 use dbop_core::{Fault, Outcome, StopReason};
@@ -38,8 +39,58 @@ pub struct Report<T, E> {
     pub stop: StopReason,
     /// Whether the work is certainly committed, certainly undone, or unknown.
     pub outcome: Outcome,
-    /// How long it took, delays included.
+    /// How long it took, delays included. Zero if it was refused before anything was done.
     pub elapsed: Duration,
+    /// How much of that were delays between attempts, and between questions about a COMMIT.
+    pub paused: Duration,
+    /// How much of that was spent waiting for connections from the source, in all attempts together. Zero
+    /// for an operation on a connection of the caller.
+    pub connection_wait: Duration,
+    /// How long the last attempt took, whether it succeeded or not, its wait for a connection included.
+    pub last_elapsed: Duration,
+    /// How long the last attempt waited for its connection.
+    pub last_connection_wait: Duration,
+}
+
+impl<T, E> Report<T, E> {
+    /// In which attempt the operation succeeded. `None` if it did not; a fallback value is no success.
+    ///
+    /// ```
+    /// # use dbop_diesel::Runner;
+    /// # use diesel::prelude::*;
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// let report = Runner::default().run_report(&mut conn, |_| QueryResult::Ok("done"));
+    /// assert_eq!(report.succeeded_after(), Some(1));
+    /// # Ok::<(), diesel::ConnectionError>(())
+    /// ```
+    #[must_use]
+    pub const fn succeeded_after(&self) -> Option<u32> {
+        match self.stop {
+            StopReason::Succeeded => Some(self.attempts),
+            _ => None,
+        }
+    }
+}
+
+/// In one line, without values and errors: for example `committed in attempt 3 after 1.2s`, or
+/// `undone after 6 attempts and 1.8s, retries_exhausted`.
+impl<T, E> fmt::Display for Report<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (outcome, elapsed) = (self.outcome, self.elapsed);
+        match (self.succeeded_after(), self.attempts) {
+            (Some(attempt), _) => write!(f, "{outcome} in attempt {attempt} after {elapsed:.1?}"),
+            (None, 1) => write!(
+                f,
+                "{outcome} after 1 attempt and {elapsed:.1?}, {}",
+                self.stop
+            ),
+            (None, attempts) => write!(
+                f,
+                "{outcome} after {attempts} attempts and {elapsed:.1?}, {}",
+                self.stop
+            ),
+        }
+    }
 }
 
 /// An attempt that failed.
@@ -87,6 +138,8 @@ pub struct FailedAttempt<E> {
     pub rollback_error: Option<diesel::result::Error>,
     /// How long it took: connecting, the operation and the ROLLBACK, without the delay that followed.
     pub elapsed: Duration,
+    /// How much of that was spent waiting for a connection from the source.
+    pub connection_wait: Duration,
     /// The delay that followed. Zero for the last attempt.
     pub delay: Duration,
 }

@@ -82,7 +82,9 @@ fn is_batch(step: &str) -> bool {
         BatchPurpose::CheckUndone,
         BatchPurpose::Contain,
     ];
-    purposes.iter().any(|purpose| format!("{purpose:?}") == step)
+    purposes
+        .iter()
+        .any(|purpose| format!("{purpose:?}") == step)
 }
 
 fn postgres(class: FaultClass) -> Option<Fault> {
@@ -170,7 +172,11 @@ fn an_attempt_of_unknown_outcome_is_not_forgotten() {
     course.spec.idempotent = true;
     let outcomes = course.outcomes();
     assert!(outcomes.contains(&"Succeeded committed".into()));
-    assert!(outcomes[4..outcomes.len() - 1].iter().all(|step| step.ends_with("unknown")));
+    assert!(
+        outcomes[4..outcomes.len() - 1]
+            .iter()
+            .all(|step| step.ends_with("unknown"))
+    );
 }
 
 #[test]
@@ -213,7 +219,9 @@ fn what_the_body_has_ended_itself_is_unknown() {
 #[test]
 fn whether_a_vanished_transaction_was_undone_is_open_while_it_is_asked() {
     let (timeout, gone) = (errno(1205), errno(1305));
-    let outcomes =
-        Course::of(Dialect::Mysql, [None, Some(timeout), Some(gone), None]).outcomes();
-    assert!(outcomes.contains(&"CheckUndone unknown".into()), "{outcomes:?}");
+    let outcomes = Course::of(Dialect::Mysql, [None, Some(timeout), Some(gone), None]).outcomes();
+    assert!(
+        outcomes.contains(&"CheckUndone unknown".into()),
+        "{outcomes:?}"
+    );
 }

@@ -17,6 +17,8 @@ pub struct Observation<'a> {
     subject: Subject<'a>,
     observers: &'a Observers,
     logging: &'a Logging,
+    /// Its connections come from a source, which may have to be waited for.
+    waits: bool,
     started: Instant,
     /// The number of the present attempt.
     attempt: u32,
@@ -55,11 +57,13 @@ pub struct AttemptTimes {
 }
 
 impl<'a> Observation<'a> {
-    /// The operation begins. `None` if neither an observer nor a report wants to know.
+    /// The operation begins. `None` if neither an observer nor a report wants to know. `waits`: its
+    /// connections come from a source.
     pub fn begin(
         config: &'a RunnerConfig,
         subject: Subject<'a>,
         wants_report: bool,
+        waits: bool,
         now: impl FnOnce() -> Instant,
     ) -> Option<Box<Self>> {
         let observers = config.observers();
@@ -70,6 +74,7 @@ impl<'a> Observation<'a> {
             subject,
             observers,
             logging: config.logging(),
+            waits,
             started: now(),
             attempt: 0,
             attempt_started: None,
@@ -95,12 +100,12 @@ impl<'a> Observation<'a> {
             self.attempt_connection_wait = Duration::ZERO;
             self.tell(|observer| observer.on_attempt(&self.subject, attempt));
         }
-        if matches!(step, Step::Connect { .. }) {
+        if self.waits && matches!(step, Step::Connect { .. }) {
             self.connecting_since = Some(now());
         }
     }
 
-    /// There is a connection, or there is none to be waited for.
+    /// There is a connection, or there is none to be waited for any longer.
     pub fn connected(&mut self, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.connecting_since.take() {
             let waited = now().saturating_duration_since(since);

@@ -105,8 +105,8 @@ fn second(start: Instant, number: u64) -> Instant {
 fn without_an_observer_or_a_report_the_clock_is_not_read() {
     let config = RunnerConfig::default();
     let no_clock = || panic!("the clock is read");
-    assert!(Observation::begin(&config, SUBJECT, false, no_clock).is_none());
-    assert!(Observation::begin(&config, SUBJECT, true, Instant::now).is_some());
+    assert!(Observation::begin(&config, SUBJECT, false, true, no_clock).is_none());
+    assert!(Observation::begin(&config, SUBJECT, true, true, Instant::now).is_some());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn all_are_told_in_order_although_one_panics() {
     config.set_logging(|logging| logging.logger = Some(log.clone()));
     let now = Instant::now();
     for _ in 0..2 {
-        let observation = Observation::begin(&config, SUBJECT, false, || now);
+        let observation = Observation::begin(&config, SUBJECT, false, true, || now);
         let mut observation = observation.expect("it is observed");
         observation.step(1, &Step::Connect { within: None }, || now);
         observation.connected(|| now);
@@ -150,7 +150,7 @@ struct Unwinding<'a>(&'a RunnerConfig);
 
 impl Drop for Unwinding<'_> {
     fn drop(&mut self) {
-        let observation = Observation::begin(self.0, SUBJECT, false, Instant::now);
+        let observation = Observation::begin(self.0, SUBJECT, false, true, Instant::now);
         let (outcome, stop) = (Outcome::Undone, StopReason::Panicked);
         _ = observation
             .expect("it is observed")
@@ -182,7 +182,7 @@ fn times_are_told_apart() {
     let start = Instant::now();
     let at = |number| move || second(start, number);
     let connect = Step::Connect { within: None };
-    let observation = Observation::begin(&config, SUBJECT, true, at(0));
+    let observation = Observation::begin(&config, SUBJECT, true, true, at(0));
     let mut observation = observation.expect("it is reported");
     observation.step(1, &connect, at(1));
     observation.connected(at(3));
@@ -206,7 +206,7 @@ fn what_it_waits_for_when_it_is_dropped_counts() {
     let config = RunnerConfig::default();
     let start = Instant::now();
     let begun = || {
-        let observation = Observation::begin(&config, SUBJECT, true, || start);
+        let observation = Observation::begin(&config, SUBJECT, true, true, || start);
         observation.expect("it is reported")
     };
     let end = |observation: Box<Observation<'_>>| {
@@ -243,7 +243,7 @@ fn the_last_fault_is_that_of_the_last_failed_attempt() {
         (EventKind::Succeeded, StopReason::Succeeded, Some(deadlock)),
         (EventKind::Returned, StopReason::OwnError, None),
     ] {
-        let observation = Observation::begin(&config, SUBJECT, false, || now);
+        let observation = Observation::begin(&config, SUBJECT, false, true, || now);
         let mut observation = observation.expect("it is observed");
         observation.event(&retrying);
         observation.event(&event(end, None));

@@ -54,6 +54,7 @@ pub fn report<T, E>(report: Report<T, Mapped<E>>, make: fn(DieselError) -> E) ->
                 fault: failure.fault,
                 rollback_error: failure.rollback_error,
                 elapsed: failure.elapsed,
+                connection_wait: failure.connection_wait,
                 delay: failure.delay,
             })
             .collect(),
@@ -61,5 +62,9 @@ pub fn report<T, E>(report: Report<T, Mapped<E>>, make: fn(DieselError) -> E) ->
         stop: report.stop,
         outcome: report.outcome,
         elapsed: report.elapsed,
+        paused: report.paused,
+        connection_wait: report.connection_wait,
+        last_elapsed: report.last_elapsed,
+        last_connection_wait: report.last_connection_wait,
     }
 }

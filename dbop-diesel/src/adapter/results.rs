@@ -1,9 +1,9 @@
 //! What has the caller's types: the value and the errors of the body.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dbop_core::machine::{Answer, BodyEnd, Done, Verified};
+use dbop_core::machine::{Answer, AttemptTimes, BodyEnd, Done, Times, Verified};
 use dbop_core::{Advice, Fault, Outcome, StopReason};
 use diesel::result::Error as DieselError;
 
@@ -20,10 +20,6 @@ pub struct Results<T, E> {
     error: Option<E>,
     fallback: Option<T>,
     failures: Option<Vec<FailedAttempt<E>>>,
-    /// When the run began, where a report is wanted.
-    started: Option<Instant>,
-    /// When the attempt began, where a report is wanted.
-    attempt_started: Option<Instant>,
 }
 
 /// [`Results`] of any type, so that the loop is made once for each type of connection, not once for
@@ -34,10 +30,7 @@ pub trait UserResults {
 
     /// Leaves the attempt behind, with this delay before the next one: its value is void, and its errors
     /// are for the report.
-    fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant);
-
-    /// The delay is over, and the next attempt begins.
-    fn resume(&mut self, now: &dyn Fn() -> Instant);
+    fn settle(&mut self, errors: AttemptErrors, delay: Duration, times: AttemptTimes);
 
     /// Itself, whether or not its type says that it is `Send`.
     fn as_dyn(&mut self) -> &mut dyn UserResults;
@@ -48,15 +41,9 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
         self.error.as_ref()?.diesel_error()
     }
 
-    fn settle(&mut self, errors: AttemptErrors, delay: Duration, now: &dyn Fn() -> Instant) {
+    fn settle(&mut self, errors: AttemptErrors, delay: Duration, times: AttemptTimes) {
         self.value = None;
-        self.move_into_report(errors, delay, now);
-    }
-
-    fn resume(&mut self, now: &dyn Fn() -> Instant) {
-        if self.failures.is_some() {
-            self.attempt_started.get_or_insert_with(now);
-        }
+        self.move_into_report(errors, delay, times);
     }
 
     fn as_dyn(&mut self) -> &mut dyn UserResults {
@@ -73,15 +60,7 @@ impl<T, E: OperationError> Results<T, E> {
             error: None,
             fallback,
             failures: if wants_report { Some(Vec::new()) } else { None },
-            started: None,
-            attempt_started: None,
         }
-    }
-
-    /// The run begins now. The clock is not read without need.
-    pub fn begin(&mut self, now: &dyn Fn() -> Instant) {
-        self.started = self.failures.is_some().then(now);
-        self.attempt_started = self.started;
     }
 
     /// The body has ended.
@@ -133,7 +112,7 @@ impl<T, E: OperationError> Results<T, E> {
         &mut self,
         mut errors: AttemptErrors,
         delay: Duration,
-        now: &dyn Fn() -> Instant,
+        times: AttemptTimes,
     ) {
         let error = match &mut self.failures {
             Some(_) => errors.take_first(&mut self.error),
@@ -141,14 +120,12 @@ impl<T, E: OperationError> Results<T, E> {
         };
         self.error = None;
         if let Some(failures) = &mut self.failures {
-            let started = self.attempt_started.take();
             failures.push(FailedAttempt {
                 error,
                 fault: errors.fault,
                 rollback_error: errors.rollback_error,
-                elapsed: started.map_or(Duration::ZERO, |started| {
-                    now().saturating_duration_since(started)
-                }),
+                elapsed: times.elapsed,
+                connection_wait: times.connection_wait,
                 delay,
             });
         }
@@ -159,27 +136,32 @@ impl<T, E: OperationError> Results<T, E> {
     /// # Panics
     ///
     /// If the operation panicked: with its payload.
-    pub fn report(&mut self, ended: Ended, now: &dyn Fn() -> Instant) -> Report<T, E> {
-        let (end, errors) = ended.resume_panic();
+    pub fn report(&mut self, ended: Ended) -> Report<T, E> {
+        let (end, errors, times) = ended.resume_panic();
         match end {
             End::Done(done) => {
                 let (attempts, stop, outcome) = (done.attempts, done.stop, done.outcome);
-                let result = self.answer(done, errors, now);
-                self.with(result, attempts, stop, outcome, now)
+                let result = self.answer(done, errors, times.last_attempt);
+                self.with(result, attempts, stop, outcome, times)
             }
-            End::Refused(Refusal::Own(error)) => self.refused(error, now),
-            End::Refused(Refusal::Database(error)) => self.refused_with(error.into(), now),
+            End::Refused(Refusal::Own(error)) => self.refused_by(error, times),
+            End::Refused(Refusal::Database(error)) => self.refused_with(error.into(), times),
         }
     }
 
     /// The report of a run that could not even begin.
-    pub fn refused(&mut self, error: dbop_core::Error, now: &dyn Fn() -> Instant) -> Report<T, E> {
-        self.refused_with(E::from_dbop(error), now)
+    pub fn refused(&mut self, error: dbop_core::Error) -> Report<T, E> {
+        self.refused_by(error, Times::default())
     }
 
-    fn refused_with(&mut self, error: E, now: &dyn Fn() -> Instant) -> Report<T, E> {
+    fn refused_by(&mut self, error: dbop_core::Error, times: Times) -> Report<T, E> {
+        let error = error.after(0, StopReason::NotRetryable);
+        self.refused_with(E::from_dbop(error), times)
+    }
+
+    fn refused_with(&mut self, error: E, times: Times) -> Report<T, E> {
         let (stop, outcome) = (StopReason::NotRetryable, Outcome::Undone);
-        self.with(Err(error), 0, stop, outcome, now)
+        self.with(Err(error), 0, stop, outcome, times)
     }
 
     fn with(
@@ -188,7 +170,7 @@ impl<T, E: OperationError> Results<T, E> {
         attempts: u32,
         stop: StopReason,
         outcome: Outcome,
-        now: &dyn Fn() -> Instant,
+        times: Times,
     ) -> Report<T, E> {
         Report {
             result,
@@ -196,9 +178,11 @@ impl<T, E: OperationError> Results<T, E> {
             attempts,
             stop,
             outcome,
-            elapsed: self.started.map_or(Duration::ZERO, |started| {
-                now().saturating_duration_since(started)
-            }),
+            elapsed: times.elapsed,
+            paused: times.paused,
+            connection_wait: times.connection_wait,
+            last_elapsed: times.last_attempt.elapsed,
+            last_connection_wait: times.last_attempt.connection_wait,
         }
     }
 
@@ -206,13 +190,13 @@ impl<T, E: OperationError> Results<T, E> {
         &mut self,
         done: Done,
         mut errors: AttemptErrors,
-        now: &dyn Fn() -> Instant,
+        times: AttemptTimes,
     ) -> Result<T, E> {
         let error = match (done.answer, self.value.take()) {
             (Answer::Value, Some(value)) => {
                 // What was survived within the attempt is for the report.
                 if !errors.is_empty() {
-                    self.move_into_report(errors, Duration::ZERO, now);
+                    self.move_into_report(errors, Duration::ZERO, times);
                 }
                 return Ok(value);
             }
@@ -230,7 +214,7 @@ impl<T, E: OperationError> Results<T, E> {
             }
             None => Err(error),
         };
-        self.move_into_report(errors, Duration::ZERO, now);
+        self.move_into_report(errors, Duration::ZERO, times);
         result
     }
 }

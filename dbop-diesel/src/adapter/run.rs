@@ -1,15 +1,17 @@
 //! A run, but for what has the caller's types.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::resume_unwind;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dbop_core::machine::{
-    BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine, Pause, PragmasToRead,
-    RunnerConfig, SavedPragmas, Spec, Step, Subject, Verified,
+    AttemptTimes, BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine,
+    Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject, Times,
+    Verified,
 };
-use dbop_core::{Advice, Dialect, Error, Fault, FaultClass};
+use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, StopReason};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
@@ -18,7 +20,17 @@ use super::results::{UserResults, caught};
 use crate::fault::{database_message, fault_of, fault_of_message};
 use crate::source::ConnectError;
 
-/// One run of an operation: the machine, and what went wrong so far.
+/// What a run has from its adapter's runner.
+pub trait Host: fmt::Debug + Send + Sync {
+    /// `sync` or `async`.
+    fn mode(&self) -> &'static str;
+
+    /// What time it is by the runner's clock.
+    fn now(&self) -> Instant;
+}
+
+/// One run of an operation: the machine, and what went wrong so far. Dropped before its [end](Self::end), it tells
+/// the observers what is known of its outcome.
 ///
 /// It tells the machine what Diesel answered, keeps the errors where the machine says, and writes
 /// the records. An adapter's loop asks it for the next step and does that.
@@ -27,6 +39,9 @@ pub struct Run<'a> {
     machine: Machine<'a>,
     subject: Subject<'a>,
     logging: &'a Logging,
+    host: &'a dyn Host,
+    /// Where there is an observer or a report.
+    observation: Option<Box<Observation<'a>>>,
     /// How many transactions and savepoints were open on the connection when it was joined.
     base: u32,
     errors: AttemptErrors,
@@ -52,27 +67,38 @@ pub(super) enum Refusal {
 }
 
 impl<'a> Run<'a> {
-    /// Begins a run. `mode` is `sync` or `async`.
+    /// Begins a run.
     ///
     /// # Errors
     ///
     /// If the operation asks for something that is not valid or not supported.
     pub fn new(
+        host: &'a dyn Host,
         dialect: Dialect,
         config: &'a RunnerConfig,
         spec: &'a Spec<'a>,
-        mode: &'static str,
         can_reconnect: bool,
-        now: &dyn Fn() -> Instant,
+        wants_report: bool,
     ) -> Result<Self, Error> {
+        let now = || host.now();
+        let subject = Subject::new(spec.name, dialect, host.mode());
+        let observation = Observation::begin(config, subject, wants_report, can_reconnect, now);
+        let machine = match Machine::new(dialect, config, spec, can_reconnect, now) {
+            Ok(machine) => machine,
+            Err(error) => {
+                let (attempts, outcome, stop) = REFUSED;
+                if let Some(observation) = observation {
+                    _ = observation.end(attempts, outcome, stop, now());
+                }
+                return Err(error);
+            }
+        };
         Ok(Self {
-            machine: Machine::new(dialect, config, spec, can_reconnect, now)?,
-            subject: Subject {
-                name: spec.name,
-                dialect,
-                mode,
-            },
+            machine,
+            subject,
             logging: config.logging(),
+            host,
+            observation,
             base: 0,
             errors: AttemptErrors::default(),
             panic: None,
@@ -82,7 +108,18 @@ impl<'a> Run<'a> {
 
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
-        self.machine.step(now)
+        let (attempt, step) = self.machine.numbered_step(now);
+        if let Some(observation) = &mut self.observation {
+            observation.step(attempt, &step, now);
+        }
+        step
+    }
+
+    /// The source of connections has answered.
+    pub fn has_waited(&mut self, now: &dyn Fn() -> Instant) {
+        if let Some(observation) = &mut self.observation {
+            observation.connected(now);
+        }
     }
 
     /// Waits for the operation's turn: for how long, unless `waker` is woken before that. `None`: ask for the
@@ -265,11 +302,14 @@ impl<'a> Run<'a> {
     }
 
     pub(super) const fn dialect(&self) -> Dialect {
-        self.subject.dialect
+        self.subject.dialect()
     }
 
-    /// Writes the record of an event.
-    pub fn record(&self, event: &Event, results: &dyn UserResults) {
+    /// Writes the record of an event, and tells the observers.
+    pub fn record(&mut self, event: &Event, results: &dyn UserResults) {
+        if let Some(observation) = &mut self.observation {
+            observation.event(event);
+        }
         let message = self.errors.message(|| results.diesel_error());
         self.logging.record(&self.subject, event, message);
     }
@@ -284,8 +324,20 @@ impl<'a> Run<'a> {
     ) {
         if pause.settled {
             self.put_fault_right();
-            results.settle(std::mem::take(&mut self.errors), pause.delay, now);
+            let times = self.attempt_times(now);
+            results.settle(std::mem::take(&mut self.errors), pause.delay, times);
         }
+        if let Some(observation) = &mut self.observation {
+            observation.pause(now);
+        }
+    }
+
+    /// How long the present attempt has taken, where that is observed.
+    fn attempt_times(&self, now: &dyn Fn() -> Instant) -> AttemptTimes {
+        let observation = self.observation.as_ref();
+        observation.map_or_else(AttemptTimes::default, |observation| {
+            observation.attempt_times(now)
+        })
     }
 
     /// The report tells what the attempt's fault was found to be.
@@ -303,11 +355,56 @@ impl<'a> Run<'a> {
     /// Ends the run: what is left of it. The machine is dropped here, before the connection, whose address another one
     /// can have after that.
     #[must_use]
-    pub fn end(self) -> Ended {
+    pub fn end(mut self) -> Ended {
+        // The clock is the caller's code: if it panics, the observers are told when the run is dropped.
+        let now = self.observation.is_some().then(|| self.host.now());
+        let times = self.end_observation(now);
         Ended {
-            end: self.end.expect("the run has ended"),
-            errors: self.errors,
-            panic: self.panic,
+            end: self.end.take().expect("the run has ended"),
+            errors: std::mem::take(&mut self.errors),
+            panic: self.panic.take(),
+            times,
+        }
+    }
+
+    /// Tells the observers that it is over.
+    fn end_observation(&mut self, now: Option<Instant>) -> Times {
+        let (attempts, outcome, stop) = self.summary();
+        match (self.observation.take(), now) {
+            (Some(observation), Some(now)) => observation.end(attempts, outcome, stop, now),
+            _ => Times::default(),
+        }
+    }
+
+    /// How many attempts there were, what became of the work, and why there is no further attempt.
+    fn summary(&self) -> (u32, Outcome, StopReason) {
+        match &self.end {
+            Some(End::Done(done)) => (done.attempts, done.outcome, done.stop),
+            Some(End::Refused(_)) => REFUSED,
+            None => {
+                let stop = match std::thread::panicking() {
+                    true => StopReason::Panicked,
+                    false => StopReason::Cancelled,
+                };
+                (
+                    self.machine.attempts(),
+                    self.machine.outcome_if_dropped(),
+                    stop,
+                )
+            }
+        }
+    }
+}
+
+/// The summary of an operation that was refused before it began.
+const REFUSED: (u32, Outcome, StopReason) = (0, Outcome::Undone, StopReason::NotRetryable);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if self.observation.is_some() {
+            // Perhaps the clock is what has panicked. Let out, a second panic would abort.
+            let now = caught(|| self.host.now());
+            self.end_observation(Some(now.unwrap_or_else(|_| Instant::now())));
         }
     }
 }
@@ -318,6 +415,7 @@ pub struct Ended {
     end: End,
     errors: AttemptErrors,
     panic: Option<Panic>,
+    times: Times,
 }
 
 impl Ended {
@@ -328,10 +426,10 @@ impl Ended {
     }
 
     /// How it ended, unless it panicked: then the panic continues.
-    pub(super) fn resume_panic(self) -> (End, AttemptErrors) {
+    pub(super) fn resume_panic(self) -> (End, AttemptErrors, Times) {
         if let Some(payload) = self.panic {
             resume_unwind(payload);
         }
-        (self.end, self.errors)
+        (self.end, self.errors, self.times)
     }
 }
