@@ -48,6 +48,7 @@ mod current_thread {
     mod closures;
     mod keying;
     mod money;
+    mod observing;
     mod panics;
     mod paused_time;
     mod pools;

@@ -35,6 +35,7 @@ mod asynchronous {
     mod leaked;
     mod leaks_cancellation;
     mod money;
+    mod observing;
     mod panics;
     mod pools;
     mod postgres_actix;
@@ -59,6 +60,7 @@ mod current_thread {
     mod closures;
     mod keying;
     mod money;
+    mod observing;
     mod panics;
     mod paused_time;
     mod pools;

@@ -37,6 +37,7 @@ mod asynchronous {
     mod leaked;
     mod leaks_cancellation;
     mod money;
+    mod observing;
     mod panics;
     mod paused_time;
     mod pool_in_closure;

@@ -8,6 +8,7 @@ pub use blocking::blocking;
 pub use capture::{Capture, Captured};
 pub use clock::InstantClock;
 pub use meanwhile::Meanwhile;
+pub use notes::Notes;
 pub use opponent::Opponent;
 pub use outcome::{
     assert_lost, assert_rolled_back, assert_unknown, is_lost, is_rolled_back, is_unknown,
@@ -27,6 +28,7 @@ mod capture;
 mod clock;
 pub mod environment;
 mod meanwhile;
+mod notes;
 mod opponent;
 mod outcome;
 mod pooled;

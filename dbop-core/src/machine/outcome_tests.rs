@@ -23,6 +23,10 @@ fn a_lost_commit_is_unknown_and_the_end() {
     );
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
     assert!(!done.fallback_allowed && done.connection_broken);
+    let Answer::Own(error) = done.answer else {
+        panic!("an error of dbop's: {:?}", done.answer);
+    };
+    assert_eq!((error.attempts(), error.stop()), (1, Some(done.stop)));
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use dbop_diesel::{
     BeginMode, ConnectError, FaultClass, IsolationLevel, OperationError as _, Outcome, Report,
-    StopReason,
+    RetryPolicy, StopReason,
 };
-use dbop_tests::{Again, Capture, InstantClock};
+use dbop_tests::{Again, Capture, InstantClock, Notes};
 use diesel::QueryResult;
 use diesel::result::{ConnectionError, Error};
 
@@ -66,6 +66,37 @@ async fn each_run_has_a_connection_of_its_own() {
         assert_eq!(result, Ok(1));
     }
     assert_eq!(connected.into_inner(), 3);
+}
+
+#[scenario]
+async fn the_time_in_which_it_waits_for_connections_is_told() {
+    let bed = Bed::new();
+    let notes = Notes::new();
+    let asked = AtomicU32::new(0);
+    let runner = Runner::new(RetryPolicy::new().with_initial_delay(Duration::ZERO))
+        .with_observer(notes.clone());
+    let report = runner
+        .run_on_report(
+            &async || {
+                std::thread::sleep(Duration::from_millis(20));
+                match asked.fetch_add(1, Ordering::Relaxed) {
+                    0 => Err(ConnectionError::BadConnection("connection refused".into())),
+                    _ => Conn::establish(bed.url()).await,
+                }
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    assert_eq!(report.result, Ok(1));
+    assert_eq!(report.succeeded_after(), Some(2));
+    let (failed, least) = (&report.failures[0], Duration::from_millis(20));
+    assert!(failed.connection_wait >= least && failed.elapsed >= failed.connection_wait);
+    assert!(report.last_connection_wait >= least);
+    assert!(report.last_elapsed >= report.last_connection_wait);
+    let all = failed.connection_wait + report.last_connection_wait;
+    assert_eq!(report.connection_wait, all);
+    assert!(report.elapsed >= all);
+    assert_eq!(notes.end().connection_wait(), all);
 }
 
 #[scenario]

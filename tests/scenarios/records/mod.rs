@@ -1,7 +1,8 @@
-//! What an operation tells: records, reports, Diesel's instrumentation.
+//! What an operation tells: records, observers, reports, Diesel's instrumentation.
 
 use super::*;
 
 mod instrumentation;
 mod logging;
+mod observing;
 mod reports;
