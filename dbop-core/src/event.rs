@@ -108,6 +108,26 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The name used in spans: for example `retry`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "done",
+            Self::Retrying => "retry",
+            Self::Returned => "returned",
+            Self::HidFailure => "hid_failure",
+            Self::Escalated => "escalated",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::Asking => "asking",
+            Self::FoundCommitted => "found_committed",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Queued => "queued",
+            Self::Limited(_) => "limited",
+            Self::SettingSkipped(_) => "setting_skipped",
+        }
+    }
+
     /// Whether it says nothing about a failed attempt.
     const fn is_without_failure(self) -> bool {
         matches!(
@@ -184,6 +204,17 @@ impl Event {
         match self.kind {
             EventKind::SettingSkipped(setting) => Some(setting),
             _ => None,
+        }
+    }
+
+    /// Whether it is an answer that callers expect: an error of the operation's own, or a constraint that is
+    /// violated at the first attempt.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self.kind {
+            EventKind::Returned | EventKind::HidFailure => true,
+            EventKind::Failed => self.is_violated_constraint(),
+            _ => false,
         }
     }
 

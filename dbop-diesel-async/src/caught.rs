@@ -6,24 +6,34 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use dbop_diesel::adapter::Trace;
+
 type Caught<T> = Result<T, Box<dyn Any + Send>>;
 
 /// Makes the user's future, runs it and drops it. Each of the three can panic; the first panic is
-/// returned.
+/// returned. The span of the attempt is entered whenever code of the user's runs.
 ///
 /// It takes what makes the future and not the future itself, which would then be in the future of
 /// the run twice: as the argument, and where it is pinned.
-pub(crate) async fn caught<F: Future>(make: impl FnOnce() -> F) -> Caught<F::Output> {
-    let mut future = pin!(Some(catch_unwind(AssertUnwindSafe(make))?));
+pub(crate) async fn caught<F: Future>(
+    trace: &Trace,
+    make: impl FnOnce() -> F,
+) -> Caught<F::Output> {
+    let mut future = pin!(Some({
+        let _entered = trace.enter();
+        catch_unwind(AssertUnwindSafe(make))?
+    }));
     let output = poll_fn(|context| {
         let future = future.as_mut().as_pin_mut();
         let poll = || future.map_or(Poll::Pending, |future| future.poll(context));
+        let _entered = trace.enter();
         match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(poll) => poll.map(Ok),
             Err(payload) => Poll::Ready(Err(payload)),
         }
     })
     .await;
+    let _entered = trace.enter();
     let dropped = catch_unwind(AssertUnwindSafe(|| Pin::set(&mut future, None)));
     output.and_then(|output| dropped.map(|()| output))
 }
@@ -57,7 +67,8 @@ mod tests {
     }
 
     fn outcome(make: impl FnOnce() -> Loud) -> Result<u32, &'static str> {
-        let future = pin!(caught(make));
+        let trace = Trace::default();
+        let future = pin!(caught(&trace, make));
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result.map_err(|payload| *payload.downcast().expect("a text")),
             Poll::Pending => panic!("it waits for nothing"),

@@ -59,11 +59,11 @@ macro_rules! driver {
                     match until_user(&mut run, &mut guard.slot, runner, user).await {
                         Next::Body => {
                             let ($body, conn) = (&mut $body, guard.slot.conn());
-                            let end = caught(move || $start($body.clone(), conn)).await;
+                            let end = caught(run.trace(), move || $start($body.clone(), conn)).await;
                             results.body_done(&mut run, end, guard.slot.depth());
                         }
                         Next::Verify => {
-                            let found = caught(|| look.verify(guard.slot.conn())).await;
+                            let found = caught(run.trace(), || look.verify(guard.slot.conn())).await;
                             results.verify_done(&mut run, found, guard.slot.depth());
                         }
                         Next::Done => return output(finish(run, &mut guard, &mut results)),

@@ -208,7 +208,9 @@
 //!
 //! `postgres`, `mysql` and `sqlite` turn on a backend, in diesel-async as well. `deadpool`, `bb8` and
 //! `mobc` turn on the pools of diesel-async. `anyhow` and `eyre` implement
-//! [`OperationError`] for `anyhow::Error` and `eyre::Report`. No feature is on by default.
+//! [`OperationError`] for `anyhow::Error` and `eyre::Report`. `tracing` makes a span of each operation and
+//! attempt, and `metrics` has an [`Observer`] that counts and times them: see
+//! [the guide](dbop_diesel::guide::observability). No feature is on by default.
 //!
 //! # Limits
 //!
@@ -229,6 +231,9 @@ pub use backend::SupportedBackend;
 pub use body::Body;
 pub use clock::{Clock, TokioClock};
 pub use connection::SupportedConnection;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
     Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, ConnectError, Delays, Dialect,
     Error, ErrorKind, Event, EventKind, Extras, FailedAttempt, Fallback, FallbackValue, Fault,

@@ -3,6 +3,7 @@
 
 pub use results::{Results, UserResults};
 pub use run::{Ended, Host, Run};
+pub use trace::{Entered, Trace};
 
 mod errors;
 pub mod mapped;
@@ -18,3 +19,4 @@ pub mod statements;
 pub mod status;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod text;
+mod trace;

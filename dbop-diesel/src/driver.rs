@@ -48,11 +48,17 @@ where
     loop {
         match until_user(&mut run, &mut slot, runner, &mut results) {
             Next::Body => {
-                let end = catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())));
+                let end = {
+                    let _entered = run.trace().enter();
+                    catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())))
+                };
                 results.body_done(&mut run, end, slot.depth());
             }
             Next::Verify => {
-                let found = catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())));
+                let found = {
+                    let _entered = run.trace().enter();
+                    catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())))
+                };
                 results.verify_done(&mut run, found, slot.depth());
             }
             Next::Done => return finish(run, &mut slot, &mut results),

@@ -54,6 +54,7 @@
 //! - [PostgreSQL](guide::postgres), [MySQL and MariaDB](guide::mysql), [SQLite](guide::sqlite).
 //! - [Settings](guide::settings): units, defaults, deadlines, poolers.
 //! - [Unknown outcomes](guide::unknown_outcome): what to do about a COMMIT whose answer was lost.
+//! - [Observability](guide::observability): the log, spans, metrics, and what to alert on.
 //! - [Limits](guide::limits): what dbop notices, and what it does not.
 //! - [Sync connections in async code](guide::sync_in_async).
 //! - [Round trips](guide::round_trips), measured.
@@ -86,7 +87,9 @@
 //! `postgres`, `mysql` and `sqlite` turn on a backend. `postgres` and `mysql` do so without the C
 //! client library, which comes with diesel's own feature of the same name. `anyhow` and
 //! `eyre` implement [`OperationError`] for `anyhow::Error` and `eyre::Report`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
-//! connections need no feature. No feature is on by default.
+//! connections need no feature. `tracing` makes a span of each operation and attempt, and `metrics` has
+//! an [`Observer`] that counts and times them: see [the guide](guide::observability). No feature is on by
+//! default.
 //!
 //! # Limits
 //!
@@ -129,6 +132,9 @@ pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
 pub use mapped::MappedOperation;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use metering::Metrics;
 pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
@@ -145,6 +151,8 @@ mod fault;
 pub mod guide;
 mod layers;
 mod mapped;
+#[cfg(feature = "metrics")]
+mod metering;
 mod operation;
 mod report;
 mod runner;

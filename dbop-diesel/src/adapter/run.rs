@@ -17,6 +17,7 @@ use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
 use super::results::{UserResults, caught};
+use super::trace::Trace;
 use crate::fault::{database_message, fault_of, fault_of_message};
 use crate::source::ConnectError;
 
@@ -42,6 +43,7 @@ pub struct Run<'a> {
     host: &'a dyn Host,
     /// Where there is an observer or a report.
     observation: Option<Box<Observation<'a>>>,
+    trace: Trace,
     /// How many transactions and savepoints were open on the connection when it was joined.
     base: u32,
     errors: AttemptErrors,
@@ -82,11 +84,13 @@ impl<'a> Run<'a> {
     ) -> Result<Self, Error> {
         let now = || host.now();
         let subject = Subject::new(spec.name, dialect, host.mode());
+        let mut trace = Trace::begin(&subject, spec, config.defaults().read_only);
         let observation = Observation::begin(config, subject, wants_report, can_reconnect, now);
         let machine = match Machine::new(dialect, config, spec, can_reconnect, now) {
             Ok(machine) => machine,
             Err(error) => {
                 let (attempts, outcome, stop) = REFUSED;
+                trace.end(attempts, outcome, stop);
                 if let Some(observation) = observation {
                     _ = observation.end(attempts, outcome, stop, now());
                 }
@@ -99,6 +103,7 @@ impl<'a> Run<'a> {
             logging: config.logging(),
             host,
             observation,
+            trace,
             base: 0,
             errors: AttemptErrors::default(),
             panic: None,
@@ -109,6 +114,7 @@ impl<'a> Run<'a> {
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
         let (attempt, step) = self.machine.numbered_step(now);
+        self.trace.attempt(attempt);
         if let Some(observation) = &mut self.observation {
             observation.step(attempt, &step, now);
         }
@@ -154,6 +160,7 @@ impl<'a> Run<'a> {
             Err(error) => Refusal::Database(error),
             Ok(pragmas) => {
                 let placement = self.machine.place(key, depth);
+                self.trace.scope(placement.level());
                 match self.machine.connected(placement, pragmas) {
                     Ok(()) => return true,
                     Err(error) => Refusal::Own(error),
@@ -311,7 +318,18 @@ impl<'a> Run<'a> {
             observation.event(event);
         }
         let message = self.errors.message(|| results.diesel_error());
-        self.logging.record(&self.subject, event, message);
+        let (subject, logging) = (&self.subject, self.logging);
+        self.trace.event(subject, logging, event, message);
+        // Records that are given a logger of their own are wanted there in any case.
+        if logging.logger.is_some() || !Trace::takes_records() {
+            logging.record(subject, event, message);
+        }
+    }
+
+    /// The spans of the operation, to be entered while the caller's code runs.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Leaves an attempt behind before the pause that follows it, if it is over: a connection or a
@@ -367,9 +385,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tells the observers that it is over.
+    /// Tells the observers and the spans that it is over.
     fn end_observation(&mut self, now: Option<Instant>) -> Times {
+        if self.observation.is_none() && !self.trace.is_open() {
+            return Times::default();
+        }
         let (attempts, outcome, stop) = self.summary();
+        self.trace.end(attempts, outcome, stop);
         match (self.observation.take(), now) {
             (Some(observation), Some(now)) => observation.end(attempts, outcome, stop, now),
             _ => Times::default(),
@@ -401,10 +423,11 @@ const REFUSED: (u32, Outcome, StopReason) = (0, Outcome::Undone, StopReason::Not
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        if self.observation.is_some() {
+        if self.observation.is_some() || self.trace.is_open() {
             // Perhaps the clock is what has panicked. Let out, a second panic would abort.
             let now = caught(|| self.host.now());
-            self.end_observation(Some(now.unwrap_or_else(|_| Instant::now())));
+            let now = Some(now.unwrap_or_else(|_| Instant::now()));
+            _ = caught(|| self.end_observation(now));
         }
     }
 }

@@ -1,0 +1,213 @@
+//! Metrics of operations.
+
+use dbop_core::{Event, EventKind, Observer, Subject, Summary};
+use metrics::{
+    Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
+};
+
+/// An [`Observer`] that counts and times operations, for the recorder of the `metrics` crate. With the
+/// feature `metrics`.
+///
+/// | name | kind | unit | labels |
+/// |---|---|---|---|
+/// | `db.client.operation.duration` | histogram | s | `db.system.name`, `error.type` if it failed, `db.query.summary` if asked for |
+/// | `dbop.operation.attempts` | histogram | attempts | `db.system.name`, `dbop.outcome` |
+/// | `dbop.outcomes` | counter | operations | `dbop.outcome`, `dbop.stop` |
+/// | `dbop.retries` | counter | retries | `db.system.name`, `dbop.class`, `dbop.phase` |
+/// | `dbop.retry.delay` | histogram | s | `db.system.name` |
+/// | `dbop.connection.wait_time` | histogram | s | `dbop.pool` if there is a name |
+///
+/// A duration is that of an operation with all its attempts. `error.type` is the database's code, or the
+/// class of a fault without a code, and the [`StopReason`](crate::StopReason) of what failed for another
+/// reason; an error of the operation's own has none. `dbop.class` is the class of the fault that is
+/// retried, and `own` for an error of the operation's that asked for it. The wait for a connection is that
+/// of an operation in all its attempts; it is there for connections from a source alone. Nested operations
+/// count as well.
+///
+/// Exporters that allow no dots in names write underscores: `db_client_operation_duration`.
+///
+/// ```
+/// use dbop_diesel::{Metrics, Runner};
+///
+/// let runner = Runner::default().with_observer(Metrics::new());
+/// ```
+///
+/// # Default
+///
+/// [`new`](Self::new): no names of operations, no name of a pool.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    with_names: bool,
+    pool: Option<SharedString>,
+}
+
+impl Metrics {
+    /// How long an operation took, in seconds.
+    pub const DURATION: &'static str = "db.client.operation.duration";
+
+    /// How many attempts an operation had.
+    pub const ATTEMPTS: &'static str = "dbop.operation.attempts";
+
+    /// How many operations ended, by what became of them and why.
+    pub const OUTCOMES: &'static str = "dbop.outcomes";
+
+    /// How many attempts failed and were followed by another one.
+    pub const RETRIES: &'static str = "dbop.retries";
+
+    /// How long the delay before another attempt was, in seconds.
+    pub const RETRY_DELAY: &'static str = "dbop.retry.delay";
+
+    /// How long an operation waited for connections from its source, in seconds.
+    pub const CONNECTION_WAIT: &'static str = "dbop.connection.wait_time";
+
+    /// The names of all metrics.
+    pub const NAMES: [&'static str; 6] = [
+        Self::DURATION,
+        Self::ATTEMPTS,
+        Self::OUTCOMES,
+        Self::RETRIES,
+        Self::RETRY_DELAY,
+        Self::CONNECTION_WAIT,
+    ];
+
+    /// The bounds of the buckets for durations, in seconds: those of OpenTelemetry's conventions for
+    /// databases.
+    pub const DURATION_BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+    /// The bounds of the buckets for numbers of attempts.
+    pub const ATTEMPTS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
+
+    /// An observer for runners. Describes the metrics to the global recorder, so install that before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe();
+        Self {
+            with_names: false,
+            pool: None,
+        }
+    }
+
+    /// Adds the operation's name to the durations, as the label `db.query.summary`. Not set by default:
+    /// each name is a time series of its own, so only for names that are not made up at run time.
+    ///
+    /// ```
+    /// use dbop_diesel::{Metrics, Runner};
+    ///
+    /// let runner = Runner::default().with_observer(Metrics::new().with_operation_names());
+    /// ```
+    #[must_use]
+    pub const fn with_operation_names(mut self) -> Self {
+        self.with_names = true;
+        self
+    }
+
+    /// The name of the source of connections, for the label `dbop.pool` of the waits for connections.
+    /// None by default.
+    ///
+    /// ```
+    /// use dbop_diesel::{Metrics, Runner};
+    ///
+    /// let runner = Runner::default().with_observer(Metrics::new().with_pool("orders"));
+    /// ```
+    #[must_use]
+    pub fn with_pool(mut self, name: impl Into<String>) -> Self {
+        self.pool = Some(name.into().into());
+        self
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Metrics {
+    fn on_event(&self, subject: &Subject<'_>, event: &Event) {
+        if event.kind() != EventKind::Retrying {
+            return;
+        }
+        let class = event.fault().map_or("own", |fault| fault.class().as_str());
+        let labels = vec![
+            system(subject),
+            Label::from_static_parts("dbop.class", class),
+            Label::from_static_parts("dbop.phase", event.phase().as_str()),
+        ];
+        counter!(Self::RETRIES, labels).increment(1);
+        if let Some(delay) = event.delay() {
+            histogram!(Self::RETRY_DELAY, vec![system(subject)]).record(delay);
+        }
+    }
+
+    fn on_end(&self, subject: &Subject<'_>, summary: &Summary) {
+        let outcome = Label::from_static_parts("dbop.outcome", summary.outcome().as_str());
+        let stop = Label::from_static_parts("dbop.stop", summary.stop().as_str());
+        let mut labels = vec![system(subject)];
+        labels.extend(error_type(summary));
+        if self.with_names {
+            labels.push(Label::new("db.query.summary", subject.name().to_string()));
+        }
+        histogram!(Self::DURATION, labels).record(summary.elapsed());
+        let labels = vec![system(subject), outcome.clone()];
+        histogram!(Self::ATTEMPTS, labels).record(summary.attempts());
+        counter!(Self::OUTCOMES, vec![outcome, stop]).increment(1);
+        let wait = summary.connection_wait();
+        if !wait.is_zero() {
+            let pool = self.pool.clone().map(|name| Label::new("dbop.pool", name));
+            let labels: Vec<_> = pool.into_iter().collect();
+            histogram!(Self::CONNECTION_WAIT, labels).record(wait);
+        }
+    }
+}
+
+fn system(subject: &Subject<'_>) -> Label {
+    Label::from_static_parts("db.system.name", subject.dialect().as_str())
+}
+
+/// What failed: the code, else the class, else why there was no further attempt.
+fn error_type(summary: &Summary) -> Option<Label> {
+    if !summary.is_failure() {
+        return None;
+    }
+    let label = |text: SharedString| Label::new("error.type", text);
+    Some(match summary.last_fault() {
+        Some(fault) => match fault.code() {
+            Some(code) => label(code.to_string().into()),
+            None => label(fault.class().as_str().into()),
+        },
+        None => label(summary.stop().as_str().into()),
+    })
+}
+
+fn describe() {
+    describe_histogram!(
+        Metrics::DURATION,
+        Unit::Seconds,
+        "How long a database operation took, with all its attempts."
+    );
+    describe_histogram!(
+        Metrics::ATTEMPTS,
+        Unit::Count,
+        "How many attempts a database operation had."
+    );
+    describe_counter!(
+        Metrics::OUTCOMES,
+        Unit::Count,
+        "Database operations that ended, by what became of them and why."
+    );
+    describe_counter!(
+        Metrics::RETRIES,
+        Unit::Count,
+        "Attempts that failed and were followed by another one."
+    );
+    describe_histogram!(
+        Metrics::RETRY_DELAY,
+        Unit::Seconds,
+        "The delay before another attempt."
+    );
+    describe_histogram!(
+        Metrics::CONNECTION_WAIT,
+        Unit::Seconds,
+        "How long a database operation waited for connections from its source."
+    );
+}
