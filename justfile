@@ -12,7 +12,7 @@ test *args:
 # Measure which lines the tests without a server cover; the report is target/llvm-cov/html.
 cov:
     @cargo llvm-cov --version >/dev/null 2>&1 || { echo "cov needs a tool: cargo install cargo-llvm-cov" >&2; exit 1; }
-    cargo llvm-cov --no-report --workspace --exclude dbop-tests --exclude dbop-adoption --features dbop-diesel/sqlite,dbop-diesel/anyhow
+    cargo llvm-cov --no-report --workspace --exclude dbop-tests --exclude dbop-adoption --exclude dbop-observability --features dbop-diesel/sqlite,dbop-diesel/anyhow
     cargo llvm-cov --no-report -p dbop-tests --features sqlite --lib --test sqlite
     cargo llvm-cov report --html
 

@@ -394,6 +394,7 @@ keep_log() {
 test_without_server() {
   local arguments
   arguments=(--workspace --exclude dbop-tests --exclude dbop-adoption --exclude dbop-languages
+    --exclude dbop-observability
     --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
   build_and_test "unit tests and doctests" "${arguments[@]}"
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
@@ -467,7 +468,8 @@ choose_target() {
   [[ $name != mariadb ]] || name=mysql # the same tests
   [[ $name != sqlite ]] || shared=
   target=(--package=dbop-tests --features="$shared" --features "$name" --test "$name" --test "async_$name")
-  [[ $name == mysql ]] || target+=(--package=dbop-adoption --test adoption)
+  [[ $name == mysql ]] || target+=(--package=dbop-adoption --test adoption
+    --package=dbop-observability --test observability)
 }
 
 build_and_test() {

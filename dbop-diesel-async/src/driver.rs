@@ -59,7 +59,8 @@ macro_rules! driver {
                     match until_user(&mut run, &mut guard.slot, runner, user).await {
                         Next::Body => {
                             let ($body, conn) = (&mut $body, guard.slot.conn());
-                            let end = caught(run.trace(), move || $start($body.clone(), conn)).await;
+                            let trace = run.trace();
+                            let end = caught(trace, move || $start($body.clone(), conn)).await;
                             results.body_done(&mut run, end, guard.slot.depth());
                         }
                         Next::Verify => {

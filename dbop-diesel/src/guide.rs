@@ -86,6 +86,10 @@ pub mod contention {}
 #[cfg_attr(doctest, doc = "Unknown outcomes.")]
 pub mod unknown_outcome {}
 
+#[cfg_attr(not(doctest), doc = page!("../docs/observability.md"))]
+#[cfg_attr(doctest, doc = "Observability.")]
+pub mod observability {}
+
 #[cfg_attr(not(doctest), doc = page!("../docs/limits.md"))]
 #[cfg_attr(doctest, doc = "Limits.")]
 pub mod limits {}

@@ -7,7 +7,7 @@ Measures what each further operation costs to compile: the lines of LLVM IR in a
 
 usage: tests/llvm-lines/run.sh [--check]
 
-Crates of 20 and of 40 operations are generated and compiled, once with Diesel's bare `transaction`
+Crates of 20 and of 40 operations are generated and compiled, with the features that observe them, once with Diesel's bare `transaction`
 and once with dbop: with `Runner::run`, with `run` of a named operation that has a lock timeout, and
 with `run_on`. The lines counted are those of function definitions, without empty ones. What is
 printed is the slope from 20 to 40 operations, so that what a crate needs only once does not count:
@@ -88,7 +88,7 @@ edition = "2024"
 [workspace]
 
 [dependencies]
-dbop-diesel = { path = "$root/dbop-diesel", features = ["sqlite"] }
+dbop-diesel = { path = "$root/dbop-diesel", features = ["metrics", "sqlite", "tracing"] }
 dbop-diesel-async = { path = "$root/dbop-diesel-async", features = ["postgres"] }
 diesel = { version = "*", default-features = false }
 diesel-async = { version = "*", default-features = false }

@@ -34,7 +34,7 @@ names=() promises=() files=() texts=() replacements=() targets=() tests=() hangs
 
 main() {
   local action=run sample='' seed='' patterns=() chosen=()
-  local -A allowed=([core]=yes [sqlite]=yes [async_sqlite]=yes [adoption]=yes)
+  local -A allowed=([core]=yes [sqlite]=yes [async_sqlite]=yes [adoption]=yes [observability]=yes)
   while (($#)); do
     case $1 in
       --list | --check) action=${1#--} ;;
@@ -158,6 +158,7 @@ arguments() {
       folder=dbop-core/src
       ;;
     adoption) arguments=(-p dbop-adoption --features sqlite --test adoption) ;;
+    observability) arguments=(-p dbop-observability --features sqlite --test observability) ;;
     sqlite | async_sqlite) arguments=(-p dbop-tests --features sqlite --test "$1") ;;
     postgres) arguments=(-p dbop-tests --features postgres --test postgres --test async_postgres) ;;
     mariadb | mysql) arguments=(-p dbop-tests --features mysql --test mysql --test async_mysql) ;;
@@ -274,7 +275,7 @@ run() {
   exec 9>"$work/lock"
   flock -n 9 || die "another run is at work in $work"
   make_copy
-  for target in core sqlite async_sqlite adoption {,refused_}{postgres,mariadb,mysql}; do
+  for target in core sqlite async_sqlite adoption observability {,refused_}{postgres,mariadb,mysql}; do
     run_target "$target"
   done
   say "" "$red red, $survived survived, $errors errors" "$red passed, $((survived + errors)) failed"
@@ -399,7 +400,7 @@ test_them() {
   command=(cargo test --locked --no-fail-fast "${arguments[@]}" -- "$@")
   case $target in
     core) command+=(--exact) ;;
-    *sqlite | adoption) limit=$((limit * 5)) ;;
+    *sqlite | adoption | observability) limit=$((limit * 5)) ;;
     refused_*)
       limit=${DBOP_MUTATION_SECONDS:-900}
       command=(tests/run.sh refused "${target#refused_}" -- "$@")

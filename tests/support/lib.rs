@@ -68,6 +68,7 @@ mod examples {
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
     page!(Limits, "../../docs/limits.md");
     page!(Mysql, "../../docs/mysql.md");
+    page!(Observability, "../../docs/observability.md");
     page!(Pools, "../../docs/pools.md");
     page!(Postgres, "../../docs/postgres.md");
     page!(Recipes, "../../docs/recipes.md");
