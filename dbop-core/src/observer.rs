@@ -181,6 +181,12 @@ impl Summary {
         self.times.paused
     }
 
+    /// How much of that was spent waiting for turns at gates.
+    #[must_use]
+    pub const fn queued(&self) -> Duration {
+        self.times.queued
+    }
+
     /// How much of that was spent waiting for connections from the source, in all attempts together.
     /// Zero for an operation on a connection of the caller.
     #[must_use]

@@ -16,13 +16,14 @@ use metrics::{
 /// | `dbop.retries` | counter | retries | `db.system.name`, `dbop.class`, `dbop.phase` |
 /// | `dbop.retry.delay` | histogram | s | `db.system.name` |
 /// | `dbop.connection.wait_time` | histogram | s | `dbop.pool` if there is a name |
+/// | `dbop.gate.wait_time` | histogram | s | `db.system.name` |
 ///
 /// A duration is that of an operation with all its attempts. `error.type` is the database's code, or the
 /// class of a fault without a code, and the [`StopReason`](crate::StopReason) of what failed for another
 /// reason; an error of the operation's own has none. `dbop.class` is the class of the fault that is
 /// retried, and `own` for an error of the operation's that asked for it. The wait for a connection is that
-/// of an operation in all its attempts; it is there for connections from a source alone. Nested operations
-/// count as well.
+/// of an operation in all its attempts; it is there for connections from a source alone. The wait at a gate is
+/// there for operations that have a gate. Nested operations count as well.
 ///
 /// Exporters that allow no dots in names write underscores: `db_client_operation_duration`.
 ///
@@ -60,14 +61,18 @@ impl Metrics {
     /// How long an operation waited for connections from its source, in seconds.
     pub const CONNECTION_WAIT: &'static str = "dbop.connection.wait_time";
 
+    /// How long an operation waited for its turn at a gate, in seconds.
+    pub const GATE_WAIT: &'static str = "dbop.gate.wait_time";
+
     /// The names of all metrics.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         Self::DURATION,
         Self::ATTEMPTS,
         Self::OUTCOMES,
         Self::RETRIES,
         Self::RETRY_DELAY,
         Self::CONNECTION_WAIT,
+        Self::GATE_WAIT,
     ];
 
     /// The bounds of the buckets for durations, in seconds: those of OpenTelemetry's conventions for
@@ -157,6 +162,10 @@ impl Observer for Metrics {
             let labels: Vec<_> = pool.into_iter().collect();
             histogram!(Self::CONNECTION_WAIT, labels).record(wait);
         }
+        let queued = summary.queued();
+        if !queued.is_zero() {
+            histogram!(Self::GATE_WAIT, vec![system(subject)]).record(queued);
+        }
     }
 }
 
@@ -209,5 +218,10 @@ fn describe() {
         Metrics::CONNECTION_WAIT,
         Unit::Seconds,
         "How long a database operation waited for connections from its source."
+    );
+    describe_histogram!(
+        Metrics::GATE_WAIT,
+        Unit::Seconds,
+        "How long a database operation waited for its turn at a gate."
     );
 }

@@ -43,6 +43,8 @@ pub struct Report<T, E> {
     pub elapsed: Duration,
     /// How much of that were delays between attempts, and between questions about a COMMIT.
     pub paused: Duration,
+    /// How much of that was spent waiting for turns at gates.
+    pub queued: Duration,
     /// How much of that was spent waiting for connections from the source, in all attempts together. Zero
     /// for an operation on a connection of the caller.
     pub connection_wait: Duration,

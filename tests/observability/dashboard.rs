@@ -43,7 +43,7 @@ fn the_dashboard_shows_metrics_that_there_are() {
         .filter_map(|line| line.split(['{', ' ']).next())
         .collect();
     let shown: BTreeSet<_> = queries(&dashboard).into_iter().flat_map(metrics).collect();
-    assert!(shown.len() >= 6, "{shown:?}");
+    assert!(shown.len() >= 7, "{shown:?}");
     for name in &shown {
         assert!(
             served.contains(name),

@@ -12,7 +12,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use dbop_diesel::{Jitter, Metrics, RetryPolicy, Runner};
+use dbop_diesel::{Jitter, Keys, Metrics, RetryPolicy, Runner};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, Pool};
@@ -32,6 +32,7 @@ fn install() -> Result<PrometheusHandle, Box<dyn Error>> {
         Metrics::DURATION,
         Metrics::RETRY_DELAY,
         Metrics::CONNECTION_WAIT,
+        Metrics::GATE_WAIT,
     ] {
         let matcher = Matcher::Full(name.to_owned());
         builder = builder.set_buckets_for_metric(matcher, &Metrics::DURATION_BUCKETS)?;
@@ -78,7 +79,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::thread::sleep(Duration::from_millis(50));
         other.batch_execute("COMMIT")
     });
-    runner.operation("transfer").run_on(&pool, transfer)?;
+    let rows = Keys::new("account", [1, 2]);
+    let operation = runner.operation("transfer").exclusive_by(&rows);
+    operation.run_on(&pool, transfer)?;
     other.join().map_err(|_| "the other program panicked")??;
     // Two that fail: by themselves, and for the database.
     let missing = runner.operation("look up").run_on(&pool, |conn| {

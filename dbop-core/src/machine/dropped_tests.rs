@@ -3,7 +3,6 @@
 use super::tests::{SPEC, config, connect, errno, fault, new_key, no_clock};
 use super::*;
 use crate::fault::FaultClass;
-use crate::outcome::Outcome;
 use crate::policy::RetryPolicy;
 use crate::retry::Advice;
 

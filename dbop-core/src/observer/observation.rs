@@ -27,10 +27,13 @@ pub struct Observation<'a> {
     connecting_since: Option<Instant>,
     /// When the pause began that is not over yet.
     pausing_since: Option<Instant>,
+    /// When the wait for a turn began that is not over yet.
+    queueing_since: Option<Instant>,
     /// How long the present attempt has waited for connections.
     attempt_connection_wait: Duration,
     connection_wait: Duration,
     paused: Duration,
+    queued: Duration,
     last_fault: Option<Fault>,
 }
 
@@ -41,6 +44,8 @@ pub struct Times {
     pub elapsed: Duration,
     /// In pauses.
     pub paused: Duration,
+    /// Waiting for turns at gates.
+    pub queued: Duration,
     /// Waiting for connections.
     pub connection_wait: Duration,
     /// Its last attempt.
@@ -80,9 +85,11 @@ impl<'a> Observation<'a> {
             attempt_started: None,
             connecting_since: None,
             pausing_since: None,
+            queueing_since: None,
             attempt_connection_wait: Duration::ZERO,
             connection_wait: Duration::ZERO,
             paused: Duration::ZERO,
+            queued: Duration::ZERO,
             last_fault: None,
         });
         observation.tell(|observer| observer.on_start(&subject));
@@ -91,8 +98,8 @@ impl<'a> Observation<'a> {
 
     /// This is the next step, in the attempt of this number.
     pub fn step(&mut self, attempt: u32, step: &Step<'_>, now: impl Fn() -> Instant) {
-        if let Some(since) = self.pausing_since.take() {
-            self.paused += now().saturating_duration_since(since);
+        if self.pausing_since.is_some() || self.queueing_since.is_some() {
+            self.waited(now());
         }
         if attempt > self.attempt {
             self.attempt = attempt;
@@ -103,6 +110,21 @@ impl<'a> Observation<'a> {
         if self.waits && matches!(step, Step::Connect { .. }) {
             self.connecting_since = Some(now());
         }
+        if matches!(step, Step::Queue) {
+            self.queueing_since = Some(now());
+        }
+    }
+
+    /// A pause and a wait for a turn are over.
+    fn waited(&mut self, now: Instant) {
+        let since = |began: &mut Option<Instant>| {
+            let waited = began
+                .take()
+                .map(|began| now.saturating_duration_since(began));
+            waited.unwrap_or_default()
+        };
+        self.paused += since(&mut self.pausing_since);
+        self.queued += since(&mut self.queueing_since);
     }
 
     /// There is a connection, or there is none to be waited for any longer.
@@ -153,11 +175,11 @@ impl<'a> Observation<'a> {
     ) -> Times {
         // What it was waiting for when it was dropped.
         self.connected(|| now);
-        let pause = self.pausing_since.take();
-        let pause = pause.map(|since| now.saturating_duration_since(since));
+        self.waited(now);
         let times = Times {
             elapsed: now.saturating_duration_since(self.started),
-            paused: self.paused + pause.unwrap_or_default(),
+            paused: self.paused,
+            queued: self.queued,
             connection_wait: self.connection_wait,
             last_attempt: self.attempt_times(|| now),
         };

@@ -191,11 +191,13 @@ fn times_are_told_apart() {
     assert_eq!(first.elapsed, Duration::from_secs(9));
     assert_eq!(first.connection_wait, Duration::from_secs(2));
     observation.pause(at(10));
+    observation.step(1, &Step::Queue, at(17));
     observation.step(2, &connect, at(20));
     observation.connected(at(25));
     let times = observation.end(2, Outcome::Undone, StopReason::OwnError, second(start, 40));
     assert_eq!(times.elapsed, Duration::from_secs(40));
-    assert_eq!(times.paused, Duration::from_secs(10));
+    assert_eq!(times.paused, Duration::from_secs(7));
+    assert_eq!(times.queued, Duration::from_secs(3));
     assert_eq!(times.connection_wait, Duration::from_secs(7));
     assert_eq!(times.last_attempt.elapsed, Duration::from_secs(20));
     assert_eq!(times.last_attempt.connection_wait, Duration::from_secs(5));
@@ -219,6 +221,9 @@ fn what_it_waits_for_when_it_is_dropped_counts() {
     let mut pausing = begun();
     pausing.pause(|| start);
     assert_eq!(end(pausing).paused, Duration::from_secs(5));
+    let mut queueing = begun();
+    queueing.step(0, &Step::Queue, || start);
+    assert_eq!(end(queueing).queued, Duration::from_secs(5));
 }
 
 #[test]

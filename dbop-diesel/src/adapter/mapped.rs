@@ -63,6 +63,7 @@ pub fn report<T, E>(report: Report<T, Mapped<E>>, make: fn(DieselError) -> E) ->
         outcome: report.outcome,
         elapsed: report.elapsed,
         paused: report.paused,
+        queued: report.queued,
         connection_wait: report.connection_wait,
         last_elapsed: report.last_elapsed,
         last_connection_wait: report.last_connection_wait,

@@ -180,6 +180,7 @@ impl<T, E: OperationError> Results<T, E> {
             outcome,
             elapsed: times.elapsed,
             paused: times.paused,
+            queued: times.queued,
             connection_wait: times.connection_wait,
             last_elapsed: times.last_attempt.elapsed,
             last_connection_wait: times.last_attempt.connection_wait,

@@ -164,7 +164,11 @@ impl Spans {
     fn keep(&mut self, event: &Event) {
         if matches!(
             event.kind(),
-            EventKind::Succeeded | EventKind::SettingSkipped(_) | EventKind::FoundCommitted
+            EventKind::Succeeded
+                | EventKind::SettingSkipped(_)
+                | EventKind::FoundCommitted
+                | EventKind::Queued
+                | EventKind::Limited(_)
         ) {
             return;
         }
@@ -211,12 +215,23 @@ fn emit(level: Level, subject: &Subject<'_>, event: &Event, message: Option<&dyn
     let code = fault.and_then(|fault| fault.code()).map(display);
     let rollback = event.rollback_fault().map(|fault| fault.class().as_str());
     let delay = event.delay();
-    let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-    let is_done = matches!(
+    let delay = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    let (delay_ms, waited_ms) = match event.kind() {
+        EventKind::Queued => (None, delay),
+        _ => (delay, None),
+    };
+    let limit = match event.kind() {
+        EventKind::Limited(limit) => Some(limit),
+        _ => None,
+    };
+    let is_without_failure = matches!(
         event.kind(),
-        EventKind::Succeeded | EventKind::FoundCommitted
+        EventKind::Succeeded
+            | EventKind::FoundCommitted
+            | EventKind::Queued
+            | EventKind::Limited(_)
     );
-    let phase = (!is_done).then(|| event.phase().as_str());
+    let phase = (!is_without_failure).then(|| event.phase().as_str());
     let setting = event.setting().map(|setting| setting.as_str());
     let name = event.kind().as_str();
     macro_rules! emit {
@@ -230,6 +245,8 @@ fn emit(level: Level, subject: &Subject<'_>, event: &Event, message: Option<&dyn
                 code,
                 phase,
                 delay_ms,
+                waited_ms,
+                limit,
                 rollback,
                 setting,
                 error = message.map(display),
