@@ -319,9 +319,12 @@ impl<'a> Run<'a> {
         }
         let message = self.errors.message(|| results.diesel_error());
         let (subject, logging) = (&self.subject, self.logging);
-        self.trace.event(subject, logging, event, message);
-        // Records that are given a logger of their own are wanted there in any case.
-        if logging.logger.is_some() || !Trace::takes_records() {
+        let is_seen = Trace::is_seen();
+        if is_seen {
+            self.trace.event(subject, logging, event, message);
+        }
+        // A logger of the runner's own has the records in any case.
+        if logging.logger.is_some() || !is_seen {
             logging.record(subject, event, message);
         }
     }

@@ -69,6 +69,25 @@ async fn each_run_has_a_connection_of_its_own() {
 }
 
 #[scenario]
+async fn that_there_is_no_connection_tells_after_how_many_attempts() {
+    let runner = Runner::new(RetryPolicy::new().with_max_retries(2));
+    let result: Result<(), Error> = runner
+        .with_clock(InstantClock::new())
+        .run_on(
+            &async || {
+                let refused = ConnectionError::BadConnection("connection refused".into());
+                Err::<Conn, _>(refused)
+            },
+            async |_: &mut Conn| Ok(()),
+        )
+        .await;
+    let error = result.expect_err("no connection");
+    let own = error.dbop_error().expect("dbop's");
+    assert!(own.is_no_connection() && own.is_exhausted());
+    assert_eq!((own.attempts(), own.stop()), (3, Some(StopReason::RetriesExhausted)));
+}
+
+#[scenario]
 async fn the_time_in_which_it_waits_for_connections_is_told() {
     let bed = Bed::new();
     let notes = Notes::new();

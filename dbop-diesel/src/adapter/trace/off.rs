@@ -36,7 +36,7 @@ impl Trace {
     ) {
     }
 
-    pub(crate) const fn takes_records() -> bool {
+    pub(crate) const fn is_seen() -> bool {
         false
     }
 

@@ -34,6 +34,9 @@ pub struct Entered<'a> {
 impl Trace {
     /// The operation begins. Its span is a child of the one in which it is called.
     pub(crate) fn begin(subject: &Subject<'_>, spec: &Spec<'_>, read_only: bool) -> Self {
+        if !Self::is_seen() {
+            return Self::default();
+        }
         let name = subject.name();
         let (file, line) = match name {
             Name::Given(_) => (None, None),
@@ -124,11 +127,12 @@ impl Trace {
         );
     }
 
-    /// Whether the events of this thread are seen, so that there need not be log records of them. A
-    /// subscriber that also receives log records would have everything twice.
-    pub(crate) fn takes_records() -> bool {
-        let is_seen = |dispatch: &tracing::Dispatch| !dispatch.is::<NoSubscriber>();
-        LevelFilter::current() != LevelFilter::OFF && tracing::dispatcher::get_default(is_seen)
+    /// Whether there is a subscriber for this thread. Where there is, no log records are needed: a
+    /// subscriber that also receives those would have everything twice. Where there is none, nothing is
+    /// emitted: `tracing` can make log records of that, which are there already.
+    pub(crate) fn is_seen() -> bool {
+        let is_some = |dispatch: &tracing::Dispatch| !dispatch.is::<NoSubscriber>();
+        LevelFilter::current() != LevelFilter::OFF && tracing::dispatcher::get_default(is_some)
     }
 
     /// Whether there is something to end.
