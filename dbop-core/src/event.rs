@@ -118,6 +118,7 @@ impl EventKind {
             Self::HidFailure => "hid_failure",
             Self::Escalated => "escalated",
             Self::Failed => "failed",
+            Self::BudgetExhausted => "budget_exhausted",
             Self::Panicked => "panicked",
             Self::Asking => "asking",
             Self::FoundCommitted => "found_committed",
