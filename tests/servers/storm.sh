@@ -69,7 +69,8 @@ contended() {
 storm() {
   local server=(env -u DBOP_TEST_URL) backend=$1
   shift
-  [[ $backend == sqlite ]] || server=(env DBOP_TEST_URL="$(<"$current/url")")
+  # It is stopped and started again, too.
+  [[ $backend == sqlite ]] || server=(env DBOP_TEST_URL="$(<"$current/url")" DBOP_TEST_DIR="$current")
   if in_session "${server[@]}" "$storm_example" --seconds "$storm_seconds" --out "$storm_out" "$@"; then
     result MEASURED "$backend $*"
   else

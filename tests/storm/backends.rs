@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::client::Client;
+use super::outage::Plan;
 use super::policies::Way;
 use std::time::Instant;
 
@@ -26,6 +27,9 @@ pub(crate) trait Ground {
     /// All the money.
     fn money(&mut self) -> Outcome<i64>;
 
+    /// Takes a new session for its own, after the server was stopped.
+    fn connect(&mut self);
+
     /// Ends the statements of all sessions.
     fn interrupt(&mut self) -> Outcome<()>;
 }
@@ -34,6 +38,37 @@ pub(crate) trait Ground {
 pub(crate) trait Crew {
     /// Lets them work.
     fn set_to_work(&self, way: Way, end: Instant, clients: Vec<Client>) -> Outcome<()>;
+}
+
+/// Operations that arrive, with a pool that is full already.
+pub(crate) trait Arrivals: Send {
+    /// Runs all of them.
+    fn run(self: Box<Self>);
+}
+
+/// Calls something of the module of a backend.
+macro_rules! by_backend {
+    ($of:expr, $backend:ident => $call:expr) => {
+        match $of {
+            #[cfg(feature = "postgres")]
+            Self::Postgres => {
+                use postgres as $backend;
+                $call
+            }
+            #[cfg(feature = "mysql")]
+            Self::Mysql => {
+                use mysql as $backend;
+                $call
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => {
+                use sqlite as $backend;
+                $call
+            }
+            #[allow(unreachable_patterns, reason = "not every build lacks a backend")]
+            _ => Err($of.is_missing()),
+        }
+    };
 }
 
 impl Backend {
@@ -48,16 +83,7 @@ impl Backend {
 
     /// New rows.
     pub(crate) fn ground(self) -> Outcome<Box<dyn Ground>> {
-        match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres => Ok(Box::new(postgres::ground::Here::new()?)),
-            #[cfg(feature = "mysql")]
-            Self::Mysql => Ok(Box::new(mysql::ground::Here::new()?)),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite => Ok(Box::new(sqlite::ground::Here::new()?)),
-            #[allow(unreachable_patterns, reason = "not every build lacks a backend")]
-            _ => Err(self.is_missing()),
-        }
+        by_backend!(self, backend => Ok(Box::new(backend::ground::Here::new()?)))
     }
 
     /// As many connections as there are clients.
@@ -68,25 +94,16 @@ impl Backend {
         session: &str,
         clients: usize,
     ) -> Outcome<Box<dyn Crew>> {
-        macro_rules! crew {
-            ($backend:ident) => {
-                if is_async {
-                    $backend::asynchronous::tasks::crew(url, session, clients)
-                } else {
-                    $backend::sync::threads::crew(url, session, clients)
-                }
-            };
-        }
-        match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres => crew!(postgres),
-            #[cfg(feature = "mysql")]
-            Self::Mysql => crew!(mysql),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite => crew!(sqlite),
-            #[allow(unreachable_patterns, reason = "not every build lacks a backend")]
-            _ => Err(self.is_missing()),
-        }
+        by_backend!(self, backend => if is_async {
+            backend::asynchronous::tasks::crew(url, session, clients)
+        } else {
+            backend::sync::threads::crew(url, session, clients)
+        })
+    }
+
+    /// Operations that arrive at a steady rate.
+    pub(crate) fn arrivals(self, plan: Plan) -> Outcome<Box<dyn Arrivals>> {
+        by_backend!(self, backend => backend::asynchronous::arrivals::arrivals(plan))
     }
 
     #[allow(dead_code, reason = "not every build lacks a backend")]
@@ -119,6 +136,7 @@ macro_rules! backend {
 
                 type Pool = diesel::r2d2::Pool<ConnectionManager<Conn>>;
 
+                mod runners;
                 pub(in super::super) mod threads;
                 mod work;
 
@@ -137,6 +155,8 @@ macro_rules! backend {
 
                 type Pool = diesel_async::pooled_connection::deadpool::Pool<Conn>;
 
+                pub(in super::super) mod arrivals;
+                mod runners;
                 pub(in super::super) mod tasks;
                 mod work;
 

@@ -1,4 +1,4 @@
-//! Charts: committed operations and p99, by the number of clients.
+//! Charts: committed operations and p99, by the number of clients; and what happens over time.
 
 use std::path::Path;
 
@@ -10,6 +10,9 @@ use super::results::Measured;
 use super::tables::Group;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A policy, and its points.
+pub(crate) type Line<'a> = (&'a str, Vec<(f64, f64)>);
 
 /// Draws both into a file.
 pub(crate) fn draw(group: &Group, path: &Path) -> Outcome<()> {
@@ -62,15 +65,60 @@ fn panel(
         });
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
         if has_legend {
-            let y = 40 + 20 * i32::try_from(index)?;
-            area.draw(&PathElement::new(
-                vec![(520, y), (540, y)],
-                color.stroke_width(3),
-            ))?;
-            area.draw(&Text::new(policy, (546, y - 6), ("sans-serif", 13)))?;
+            explain(area, index, policy, 520)?;
         }
     }
     Ok(())
+}
+
+/// A line of the legend.
+fn explain(area: &Area<'_>, index: usize, policy: &str, x: i32) -> Outcome<()> {
+    let y = 40 + 20 * i32::try_from(index)?;
+    let color = Palette99::pick(index).stroke_width(3);
+    area.draw(&PathElement::new(vec![(x, y), (x + 20, y)], color))?;
+    let text = Text::new(policy, (x + 26, y - 6), ("sans-serif", 13));
+    Ok(area.draw(&text)?)
+}
+
+/// A line of points for each policy: seconds, and what there was in them. The second axis is logarithmic;
+/// what is less than one is drawn there.
+pub(crate) fn draw_over_time(title: &str, lines: &[Line<'_>], path: &Path) -> Outcome<()> {
+    let area = SVGBackend::new(path, (1200, 480)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let points = || lines.iter().flat_map(|(_, points)| points);
+    let first = points().map(|(second, _)| *second).fold(0.0, f64::min);
+    let last = points().map(|(second, _)| *second).fold(1.0, f64::max);
+    let top = points().map(|(_, figure)| *figure).fold(10.0, f64::max);
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18))
+        .margin(8)
+        .margin_right(230)
+        .x_label_area_size(36)
+        .y_label_area_size(60)
+        .build_cartesian_2d(first..last, (1.0..top * 1.5).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc("seconds since the server was stopped")
+        .x_label_formatter(&|second| format!("{second:.0}"))
+        .y_label_formatter(&|figure| figure.to_string())
+        .draw()?;
+    for (index, (policy, points)) in lines.iter().enumerate() {
+        let points = points
+            .iter()
+            .map(|(second, figure)| (*second, figure.max(1.0)));
+        let color = Palette99::pick(index).stroke_width(2);
+        chart.draw_series(LineSeries::new(points, color))?;
+        explain(&area, index, policy, 985)?;
+    }
+    Ok(area.present()?)
+}
+
+/// The name of a file with this title.
+pub(crate) fn file_name(title: &str) -> String {
+    let letters = title.to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is small")]

@@ -17,6 +17,7 @@ mod chart;
 mod client;
 mod conduct;
 mod options;
+mod outage;
 mod policies;
 mod processes;
 mod results;
@@ -42,7 +43,10 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = String>) -> Outcome<()> {
                 on_server(&url, &rest)?;
             }
         }
-        Asked::Measure(options) => measure(&options)?,
+        Asked::Measure(options) => match options.outage {
+            Some(length) => outage::measure(&options, length)?,
+            None => measure(&options)?,
+        },
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ Lets many clients work on a few rows, under one policy of retries after another.
 
 usage: storm [--servers URL,..] [--cells NAME,..] [--policies NAME;..] [--clients N,..] [--seconds N]
              [--ramp N] [--processes N] [--async] [--repeat N] [--out FOLDER]
+       storm --outage N [--rate N] [--policies NAME;..] [--repeat N] [--out FOLDER]
        storm --list
        storm --render FOLDER [--out FOLDER]
 
@@ -22,7 +23,11 @@ others, and `sqlite` is one of them. --cells and --policies are names of --list 
 backend), --clients defaults to 8,32,64,128, --seconds to 5. With --ramp the clients begin one after
 the other, over so many seconds. --processes shares the clients out among processes. --out (default:
 target/storm) gets a line for each cell and policy in results.tsv; --render makes tables and charts of
-that, in the page storms.md and the folder storms of the FOLDER.";
+that, in the page storms.md and the folder storms of the FOLDER.
+
+With --outage the server is stopped for so many seconds while operations arrive, --rate of them a second
+(default: 200), and started again. It has to be one that tests/run.sh has started for that. The lines go
+to outages.tsv.";
 
 /// What to do.
 #[derive(Debug)]
@@ -47,6 +52,10 @@ pub(crate) struct Options {
     pub(crate) processes: usize,
     pub(crate) is_async: bool,
     pub(crate) repeat: usize,
+    /// How long the server is stopped.
+    pub(crate) outage: Option<Duration>,
+    /// How many operations arrive in each second of that.
+    pub(crate) rate: u32,
     pub(crate) out: PathBuf,
 }
 
@@ -62,8 +71,14 @@ impl Options {
             processes: 1,
             is_async: false,
             repeat: 1,
+            outage: None,
+            rate: 200,
             out: PathBuf::from("target/storm"),
         }
+    }
+
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The cells of this server's backend.
@@ -74,6 +89,15 @@ impl Options {
 
     pub(crate) fn policies(&self) -> Outcome<Vec<&'static Policy>> {
         chosen(POLICIES.iter(), &self.policies, |policy| policy.name)
+    }
+
+    /// Those that were asked for, or else these.
+    pub(crate) fn policies_or(&self, names: &[&str]) -> Outcome<Vec<&'static Policy>> {
+        if self.policies.is_empty() {
+            let names: Vec<_> = names.iter().copied().map(String::from).collect();
+            return chosen(POLICIES.iter(), &names, |policy| policy.name);
+        }
+        self.policies()
     }
 
     /// How many clients there are under this policy.
@@ -143,6 +167,8 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Outcome<Asked
             "--ramp" => options.ramp = Duration::try_from_secs_f64(value.parse()?)?,
             "--processes" => options.processes = value.parse::<usize>()?.max(1),
             "--repeat" => options.repeat = value.parse()?,
+            "--outage" => options.outage = Some(Duration::try_from_secs_f64(value.parse()?)?),
+            "--rate" => options.rate = value.parse()?,
             "--out" => options.out = value.clone().into(),
             _ => return Err(format!("unknown option: {name}\n\n{HELP}").into()),
         }

@@ -207,9 +207,13 @@ pub(crate) fn append(folder: &Path, measured: &Measured) -> Outcome<()> {
     Ok(writeln!(file, "{}", measured.row())?)
 }
 
-/// All lines of the file in this folder.
+/// All lines of the file in this folder, if there is one.
 pub(crate) fn read(folder: &Path) -> Outcome<Vec<Measured>> {
-    let text = fs::read_to_string(folder.join(FILE))?;
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path)?;
     text.lines().skip(1).map(Measured::read).collect()
 }
 

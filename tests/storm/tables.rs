@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use super::Outcome;
-use super::chart;
+use super::chart::{self, file_name};
+use super::outage::page;
 use super::policies::{ALONE, POLICIES};
 use super::results::{self, Measured};
 
@@ -63,6 +64,7 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
         text += &in_full(&group);
     }
     text += &twice(&all);
+    text += &page::tables(results, docs)?;
     let page = docs.join("storms.md");
     let old = fs::read_to_string(&page).unwrap_or_else(|_| format!("{BEGIN}\n{END}\n"));
     let (head, rest) = old.split_once(BEGIN).ok_or("the page has no mark")?;
@@ -101,13 +103,6 @@ fn title(row: &Measured) -> String {
         _ = write!(title, ", ramp of {} s", row.ramp);
     }
     title
-}
-
-fn file_name(title: &str) -> String {
-    let letters = title.to_lowercase();
-    let words = letters.split(|c: char| !c.is_ascii_alphanumeric());
-    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-    words.join("-")
 }
 
 /// Committed operations per second, by the number of clients.

@@ -47,6 +47,10 @@ impl Ground for Here {
         Ok(balances.iter().sum())
     }
 
+    fn connect(&mut self) {
+        self.conn = self.bed.connect();
+    }
+
     fn interrupt(&mut self) -> Outcome<()> {
         let sessions: Vec<Number> = sql_query(others(self.bed.url())).load(&mut self.conn)?;
         for session in sessions {

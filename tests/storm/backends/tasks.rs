@@ -11,8 +11,9 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use tokio::runtime::{Builder, Runtime};
 
+use super::runners::runner;
 use super::work::work;
-use super::{Conn, Pool, Runner};
+use super::{Conn, Pool};
 use crate::storm::Outcome;
 use crate::storm::backends::Crew;
 use crate::storm::client::{Client, UntilTheEnd};
@@ -43,7 +44,7 @@ pub(in super::super::super) fn crew(
 }
 
 /// All connections are there before the clients begin.
-async fn fill(pool: &Pool, clients: usize) -> QueryResult<()> {
+pub(super) async fn fill(pool: &Pool, clients: usize) -> QueryResult<()> {
     let mut conns = Vec::new();
     for _ in 0..clients {
         conns.push(checkout(pool).await?);
@@ -58,11 +59,7 @@ struct Tasks {
 
 impl Crew for Tasks {
     fn set_to_work(&self, way: Way, end: Instant, clients: Vec<Client>) -> Outcome<()> {
-        let runner = match way {
-            Way::Dbop(run) => Runner::new(run.policy).with_gates(run.has_gates()),
-            Way::ByHand(_) => Runner::default(),
-        };
-        let runner = runner.with_clock(UntilTheEnd(end).shared());
+        let runner = runner(way).with_clock(UntilTheEnd(end).shared());
         for client in clients {
             self.runtime
                 .spawn(work(client, runner.clone(), self.pool.clone()));

@@ -8,8 +8,9 @@ use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, PooledConnection};
 use diesel::result::Error;
 
+use super::runners::runner;
 use super::work::work;
-use super::{Conn, Pool, Runner};
+use super::{Conn, Pool};
 use crate::storm::Outcome;
 use crate::storm::backends::Crew;
 use crate::storm::client::{Client, UntilTheEnd};
@@ -36,11 +37,7 @@ struct Threads(Pool);
 
 impl Crew for Threads {
     fn set_to_work(&self, way: Way, end: Instant, clients: Vec<Client>) -> Outcome<()> {
-        let runner = match way {
-            Way::Dbop(run) => Runner::new(run.policy).with_gates(run.has_gates()),
-            Way::ByHand(_) => Runner::default(),
-        };
-        let runner = runner.with_clock(UntilTheEnd(end).shared());
+        let runner = runner(way).with_clock(UntilTheEnd(end).shared());
         for client in clients {
             let (runner, pool) = (runner.clone(), self.0.clone());
             thread::Builder::new().spawn(move || work(client, runner, pool))?;
