@@ -42,6 +42,13 @@ pub(crate) struct Plan {
     pub(crate) timeline: Arc<Timeline>,
 }
 
+/// How long that takes, about: the server's own time to stop and to start is a second.
+pub(crate) fn expected(options: &Options, length: Duration) -> Outcome<Duration> {
+    let each = BEFORE + length + AFTER + Duration::from_secs(1);
+    let runs = options.policies_or(POLICIES)?.len() * options.repeat;
+    Ok(each * u32::try_from(runs)?)
+}
+
 /// Measures each policy.
 ///
 /// # Errors
@@ -129,4 +136,35 @@ fn check(outage: &Outage, way: Way) -> Outcome<()> {
         outage.untold
     )
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storm::policies;
+
+    #[test]
+    fn operations_arrive_at_their_rate_and_each_is_counted() {
+        let policy = policies::POLICIES.iter().find(|one| one.name == "default");
+        let mut ground = Backend::Sqlite.ground().expect("rows");
+        let before = ground.money().expect("a sum");
+        let timeline = Arc::new(Timeline::new(Duration::from_secs(20)));
+        let plan = Plan {
+            url: ground.url().into(),
+            session: ground.session(),
+            way: policy.expect("a policy").way,
+            rate: 20,
+            length: Duration::from_secs(1),
+            timeline: Arc::clone(&timeline),
+        };
+        Backend::Sqlite.arrivals(plan).expect("a pool").run();
+
+        let count = |event| timeline.counts(event).iter().sum::<u64>();
+        let [arrived, committed] = [count(Event::Arrived), count(Event::Committed)];
+        assert!((19..=21).contains(&arrived), "{arrived}");
+        assert_eq!(committed + count(Event::Failed), arrived);
+        assert!(committed > 0 && count(Event::Body) >= committed);
+        let gained = ground.money().expect("a sum") - before;
+        assert_eq!(u64::try_from(gained), Ok(committed));
+    }
 }
