@@ -91,7 +91,7 @@ soak seconds="300" *backends:
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
 
 # Measure policies of retries under contention, and draw the page about it; so many seconds each.
-storm seconds="5" *backends:
+storm seconds="3" *backends:
     DBOP_STORM_SECONDS={{ seconds }} tests/run.sh storm {{ backends }}
 
 # Make the tables of the servers' messages in other languages, from what comes with their packages.

@@ -4,8 +4,17 @@
 # What is measured goes to `storm` in cargo's target folder. Without arguments everything is measured, and
 # then drawn in docs/storms.md.
 
-storm_seconds=${DBOP_STORM_SECONDS:-5}
+storm_seconds=${DBOP_STORM_SECONDS:-3}
 storm_example=
+storm_expects= # while it is not empty, nothing is measured, but the time is added up
+expected=0
+
+# The policies that say most: for the cells in which not every one is measured.
+few='one alone;loop;backon;default;20 retries, 10 ms;gate by name;gate by key'
+# Where there is only a queue, and nothing to retry.
+in_a_queue='one alone;loop;default;gate by name;gate by key'
+# In several processes there is no one alone.
+in_company='loop;default;20 retries, 10 ms;gate by name;gate by key'
 
 # storm_backends BACKEND...: on one server of each, the version that is tested first.
 storm_backends() {
@@ -13,6 +22,7 @@ storm_backends() {
   begin "$@"
   storm_out=$(realpath -m "${CARGO_TARGET_DIR:-target}/storm")
   build_storm || summary
+  tell_how_long "$@"
   for backend; do
     if [[ $backend == sqlite ]]; then
       storms_on sqlite
@@ -41,20 +51,46 @@ build_storm() {
   storm_example=$(realpath "$target/release/examples/storm")
 }
 
+# tell_how_long BACKEND...: before it begins.
+tell_how_long() {
+  local backend
+  storm_expects=yes
+  for backend; do
+    storms_on "$backend"
+  done
+  storm_expects=
+  say "==== measuring: this takes about $(((expected + 59) / 60)) minutes, and nothing else should run meanwhile"
+}
+
 # storms_on BACKEND: on the current server, or on SQLite.
 storms_on() {
+  local all
   if ((${#test_arguments[@]})); then
     storm "$1" "${test_arguments[@]}"
     return
   fi
-  storm "$1" --clients 8,32,64,128
-  # Those who come one after the other, in two processes, and on tasks.
-  storm "$1" --clients 32 --ramp 2 --cells "$(contended "$1")"
-  storm "$1" --clients 32 --processes 2 --cells "$(contended "$1")"
-  storm "$1" --clients 32 --async --cells "$(contended "$1")"
+  all=$(contended "$1")
+  # Every policy, where there are most conflicts; elsewhere those that say most.
+  storm "$1" --clients 32 --cells "$all"
+  storm "$1" --clients 8,128 --cells "$all" --policies "$few"
+  case $1 in
+    sqlite) storm sqlite --clients 8,32,128 --cells busy-hot-row,waiting-transfers --policies "$few" ;;
+    postgres)
+      storm postgres --clients 8,32,128 --policies "$few" \
+        --cells transfers-1s,serializable-hot-row,serializable-transfers
+      ;;
+    *) storm "$1" --clients 8,32,128 --cells serializable-hot-row --policies "$few" ;;
+  esac
+  [[ $1 == sqlite ]] || storm "$1" --clients 32,128 --cells hot-row --policies "$in_a_queue"
+  # On tasks; and those who come one after the other, or in two processes.
+  storm "$1" --clients 32 --async --cells "$all" --policies "$in_company"
+  if [[ $1 == postgres || $1 == mariadb ]]; then
+    storm "$1" --clients 32 --ramp 2 --cells "$all" --policies "$in_company"
+    storm "$1" --clients 32 --processes 2 --cells "$all" --policies "$in_company"
+  fi
   # The same twice: the noise.
-  storm "$1" --clients 32 --repeat 2 --cells "$(contended "$1")" \
-    --policies 'one alone;loop without end;default'
+  storm "$1" --clients 32 --repeat 2 --cells "$all" --policies 'one alone;backon;default;gate by key'
+  [[ $1 != postgres ]] || storm postgres --outage 20
 }
 
 # contended BACKEND: the cell with the most conflicts.
@@ -69,9 +105,14 @@ contended() {
 storm() {
   local server=(env -u DBOP_TEST_URL) backend=$1
   shift
+  set -- --seconds "$storm_seconds" --out "$storm_out" "$@"
+  if [[ -n $storm_expects ]]; then
+    expected=$((expected + $(DBOP_TEST_URL=${backend/mariadb/mysql}: "$storm_example" --expect "$@")))
+    return
+  fi
   # It is stopped and started again, too.
   [[ $backend == sqlite ]] || server=(env DBOP_TEST_URL="$(<"$current/url")" DBOP_TEST_DIR="$current")
-  if in_session "${server[@]}" "$storm_example" --seconds "$storm_seconds" --out "$storm_out" "$@"; then
+  if in_session "${server[@]}" "$storm_example" "$@"; then
     result MEASURED "$backend $*"
   else
     failure FAILED "$backend $*"

@@ -57,7 +57,7 @@ fn panel(
         .x_label_formatter(&|clients| format!("{clients:.0}"))
         .y_label_formatter(&|figure| figure.to_string())
         .draw()?;
-    for (index, policy) in group.policies().into_iter().enumerate() {
+    for (index, policy) in group.policies_across().into_iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
         let points = clients.iter().filter_map(|clients| {
             let row = group.find(policy, *clients)?;

@@ -8,6 +8,7 @@
 
 use std::error::Error as StdError;
 use std::process::Command;
+use std::time::Duration;
 
 use options::{Asked, Options};
 
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = String>) -> Outcome<()> {
                 on_server(&url, &rest)?;
             }
         }
+        Asked::Expect(options) => println!("{:.0}", expected(&options)?.as_secs_f64()),
         Asked::Measure(options) => match options.outage {
             Some(length) => outage::measure(&options, length)?,
             None => measure(&options)?,
@@ -73,6 +75,17 @@ fn on_server(url: &str, rest: &[String]) -> Outcome<()> {
     } else {
         Err(format!("the run on {url} has failed").into())
     }
+}
+
+/// How long it takes to measure this, about.
+fn expected(options: &Options) -> Outcome<Duration> {
+    if let Some(length) = options.outage {
+        return outage::expected(options, length);
+    }
+    let runs = options.cells()?.len() * options.clients.len() * options.policies()?.len();
+    // The rows and the connections are new each time, and someone waits for a lock in the end.
+    let each = options.seconds + Duration::from_millis(700);
+    Ok(each * u32::try_from(runs * options.repeat)?)
 }
 
 fn measure(options: &Options) -> Outcome<()> {

@@ -16,6 +16,7 @@ usage: storm [--servers URL,..] [--cells NAME,..] [--policies NAME;..] [--client
              [--ramp N] [--processes N] [--async] [--repeat N] [--out FOLDER]
        storm --outage N [--rate N] [--policies NAME;..] [--repeat N] [--out FOLDER]
        storm --list
+       storm --expect ARGUMENT..
        storm --render FOLDER [--out FOLDER]
 
 The server is the one of DBOP_TEST_URL; without it the cells are those of SQLite. --servers names
@@ -24,6 +25,8 @@ backend), --clients defaults to 8,32,64,128, --seconds to 5. With --ramp the cli
 the other, over so many seconds. --processes shares the clients out among processes. --out (default:
 target/storm) gets a line for each cell and policy in results.tsv; --render makes tables and charts of
 that, in the page storms.md and the folder storms of the FOLDER.
+
+--expect measures nothing, and says how many seconds that takes.
 
 With --outage the server is stopped for so many seconds while operations arrive, --rate of them a second
 (default: 200), and started again. It has to be one that tests/run.sh has started for that. The lines go
@@ -37,6 +40,7 @@ pub(crate) enum Asked {
     Render(Options, PathBuf),
     Clients(Box<Job>),
     Servers(Vec<String>, Vec<String>),
+    Expect(Options),
     Measure(Options),
 }
 
@@ -128,12 +132,9 @@ fn chosen<'a, T>(
 
 pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Outcome<Asked> {
     let mut arguments = arguments.into_iter();
-    let (mut options, mut servers, mut rest, mut render) = (
-        Options::new(Backend::of_environment()),
-        Vec::new(),
-        Vec::new(),
-        None,
-    );
+    let mut options = Options::new(Backend::of_environment());
+    let (mut servers, mut rest, mut render, mut is_expected) =
+        (Vec::new(), Vec::new(), None, false);
     while let Some(name) = arguments.next() {
         let mut value = || {
             let value = arguments.next();
@@ -149,6 +150,10 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Outcome<Asked
             }
             "--render" => {
                 render = Some(PathBuf::from(value()?));
+                continue;
+            }
+            "--expect" => {
+                is_expected = true;
                 continue;
             }
             "--async" => {
@@ -176,6 +181,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Outcome<Asked
     }
     Ok(match render {
         Some(folder) => Asked::Render(options, folder),
+        None if is_expected => Asked::Expect(options),
         None if servers == ["sqlite"] => {
             options.backend = Backend::Sqlite;
             Asked::Measure(options)

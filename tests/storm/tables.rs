@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Outcome;
+use super::cells::CELLS;
 use super::chart::{self, file_name};
 use super::outage::page;
 use super::policies::{ALONE, POLICIES};
@@ -41,6 +42,17 @@ impl Group {
             .collect()
     }
 
+    /// Those that were measured with more than one number of clients.
+    pub(crate) fn policies_across(&self) -> Vec<&'static str> {
+        let mut policies = self.policies();
+        let clients = self.clients();
+        policies.retain(|policy| {
+            let measured = clients.iter().filter(|n| self.find(policy, **n).is_some());
+            measured.count() > 1
+        });
+        policies
+    }
+
     pub(crate) fn find(&self, policy: &str, clients: usize) -> Option<&Measured> {
         let mut rows = self.rows.iter().rev();
         rows.find(|row| row.policy == policy && row.clients == clients && row.run == 0)
@@ -52,7 +64,7 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
     let all = results::read(results)?;
     let charts = docs.join("storms");
     fs::create_dir_all(&charts)?;
-    let mut text = String::new();
+    let mut text = measured(&all)?;
     for group in groups(&all) {
         write!(text, "\n### {}\n\n", group.title)?;
         if group.clients().len() > 1 {
@@ -73,6 +85,26 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
         page,
         format!("{head}{BEGIN}\n{text}\n{END}{tail}"),
     )?)
+}
+
+/// What is measured, where, and on what.
+fn measured(all: &[Measured]) -> Outcome<String> {
+    let cores = std::thread::available_parallelism()?;
+    let seconds: BTreeSet<String> = all.iter().map(|row| row.seconds.to_string()).collect();
+    let seconds: Vec<_> = seconds.into_iter().collect();
+    let mut text = format!(
+        "\nMeasured on a machine with {cores} cores, clients and servers together; {} s a cell.\n\n\
+         | cell | what it is |\n|---|---|\n",
+        seconds.join(" or ")
+    );
+    for cell in CELLS {
+        _ = writeln!(text, "| {} | {} |", cell.name, cell.about);
+    }
+    text += "\n| policy | what it is |\n|---|---|\n";
+    for policy in POLICIES {
+        _ = writeln!(text, "| {} | {} |", policy.name, policy.about);
+    }
+    Ok(text)
 }
 
 fn groups(all: &[Measured]) -> Vec<Group> {
@@ -115,7 +147,7 @@ fn across(group: &Group) -> String {
     text += "\n|---|";
     text += &"---|".repeat(clients.len());
     text.push('\n');
-    for policy in group.policies() {
+    for policy in group.policies_across() {
         _ = write!(text, "| {policy} |");
         for number in &clients {
             match group.find(policy, *number) {
@@ -183,12 +215,21 @@ fn rate(row: &Measured) -> String {
 /// The same twice: how much of a difference is noise.
 fn twice(all: &[Measured]) -> String {
     let mut text = String::new();
-    for second in all.iter().filter(|row| row.run > 0) {
-        let first = all.iter().rev().find(|first| {
-            (first.run, &first.policy, first.clients) == (0, &second.policy, second.clients)
-                && title(first) == title(second)
-        });
-        let Some(first) = first else { continue };
+    let mut most = 1.0_f64;
+    let is_same = |one: &Measured, other: &Measured| {
+        (&one.policy, one.clients) == (&other.policy, other.clients) && title(one) == title(other)
+    };
+    for (index, second) in all.iter().enumerate().filter(|(_, row)| row.run > 0) {
+        let later = &all[index + 1..];
+        if later.iter().any(|row| row.run > 0 && is_same(row, second)) {
+            continue;
+        }
+        let mut before = all[..index].iter().rev();
+        let Some(first) = before.find(|row| row.run == 0 && is_same(row, second)) else {
+            continue;
+        };
+        let (one, other) = (first.per_second(), second.per_second());
+        most = most.max(one.max(other) / one.min(other).max(0.1));
         _ = writeln!(
             text,
             "| {} | {} | {} | {} ({}) | {} ({}) | {:.1} | {:.1} |",
@@ -207,7 +248,8 @@ fn twice(all: &[Measured]) -> String {
         return text;
     }
     format!(
-        "\n### The same twice\n\n| where | policy | clients | committed/s (failed) | again | p99 ms \
+        "\n### The same twice\n\nTwo runs of the same differ by a factor of {most:.1} at most. Believe no smaller \
+         one.\n\n| where | policy | clients | committed/s (failed) | again | p99 ms \
          | again |\n|---|---|---|---|---|---|---|\n{text}"
     )
 }
