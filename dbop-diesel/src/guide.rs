@@ -27,6 +27,7 @@ macro_rules! page {
             "[retry budget]: crate::guide::retries#a-budget-for-all-operations\n",
             "[retry settings]: crate::guide::settings#retries\n",
             "[round trips]: crate::guide::round_trips\n",
+            "[storms]: crate::guide::storms\n",
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
             "[verdict]: crate::verdict()\n",
@@ -83,6 +84,10 @@ pub mod settings {}
 #[cfg_attr(not(doctest), doc = page!("../docs/contention.md"))]
 #[cfg_attr(doctest, doc = "Contention.")]
 pub mod contention {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/storms.md"))]
+#[cfg_attr(doctest, doc = "Storms.")]
+pub mod storms {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/unknown-outcome.md"))]
 #[cfg_attr(doctest, doc = "Unknown outcomes.")]

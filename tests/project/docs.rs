@@ -17,6 +17,9 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// The folder in `docs/` for the charts of a page.
+const CHARTS: &str = "storms";
+
 /// The names of the pages in `docs/`, without `.md`.
 fn pages() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
@@ -24,9 +27,12 @@ fn pages() -> BTreeSet<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         let name = entry.expect("an entry").file_name();
         let name = name.to_str().expect("UTF-8");
-        // Beside the pages there is the dashboard of one of them.
+        // Beside the pages there are the dashboard of one of them and the charts of another.
         let page = name.strip_suffix(".md");
-        assert!(page.is_some() || name == "grafana-dashboard.json", "{name}");
+        assert!(
+            page.is_some() || ["grafana-dashboard.json", CHARTS].contains(&name),
+            "{name}"
+        );
         page.map(str::to_owned)
     };
     entries.filter_map(name).collect()
@@ -156,6 +162,24 @@ fn every_page_is_a_guide_and_a_doctest() {
         assert!(guide.contains(&format!("\"../docs/{page}.md\"")), "{page}");
         let include = format!("\"../../docs/{page}.md\"");
         assert!(doctests.contains(&include), "{page}");
+    }
+}
+
+/// Each chart is shown: one that a later measurement does not make again is left over.
+#[test]
+fn every_chart_is_on_the_page_about_storms() {
+    let page = read("docs/storms.md");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(CHARTS);
+    // Nothing need have been measured yet.
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let name = entry.expect("an entry").file_name();
+        let link = format!("({CHARTS}/{})", name.to_str().expect("UTF-8"));
+        assert!(page.contains(&link), "{link}");
     }
 }
 

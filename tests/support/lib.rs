@@ -64,6 +64,7 @@ mod examples {
     page!(Readme, "../../README.md");
     page!(Adopting, "../../docs/adopting.md");
     page!(Architecture, "../../docs/architecture.md");
+    page!(Contention, "../../docs/contention.md");
     page!(Errors, "../../docs/errors.md");
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
     page!(Limits, "../../docs/limits.md");
@@ -76,6 +77,7 @@ mod examples {
     page!(RoundTrips, "../../docs/round-trips.md");
     page!(Settings, "../../docs/settings.md");
     page!(Sqlite, "../../docs/sqlite.md");
+    page!(Storms, "../../docs/storms.md");
     page!(SyncInAsync, "../../docs/sync-in-async.md");
     page!(Testing, "../../docs/testing.md");
     page!(UnknownOutcome, "../../docs/unknown-outcome.md");

@@ -84,7 +84,10 @@ async fn that_there_is_no_connection_tells_after_how_many_attempts() {
     let error = result.expect_err("no connection");
     let own = error.dbop_error().expect("dbop's");
     assert!(own.is_no_connection() && own.is_exhausted());
-    assert_eq!((own.attempts(), own.stop()), (3, Some(StopReason::RetriesExhausted)));
+    assert_eq!(
+        (own.attempts(), own.stop()),
+        (3, Some(StopReason::RetriesExhausted))
+    );
 }
 
 #[scenario]
