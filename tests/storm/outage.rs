@@ -18,7 +18,15 @@ pub(crate) mod page;
 pub(crate) mod timeline;
 
 /// Those that are measured unless others are asked for.
-pub(crate) const POLICIES: &[&str] = &["loop", "loop without end", "default", "20 retries"];
+pub(crate) const POLICIES: &[&str] = &[
+    "loop",
+    "loop without end",
+    "default",
+    "default, budget",
+    "20 retries",
+    "20 retries, budget",
+    "20 retries, tokens",
+];
 
 const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(10);

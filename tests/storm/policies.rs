@@ -4,7 +4,7 @@ use std::iter;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use dbop_diesel::{Jitter, RetryPolicy};
+use dbop_diesel::{Jitter, RetryBudget, RetryPolicy};
 
 /// A way to run an operation until it succeeds or is given up.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ pub(crate) struct Policy {
 
 /// Who retries.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is a constant, and copied no more than once for an operation"
+)]
 pub(crate) enum Way {
     /// dbop does.
     Dbop(Run),
@@ -30,6 +34,8 @@ pub(crate) struct Run {
     /// Whether each statement is an operation of its own, nested in one around them.
     pub(crate) in_steps: bool,
     pub(crate) gate: Gate,
+    /// What bounds the retries of all clients of a process together.
+    pub(crate) budget: Option<fn() -> RetryBudget>,
 }
 
 /// What an operation passes before each attempt.
@@ -57,6 +63,13 @@ pub(crate) const ALONE: &str = "one alone";
 pub(crate) const ALONE_BY_DBOP: &str = "one alone, by dbop";
 
 const DEFAULT: RetryPolicy = RetryPolicy::new();
+
+const PLAIN: Run = Run {
+    policy: DEFAULT,
+    in_steps: false,
+    gate: Gate::None,
+    budget: None,
+};
 
 /// Every policy.
 pub(crate) const POLICIES: &[Policy] = &[
@@ -97,6 +110,16 @@ pub(crate) const POLICIES: &[Policy] = &[
         "5 retries, 100 ms to 1 s, no jitter",
         DEFAULT.with_jitter(Jitter::None),
     ),
+    by_dbop(
+        "equal",
+        "5 retries, 100 ms to 1 s, equal jitter: half of the delay at least",
+        DEFAULT.with_jitter(Jitter::Equal),
+    ),
+    by_dbop(
+        "decorrelated",
+        "5 retries, 100 ms to 1 s, decorrelated jitter: up to three times the delay before",
+        DEFAULT.with_jitter(Jitter::Decorrelated),
+    ),
     by_dbop("default", "5 retries, 100 ms to 1 s, full jitter", DEFAULT),
     by_dbop(
         "20 retries",
@@ -120,11 +143,28 @@ pub(crate) const POLICIES: &[Policy] = &[
         name: "default, in steps",
         about: "the default; each statement is nested as an operation of its own",
         way: Way::Dbop(Run {
-            policy: DEFAULT,
             in_steps: true,
-            gate: Gate::None,
+            ..PLAIN
         }),
     },
+    budgeted(
+        "default, budget",
+        "the default, and a budget of 10 retries a second and 20 % of the successes",
+        DEFAULT,
+        RetryBudget::default,
+    ),
+    budgeted(
+        "20 retries, budget",
+        "the default with 20 retries, and the same budget",
+        DEFAULT.with_max_retries(20),
+        RetryBudget::default,
+    ),
+    budgeted(
+        "20 retries, tokens",
+        "the default with 20 retries, and a bucket of 500 tokens",
+        DEFAULT.with_max_retries(20),
+        || RetryBudget::token_bucket(500),
+    ),
     gated(
         "gate by name",
         "the default, and a gate for all transfers once they collide",
@@ -149,11 +189,7 @@ const fn by_dbop(name: &'static str, about: &'static str, policy: RetryPolicy) -
     Policy {
         name,
         about,
-        way: Way::Dbop(Run {
-            policy,
-            in_steps: false,
-            gate: Gate::None,
-        }),
+        way: Way::Dbop(Run { policy, ..PLAIN }),
     }
 }
 
@@ -161,10 +197,23 @@ const fn gated(name: &'static str, about: &'static str, gate: Gate) -> Policy {
     Policy {
         name,
         about,
+        way: Way::Dbop(Run { gate, ..PLAIN }),
+    }
+}
+
+const fn budgeted(
+    name: &'static str,
+    about: &'static str,
+    policy: RetryPolicy,
+    budget: fn() -> RetryBudget,
+) -> Policy {
+    Policy {
+        name,
+        about,
         way: Way::Dbop(Run {
-            policy: DEFAULT,
-            in_steps: false,
-            gate,
+            policy,
+            budget: Some(budget),
+            ..PLAIN
         }),
     }
 }

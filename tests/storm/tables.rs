@@ -92,11 +92,12 @@ fn measured(all: &[Measured]) -> Outcome<String> {
     let cores = std::thread::available_parallelism()?;
     let seconds: BTreeSet<String> = all.iter().map(|row| row.seconds.to_string()).collect();
     let seconds: Vec<_> = seconds.into_iter().collect();
-    let mut text = format!(
-        "\nMeasured on a machine with {cores} cores, clients and servers together; {} s a cell.\n\n\
-         | cell | what it is |\n|---|---|\n",
-        seconds.join(" or ")
-    );
+    let mut text =
+        format!("\nMeasured on a machine with {cores} cores, clients and servers together");
+    if !seconds.is_empty() {
+        _ = write!(text, ", {} s a cell", seconds.join(" or "));
+    }
+    text += ".\n\n| cell | what it is |\n|---|---|\n";
     for cell in CELLS {
         _ = writeln!(text, "| {} | {} |", cell.name, cell.about);
     }

@@ -111,7 +111,7 @@ impl Outage {
 
     /// After how many seconds there is no more to do than before, if that comes.
     pub(crate) fn calm(&self) -> Option<usize> {
-        let seconds = (self.counts(Event::Body).len() - self.back) / 10;
+        let seconds = self.end().saturating_sub(self.back) / 10;
         let usual = 1.2 * self.before(Event::Body);
         let is_calm = |second: &usize| {
             let begin = self.back + 10 * second;
@@ -120,10 +120,19 @@ impl Outage {
         (0..seconds).find(is_calm)
     }
 
-    /// How many there were in each second, with the time at which it ends. The server is stopped at 0.
+    /// The tenth after the last arrival.
+    fn end(&self) -> usize {
+        let mut arrived = self.counts(Event::Arrived).iter();
+        arrived
+            .rposition(|count| *count > 0)
+            .map_or(0, |last| last + 1)
+    }
+
+    /// How many there were in each second until the last arrival, with the time at which it ends. The server is stopped at 0.
     pub(crate) fn seconds(&self, event: Event) -> impl Iterator<Item = (f64, f64)> {
         let first = self.stopped % 10;
-        let counts = self.counts(event)[first..].chunks_exact(10);
+        let end = self.end().max(first);
+        let counts = self.counts(event)[first..end].chunks_exact(10);
         counts.enumerate().map(move |(second, counts)| {
             let end = first + 10 * (second + 1);
             let since = float(end as u64) - float(self.stopped as u64);
@@ -240,6 +249,7 @@ mod tests {
         bodies.extend([40; 10]);
         bodies.extend([20; 10]);
         bodies.extend([10; 30]);
+        bodies.extend([0; 20]); // no more arrive
         Outage {
             server: "a server".into(),
             policy: "a policy".into(),
@@ -268,6 +278,7 @@ mod tests {
         let seconds: Vec<_> = outage.seconds(Event::Body).collect();
         assert_eq!(seconds[0], (-2.0, 100.0));
         assert_eq!(seconds[5], (3.0, 400.0));
+        assert_eq!(seconds.last(), Some(&(7.0, 100.0)));
     }
 
     #[test]
