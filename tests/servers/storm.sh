@@ -18,7 +18,7 @@ in_company='loop;default;20 retries, 10 ms;gate by name;gate by key'
 
 # storm_backends BACKEND...: on one server of each, the version that is tested first.
 storm_backends() {
-  local backend row
+  local backend row rows
   begin "$@"
   storm_out=$(realpath -m "${CARGO_TARGET_DIR:-target}/storm")
   build_storm || summary
@@ -28,7 +28,8 @@ storm_backends() {
       storms_on sqlite
       continue
     fi
-    row=$(servers_of "$backend" | head -n 1)
+    mapfile -t rows < <(servers_of "$backend")
+    row=${rows[0]}
     current=$temporary/$(id_of "$row")-storm
     if start "$current" "$row"; then
       storms_on "$backend"
