@@ -75,14 +75,15 @@ storms_on() {
   storm "$1" --clients 32 --cells "$all"
   storm "$1" --clients 8,128 --cells "$all" --policies "$few"
   case $1 in
-    sqlite) storm sqlite --clients 8,32,128 --cells busy-hot-row,waiting-transfers --policies "$few" ;;
+    sqlite) storm sqlite --clients 8,32 --cells busy-hot-row,waiting-transfers --policies "$few" ;;
     postgres)
       storm postgres --clients 8,32,128 --policies "$few" \
-        --cells transfers-1s,serializable-hot-row,serializable-transfers
+        --cells transfers-1s,serializable-hot-row
+      storm postgres --clients 32 --policies "$few" --cells serializable-transfers
       ;;
     *) storm "$1" --clients 8,32,128 --cells serializable-hot-row --policies "$few" ;;
   esac
-  [[ $1 == sqlite ]] || storm "$1" --clients 32,128 --cells hot-row --policies "$in_a_queue"
+  [[ $1 == sqlite ]] || storm "$1" --clients 32 --cells hot-row --policies "$in_a_queue"
   # On tasks; and those who come one after the other, or in two processes.
   storm "$1" --clients 32 --async --cells "$all" --policies "$in_company"
   if [[ $1 == postgres || $1 == mariadb ]]; then
