@@ -5,6 +5,7 @@
 //! Each macro takes the name of the adapter, for the examples. The examples build and do not run,
 //! which is the same in all adapters.
 
+mod hooks;
 mod resolution;
 mod runner;
 mod settings;

@@ -54,12 +54,27 @@ pub(crate) enum Kind {
     NoConnection,
     #[error("the operation left a transaction or savepoint open; everything was rolled back")]
     Unbalanced,
+    #[error("after_commit: {0}")]
+    HookRefused(HookRefusal),
     #[error("{0}")]
     UnsupportedSetting(Unsupported),
     #[error("deferrable needs read_only and the isolation level Serializable")]
     DeferrableAlone,
     #[error("{setting} must be between 1 ns and 2147483647 ms")]
     InvalidSetting { setting: Setting },
+}
+
+/// Why a hook cannot wait for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HookRefusal {
+    #[error("no operation runs on this connection")]
+    OutsideOperation,
+    #[error("the transaction is the caller's, so dbop does not see its commit")]
+    CallersTransaction,
+    #[error("a nested operation ends before the commit: register the hook in its body")]
+    Nested,
+    #[error("a sync run cannot await an async hook")]
+    Async,
 }
 
 impl Error {
@@ -199,6 +214,13 @@ impl Error {
         matches!(self.kind, Kind::UnsupportedSetting(_))
     }
 
+    /// A hook for after the commit was refused, because dbop would not see the commit that it has to
+    /// wait for, or could not run the hook then. The text says which. The hook does not run.
+    #[must_use]
+    pub const fn is_hook_refused(&self) -> bool {
+        matches!(self.kind, Kind::HookRefused(_))
+    }
+
     /// The operation asked for a setting with a senseless value, such as a timeout of zero, or for
     /// one that needs another setting beside it. Nothing was run.
     #[must_use]
@@ -241,6 +263,7 @@ mod tests {
             (Kind::UnsupportedSetting(unsupported), 6),
             (Kind::InvalidSetting { setting }, 7),
             (Kind::DeferrableAlone, 7),
+            (Kind::HookRefused(HookRefusal::Nested), 8),
         ];
         for (kind, expected) in kinds {
             let error = Error::new(kind);
@@ -253,8 +276,9 @@ mod tests {
                 error.is_unbalanced(),
                 error.is_unsupported_setting(),
                 error.is_invalid_setting(),
+                error.is_hook_refused(),
             ];
-            let mut wanted = [false; 8];
+            let mut wanted = [false; 9];
             wanted[expected] = true;
             assert_eq!(answers, wanted, "{kind:?}");
             assert!(error.source().is_none());

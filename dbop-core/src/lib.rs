@@ -16,6 +16,7 @@
 //!   extras leaves that open.
 //! - [`verdict`]: what may be done about a fault in a [`Scope`].
 //! - [`Advice`], [`Classifier`] and [`Seen`]: what the user's code says about an error.
+//! - [`Retry`], [`RetryDecision`] and [`GivenUp`]: what hooks see and say.
 //! - [`Error`]: what dbop itself has to say.
 //! - [`Keys`]: the rows that operations lock, so that those of one row wait for each other before they begin.
 //! - [`Ledger`]: tokens that tell what became of a COMMIT.
@@ -53,6 +54,7 @@ pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Name, Subject};
 pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use gate::{GateStatus, Keys};
+pub use hooks::{AttemptHook, CommitHook, GiveUpHook, GivenUp, Retry, RetryDecision, RetryHook};
 pub use ledger::Ledger;
 pub use observer::{Observer, Summary};
 pub use outcome::{Outcome, Phase, StopReason};
@@ -72,6 +74,7 @@ mod error;
 mod event;
 mod fault;
 mod gate;
+mod hooks;
 mod ledger;
 mod nesting;
 mod observer;

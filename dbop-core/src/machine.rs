@@ -12,14 +12,16 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Undo};
 use crate::error::Error;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultClass};
 use crate::gate::Turn;
 use crate::ledger::Entry;
 use crate::nesting::UserCode;
+use crate::outcome::Phase;
 
 pub use connecting::Placement;
+pub use hooks::register_hook;
 pub use step::{
     Answer, Batch, BatchPurpose, BodyEnd, ConnectionAction, DepthChange, Done, ErrorSlot, Pause,
     Step, Verified,
@@ -30,6 +32,7 @@ pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
 pub use crate::observer::{AttemptTimes, Observation, Times};
+pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
 pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
 pub use crate::spec::{Resolution, Spec};
@@ -37,6 +40,7 @@ pub use crate::spec::{Resolution, Spec};
 use attempt::Attempt;
 use connecting::Connection;
 use deadline::Deadline;
+use hooks::Registered;
 use outcome::Question;
 use payment::Due;
 use reports::Reports;
@@ -51,6 +55,7 @@ mod deadline;
 mod diagnosing;
 mod dropped;
 mod ending;
+mod hooks;
 mod judging;
 mod outcome;
 mod payment;
@@ -166,12 +171,13 @@ pub struct Machine<'a> {
     reports: Reports,
     // The connection's.
     connection: Connection<'a>,
+    registered: Registered,
     // The attempt's.
     attempt: Attempt,
     // The question's, while what became of the attempt's COMMIT is asked.
     question: Option<Question>,
-    /// What the user's classifier, or the function for the delays, panicked with.
-    classifier_panic: Option<Box<dyn Any + Send>>,
+    /// What the user's classifier, the function for the delays or a hook panicked with.
+    user_panic: Option<Box<dyn Any + Send>>,
     state: State,
     /// The entry action of the state has been done.
     is_entered: bool,
@@ -225,9 +231,10 @@ impl<'a> Machine<'a> {
             history: History::default(),
             reports: Reports::NONE,
             connection: Connection::default(),
+            registered: Registered::default(),
             attempt: Attempt::default(),
             question: None,
-            classifier_panic: None,
+            user_panic: None,
             state: first,
             is_entered: false,
         })
@@ -255,7 +262,7 @@ impl<'a> Machine<'a> {
 
     fn step_at(&mut self, time: Option<Instant>) -> (u32, Step<'_>) {
         let left = time.and_then(|time| self.deadline.left(|| time));
-        if !self.is_entered {
+        while !self.is_entered {
             self.give_up_if_late(left);
             self.settle_with_budget(time);
             if let Some(event) = self.next_report() {
@@ -265,8 +272,8 @@ impl<'a> Machine<'a> {
                 self.pass(pause, after);
                 return (self.attempt.number, Step::Pause(pause));
             }
-            self.enter(left);
             self.is_entered = true;
+            self.enter(left);
         }
         (self.attempt.number, self.look(left))
     }
@@ -276,11 +283,11 @@ impl<'a> Machine<'a> {
         match self.state {
             // Getting a connection is a part of the attempt.
             State::Connect if self.can_reconnect && self.question.is_none() => {
-                self.begin_attempt();
+                self.begin_attempt(Phase::Connect);
             }
             State::Begin => {
                 self.connection.begin_transaction();
-                self.begin_attempt();
+                self.begin_attempt(Phase::Begin);
                 self.fit_batches(left);
             }
             State::Body => self.connection.set_user_code(UserCode::Body),
@@ -305,8 +312,9 @@ impl<'a> Machine<'a> {
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
-            State::Begin | State::ReadToken(TokenQuestion::IsThere) => {
-                (BatchPurpose::Begin, batches().begin())
+            State::Begin => (BatchPurpose::Begin, batches().begin()),
+            State::ReadToken(TokenQuestion::IsThere) => {
+                (BatchPurpose::Begin, batches().is_there())
             }
             State::ReadToken(TokenQuestion::IsCompleted) => {
                 (BatchPurpose::Begin, batches().is_completed())
@@ -349,16 +357,21 @@ impl<'a> Machine<'a> {
         self.is_entered = false;
     }
 
-    fn begin_attempt(&mut self) {
+    /// It begins with getting a connection or, where that is there, with BEGIN.
+    fn begin_attempt(&mut self, phase: Phase) {
         if !self.attempt.is_under_way {
             self.attempt = self.attempt.next();
+            self.announce_attempt(phase);
         }
     }
 
     /// The pause begins: what comes after it?
     fn pass(&mut self, pause: Pause, after: AfterPause) {
-        self.attempt.is_under_way &= !pause.settled;
         self.retries.payment.due = Due::Nothing;
+        if pause.settled {
+            self.attempt.is_under_way = false;
+            self.discard_hooks();
+        }
         let lets_go = matches!(
             pause.connection,
             ConnectionAction::GiveBack | ConnectionAction::Discard
@@ -385,7 +398,15 @@ impl<'a> Machine<'a> {
 
     /// The batch of the last step was answered.
     pub fn batch_done(&mut self, result: Result<(), Fault>) -> ErrorSlot {
-        let slot = self.slot();
+        let (slot, result) = match (&self.state, result) {
+            // Its BEGIN had failed before it opened anything.
+            (State::Rollback(Undo::IfOpened), Err(fault))
+                if fault.recognized_class() == FaultClass::TransactionLost =>
+            {
+                (ErrorSlot::Dropped, Ok(()))
+            }
+            (_, result) => (self.slot(), result),
+        };
         match self.state {
             State::Begin => self.begun(result),
             State::Commit | State::CommitAgain => self.committed(result),

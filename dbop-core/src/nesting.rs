@@ -15,7 +15,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::error::HookRefusal;
 use crate::fault::Fault;
+use crate::hooks::{Hook, discard};
 use state::SharedState;
 #[cfg(test)]
 pub(crate) use table::locks_taken;
@@ -30,6 +32,34 @@ pub(crate) enum UserCode {
     Body,
     /// It looks whether the work was committed, outside the operation's transaction.
     Look,
+}
+
+/// Whether what bodies register for after the commit can be run then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakesHooks {
+    /// The transaction is the caller's.
+    No,
+    Sync,
+    /// Async ones as well.
+    Async,
+}
+
+/// Registers a hook with the operation whose body is running on the connection with this key. A refused
+/// hook is dropped when no lock is held.
+pub(crate) fn register_hook(key: usize, hook: Hook) -> Result<(), HookRefusal> {
+    let state = table::shard(key).current(key).cloned();
+    let is_running = |state: &Arc<SharedState>| state.user_code() == UserCode::Body;
+    let Some(state) = state.filter(is_running) else {
+        return Err(HookRefusal::OutsideOperation);
+    };
+    match state.takes_hooks() {
+        TakesHooks::No => Err(HookRefusal::CallersTransaction),
+        TakesHooks::Sync if hook.is_async() => Err(HookRefusal::Async),
+        TakesHooks::Sync | TakesHooks::Async => {
+            state.add_hook(hook);
+            Ok(())
+        }
+    }
 }
 
 /// The server dropped the transaction around a savepoint.
@@ -120,6 +150,31 @@ impl Seat {
         self.current().is_some_and(SharedState::take_retry)
     }
 
+    /// Gives one of them back.
+    pub(crate) fn give_back_retry(&self) {
+        if let Some(state) = self.current() {
+            state.give_back_retry();
+        }
+    }
+
+    /// Says what becomes of hooks, if this is the outermost operation.
+    pub(crate) fn set_takes_hooks(&self, takes: TakesHooks) {
+        if let Some(state) = self.current().filter(|_| self.outermost) {
+            state.set_takes_hooks(takes);
+        }
+    }
+
+    /// How many hooks are registered.
+    pub(crate) fn hooks(&self) -> usize {
+        self.current().map_or(0, SharedState::hooks)
+    }
+
+    /// Takes the hooks that were registered after the first ones, as many as `mark` says.
+    pub(crate) fn take_hooks(&self, mark: usize) -> Vec<Hook> {
+        self.current()
+            .map_or_else(Vec::new, |state| state.take_hooks(mark))
+    }
+
     /// How many retries are left for the outermost operation and everything nested in it.
     pub(crate) fn retries_left(&self) -> u32 {
         self.current().map_or(0, SharedState::retries_left)
@@ -165,6 +220,8 @@ impl Drop for Seat {
         if !self.outermost {
             return state.set_deadline(self.inherited);
         }
+        // Left over only if the operation was dropped half-way, where no panic may get out.
+        _ = discard(state.take_hooks(0));
         match &self.stands_in_for {
             None => state.leave(),
             Some(other) => table::shard(self.key).put_back(self.key, &self.state, other),

@@ -127,7 +127,9 @@ pub enum StopReason {
     NeedsConnection,
     /// It is not known whether the work was committed, so doing it again is not safe.
     OutcomeUnknown,
-    /// The operation, the look for its work or a method of its error panicked.
+    /// The operation's [`before_retry`](crate::RetryHook) hook wanted no further attempt.
+    Vetoed,
+    /// The operation, the look for its work, a hook or a method of its error panicked.
     Panicked,
     /// The run was dropped before its end, such as a future that is cancelled. Only an
     /// [`Observer`](crate::Observer) is told.

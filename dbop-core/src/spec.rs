@@ -7,6 +7,7 @@ use crate::dialect::{Dialect, Unsupported};
 use crate::error::{Error, Kind};
 use crate::event::Name;
 use crate::gate::Keys;
+use crate::hooks::Hooks;
 use crate::ledger::Ledger;
 use crate::policy::{ClassRules, RetryPolicy};
 use crate::settings::{Setting, Settings, check_duration};
@@ -49,6 +50,12 @@ pub struct Spec<'a> {
     pub ungated: bool,
     /// How to find out what became of a COMMIT whose answer was lost.
     pub resolution: Resolution<'a>,
+    /// SQL that each attempt begins with, in its transaction.
+    pub begin_with_sql: Option<&'a str>,
+    /// What is called besides the body.
+    pub hooks: Hooks<'a>,
+    /// The adapter is async: it awaits hooks.
+    pub awaits_hooks: bool,
 }
 
 impl<'a> Spec<'a> {
@@ -69,6 +76,9 @@ impl<'a> Spec<'a> {
             queues_with_connection: false,
             ungated: false,
             resolution: Resolution::Nothing,
+            begin_with_sql: None,
+            hooks: Hooks::NONE,
+            awaits_hooks: false,
         }
     }
 

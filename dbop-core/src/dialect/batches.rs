@@ -44,6 +44,7 @@ impl Batches {
             applied: Applied::resolve(dialect, level, settings, defaults)?,
             before,
             proof: None,
+            opening: None,
         }))
     }
 
@@ -82,6 +83,14 @@ impl Batches {
     pub(crate) fn with_mark(&self) -> Option<Self> {
         let has_marks = self.can_have_proof() && self.plan.dialect == Dialect::Postgres;
         has_marks.then(|| self.with_proof(CommitProof::Mark))
+    }
+
+    /// With SQL of the operation's own in each attempt, behind what begins it.
+    pub(crate) fn with_opening(&self, sql: &str) -> Self {
+        Self::of(Plan {
+            opening: Some(sql.into()),
+            ..self.plan.clone()
+        })
     }
 
     fn can_have_proof(&self) -> bool {
@@ -148,7 +157,14 @@ impl Batches {
             Undo::CheckedRollback => is_transaction && self.plan.dialect == Dialect::Postgres,
             Undo::ProbedRollback => self.plan.dialect == Dialect::Postgres,
             Undo::BlindRollback => is_transaction && self.plan.dialect == Dialect::Mysql,
-            Undo::FailedBegin => self.plan.dialect == Dialect::Sqlite,
+            Undo::FailedBegin => {
+                self.plan.dialect == Dialect::Sqlite && self.plan.opening.is_none()
+            }
+            Undo::IfOpened => {
+                is_transaction
+                    && self.plan.dialect == Dialect::Sqlite
+                    && self.plan.opening.is_some()
+            }
         }
     }
 
@@ -173,7 +189,7 @@ impl Batches {
     /// Undoes the attempt and restores the settings.
     pub(crate) fn undo(&self, undo: Undo) -> &str {
         self.text(match undo {
-            Undo::Rollback => Text::Rollback,
+            Undo::Rollback | Undo::IfOpened => Text::Rollback,
             Undo::CheckedRollback => Text::CheckedRollback,
             Undo::ProbedRollback => Text::ProbedRollback,
             Undo::BlindRollback => Text::BlindRollback,
@@ -185,6 +201,14 @@ impl Batches {
     /// so that another statement can follow. Can be empty.
     pub(crate) fn restoration(&self) -> &str {
         self.text(Text::Restoration)
+    }
+
+    /// Begins a transaction that fails with a duplicate if the token is there.
+    pub(crate) fn is_there(&self) -> &str {
+        match self.plan.opening {
+            Some(_) => self.text(Text::IsThere),
+            None => self.begin(),
+        }
     }
 
     /// Begins a transaction that fails with a duplicate if the token is there and completed.
@@ -199,9 +223,10 @@ impl Batches {
     fn render(&self, text: Text) -> Cow<'static, str> {
         let plan = &self.plan;
         match (text, plan.dialect) {
-            (Text::Begin, Dialect::Postgres) => postgres::begin(plan),
-            (Text::Begin, Dialect::Mysql) => mysql::begin(plan),
-            (Text::Begin, Dialect::Sqlite) => sqlite::begin(plan),
+            (Text::Begin, _) => self.open(),
+            (Text::IsThere, Dialect::Postgres) => postgres::begin(plan),
+            (Text::IsThere, Dialect::Mysql) => mysql::begin(plan),
+            (Text::IsThere, Dialect::Sqlite) => sqlite::begin(plan),
             (Text::Commit, Dialect::Postgres) => postgres::commit(plan),
             (Text::Commit, Dialect::Mysql) => mysql::commit(plan),
             (Text::Commit, Dialect::Sqlite) => sqlite::commit(plan),
@@ -218,6 +243,14 @@ impl Batches {
         }
     }
 
+    fn open(&self) -> Cow<'static, str> {
+        let begin = self.render(Text::IsThere);
+        match self.plan.opening.as_deref().map(str::trim) {
+            None | Some("") => begin,
+            Some(sql) => Cow::Owned(format!("{begin}; {sql}")),
+        }
+    }
+
     fn ask_for_token(&self) -> Cow<'static, str> {
         let question = match &self.plan.proof {
             Some(CommitProof::Token(token)) => token.is_completed(),
@@ -225,6 +258,7 @@ impl Batches {
         };
         let plain = Self::of(Plan {
             proof: None,
+            opening: None,
             ..self.plan.clone()
         });
         Cow::Owned(format!("{}; {question}", plain.begin()))
@@ -234,7 +268,10 @@ impl Batches {
 /// The texts of an operation.
 #[derive(Clone, Copy, Debug)]
 enum Text {
+    /// Everything that an attempt begins with.
     Begin,
+    /// The same without the operation's own SQL.
+    IsThere,
     Commit,
     Rollback,
     CheckedRollback,
@@ -269,6 +306,9 @@ pub(crate) enum Undo {
     BlindRollback,
     /// Only restores the settings, after a BEGIN that failed where nothing can have been opened.
     FailedBegin,
+    /// The same where the operation's own SQL can have failed behind the BEGIN: that nothing is open is no
+    /// error.
+    IfOpened,
 }
 
 impl Undo {

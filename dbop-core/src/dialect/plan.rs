@@ -14,6 +14,8 @@ pub(super) struct Plan {
     pub(super) applied: Applied,
     pub(super) before: SavedPragmas,
     pub(super) proof: Option<CommitProof>,
+    /// SQL of the operation's own, at the end of the batch that begins an attempt.
+    pub(super) opening: Option<Box<str>>,
 }
 
 impl Plan {

@@ -260,7 +260,7 @@ fn a_function_that_panics_stops_the_operation_after_the_rollback() {
         };
         assert_eq!(purposes.last(), Some(&BatchPurpose::Rollback));
         assert_eq!((done.attempts, done.outcome), (1, Outcome::Undone));
-        let payload = machine.take_classifier_panic().expect("a panic");
+        let payload = machine.take_user_panic().expect("a panic");
         assert_eq!(payload.downcast_ref(), Some(&"in the function"));
     }
 }

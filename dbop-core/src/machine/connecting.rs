@@ -30,6 +30,10 @@ impl Placement {
         self.level
     }
 
+    pub(super) const fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
     /// Whether no other operation runs around this one on the same connection. The runner's
     /// default timeouts are for outermost operations: nested ones inherit what is in force.
     #[must_use]
@@ -158,6 +162,7 @@ impl<'a> Machine<'a> {
     ///
     /// If a setting is not valid or not supported there. Then the connection is of no use.
     pub fn connected(&mut self, placement: Placement, pragmas: SavedPragmas) -> Result<(), Error> {
+        self.admit_hooks(&placement)?;
         let batches = self.batches_for(&placement, pragmas)?;
         if !self.history.connected {
             self.history.connected = true;
@@ -266,6 +271,10 @@ impl<'a> Machine<'a> {
             (None, Resolution::TransactionStatus) => batches.with_mark(),
             _ => None,
         };
-        Ok(proven.map_or(batches, Cow::Owned))
+        let batches = proven.map_or(batches, Cow::Owned);
+        Ok(match self.spec.begin_with_sql {
+            Some(sql) => Cow::Owned(batches.with_opening(sql)),
+            None => batches,
+        })
     }
 }

@@ -32,7 +32,8 @@ impl Machine<'_> {
             return self.finish_panicked(outcome);
         }
         self.tell_gate(&failure);
-        let stop = match self.plan_retry(&failure, enclosing) {
+        let planned = self.plan_retry(&failure, enclosing);
+        let stop = match planned.and_then(|pause| self.ask_before_retry(&failure, pause)) {
             Ok(pause) => return self.try_again(pause),
             Err(stop) => stop,
         };
@@ -110,6 +111,13 @@ impl Machine<'_> {
             Answer::Own(error) => Answer::Own(error.after(attempts, stop)),
             other => other,
         };
+        let hooks = match outcome {
+            Outcome::Committed => self.committed_hooks(),
+            Outcome::Undone | Outcome::Unknown => {
+                self.discard_hooks();
+                Vec::new()
+            }
+        };
         self.go_to(State::Done(Some(Done {
             answer,
             outcome,
@@ -117,6 +125,7 @@ impl Machine<'_> {
             attempts,
             connection_broken: self.connection.is_broken,
             fallback_allowed,
+            hooks,
         })));
     }
 }

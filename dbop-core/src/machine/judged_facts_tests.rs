@@ -270,9 +270,9 @@ fn a_classifier_that_panics_in_the_machine_stops_the_operation() {
         }
     };
     assert_eq!((done.attempts, done.connection_broken), (1, true));
-    let payload = machine.take_classifier_panic().expect("a panic");
+    let payload = machine.take_user_panic().expect("a panic");
     assert_eq!(payload.downcast_ref(), Some(&"in the classifier"));
-    assert!(machine.take_classifier_panic().is_none());
+    assert!(machine.take_user_panic().is_none());
 }
 
 /// The adapter asks the classifier where it has the message, and catches the panic.
@@ -294,7 +294,7 @@ fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said(
                     let mut answer = Ok(());
                     if let BatchPurpose::Commit | BatchPurpose::CommitAgain = batch.purpose {
                         commits += 1;
-                        machine.classifier_panicked(Box::new("in the classifier"));
+                        machine.user_code_panicked(Box::new("in the classifier"));
                         answer = Err(fault);
                     }
                     _ = machine.batch_done(answer);
@@ -303,7 +303,7 @@ fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said(
                     bodies += 1;
                     let end = match fails_in {
                         Step::Body => {
-                            machine.classifier_panicked(Box::new("in the classifier"));
+                            machine.user_code_panicked(Box::new("in the classifier"));
                             BodyEnd::Failed {
                                 fault: Some(fault),
                                 advice: Advice::Retry,
@@ -315,7 +315,7 @@ fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said(
                 }
                 Step::Report(_) | Step::Pause(_) => {}
                 Step::Done(done) => {
-                    assert!(machine.take_classifier_panic().is_some());
+                    assert!(machine.take_user_panic().is_some());
                     assert_eq!(done.outcome, Outcome::Undone);
                     return (bodies, commits);
                 }

@@ -100,20 +100,20 @@ impl Machine<'_> {
         }
         let judge = || self.judge_fault(fault, phase, message);
         catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|payload| {
-            self.classifier_panicked(payload);
+            self.user_code_panicked(payload);
             fault
         })
     }
 
-    /// The classifier, or the function for the delays, panicked with this. The panic continues when
+    /// The classifier, the function for the delays or a hook panicked with this. The panic continues when
     /// everything is cleaned up; until then nothing is tried again.
-    pub fn classifier_panicked(&mut self, payload: Box<dyn Any + Send>) {
-        self.classifier_panic.get_or_insert(payload);
+    pub fn user_code_panicked(&mut self, payload: Box<dyn Any + Send>) {
+        self.user_panic.get_or_insert(payload);
     }
 
-    /// What the classifier, or the function for the delays, panicked with.
-    pub fn take_classifier_panic(&mut self) -> Option<Box<dyn Any + Send>> {
-        self.classifier_panic.take()
+    /// What the classifier, the function for the delays or a hook panicked with.
+    pub fn take_user_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.user_panic.take()
     }
 
     /// Where the present attempt runs.

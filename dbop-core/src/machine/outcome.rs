@@ -39,12 +39,15 @@ impl Machine<'_> {
         }
         // With a ledger the next attempt would stumble over the token of this one.
         if self.spec.idempotent && !matches!(self.spec.resolution, Resolution::Ledger(_)) {
-            if let Ok(pause) = self.plan_retry(&worth_a_retry(failure), Enclosing::Alive) {
+            let failure = worth_a_retry(failure);
+            let planned = self.plan_retry(&failure, Enclosing::Alive);
+            if let Ok(pause) = planned.and_then(|pause| self.ask_before_retry(&failure, pause)) {
                 self.history.unsettled = true;
                 return self.try_again(pause);
             }
         } else if self.can_ask() {
             self.question = Some(Question::default());
+            self.park_hooks();
             let connection = match self.connection.is_broken {
                 true => ConnectionAction::Discard,
                 false => ConnectionAction::Keep,
@@ -194,7 +197,13 @@ impl Machine<'_> {
     /// undone was committed, as far as it had come, by DDL or by its own COMMIT.
     pub(super) fn found_token(&self, fault: &Fault) -> bool {
         matches!(self.spec.resolution, Resolution::Ledger(_))
+            && !self.is_of_opening_sql()
             && fault.recognized_class() == FaultClass::Constraint
+    }
+
+    /// The constraint is one of the operation's own: before the second attempt there is no token.
+    fn is_of_opening_sql(&self) -> bool {
+        self.spec.begin_with_sql.is_some() && self.attempt.number == 1
     }
 
     /// It is known whether the work is there.

@@ -110,6 +110,20 @@ impl<'a> Retries<'a> {
         is_allowed
     }
 
+    /// Gives back the last one, which is not made.
+    fn give_back(&mut self, class: Option<FaultClass>, seat: Option<&Seat>) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Some(class) = class {
+            let count = &mut self.by_class[class as usize];
+            *count = count.saturating_sub(1);
+        }
+        match seat {
+            _ if self.lifted > 0 => self.lifted -= 1,
+            Some(seat) => seat.give_back_retry(),
+            None => self.parked = self.parked.saturating_add(1),
+        }
+    }
+
     fn limit_of(&self, class: FaultClass) -> Option<u32> {
         let own = self.policy.class_policy(class)?.max_retries()?;
         Some(own.min(MAX_CLASS_RETRIES))
@@ -135,7 +149,7 @@ impl<'a> Retries<'a> {
     }
 
     /// The delay is this, whatever was drawn.
-    fn set_delay(&mut self, delay: Duration) {
+    pub(super) fn set_delay(&mut self, delay: Duration) {
         let policy = self.policy;
         let draws = self.draws.get_or_insert_with(|| policy.draws());
         draws.previous = Some(delay);
@@ -156,7 +170,7 @@ impl Machine<'_> {
         if self.retries.is_refused() && !wants_no_other {
             return Err(StopReason::BudgetExhausted);
         }
-        let is_usable = !self.connection.is_broken && self.classifier_panic.is_none();
+        let is_usable = !self.connection.is_broken && self.user_panic.is_none();
         if self.was_hurried(failure) && is_usable {
             self.retries.hurried += 1;
             let connection = self.for_so_long(ConnectionAction::Keep, Duration::ZERO);
@@ -200,7 +214,7 @@ impl Machine<'_> {
         let is_at_once = once && is_savepoint;
         let pause = self.pause_before_retry(failure, connection, is_at_once);
         // Of the classifier, or just now of the function for the delays.
-        match self.classifier_panic {
+        match self.user_panic {
             Some(_) => Err(StopReason::NotRetryable),
             None => {
                 self.retries.payment.due = Due::Retry;
@@ -304,6 +318,10 @@ impl Machine<'_> {
         self.retries.take(class, self.connection.seat())
     }
 
+    pub(super) fn give_back_retry(&mut self, class: Option<FaultClass>) {
+        self.retries.give_back(class, self.connection.seat());
+    }
+
     /// How many retries are left for the operation and everything nested in it.
     pub(super) fn retries_left(&self) -> u32 {
         let parked = self.retries.parked;
@@ -333,7 +351,7 @@ impl Machine<'_> {
                 delay
             }
             Err(payload) => {
-                self.classifier_panicked(payload);
+                self.user_code_panicked(payload);
                 delay
             }
         }
@@ -356,7 +374,7 @@ impl Machine<'_> {
         }
         let failure = Failure::of(Phase::Commit, Some(fault), FailureAnswer::FirstError);
         let delay = self.delay_after(&failure);
-        if self.classifier_panic.is_some() {
+        if self.user_panic.is_some() {
             return false;
         }
         self.attempt.failure = Some(failure);
@@ -364,6 +382,9 @@ impl Machine<'_> {
             delay,
             connection: ConnectionAction::Keep,
             settled: false,
+        };
+        let Ok(pause) = self.ask_before_retry(&failure, pause) else {
+            return false;
         };
         self.report_retry(pause);
         self.retries.payment.due = Due::Retry;

@@ -18,6 +18,8 @@ impl Machine<'_> {
         let batches = self.connection.batches();
         if self.attempt.failed_in(Phase::Begin) && batches.has(Undo::FailedBegin) {
             Undo::FailedBegin
+        } else if self.attempt.failed_in(Phase::Begin) && batches.has(Undo::IfOpened) {
+            Undo::IfOpened
         } else if self.need_not_check() && batches.has(Undo::BlindRollback) {
             Undo::BlindRollback
         } else if self.may_hide_a_failure() && batches.has(Undo::ProbedRollback) {

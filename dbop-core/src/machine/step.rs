@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::hooks::Hook;
 use crate::outcome::{Outcome, StopReason};
 use crate::retry::Advice;
 
@@ -187,6 +188,8 @@ pub struct Done {
     pub connection_broken: bool,
     /// A fallback value may replace the error.
     pub fallback_allowed: bool,
+    /// What bodies have registered, to be run now, in this order.
+    pub hooks: Vec<Hook>,
 }
 
 /// What the driver returns.

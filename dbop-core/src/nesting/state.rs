@@ -5,16 +5,17 @@
 //! written before, because handing it over synchronizes the two threads. So relaxed accesses
 //! suffice.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{EnclosingLoss, UserCode};
+use super::{EnclosingLoss, TakesHooks, UserCode};
+use crate::hooks::Hook;
 
 /// The state of an outermost operation.
 ///
-/// Everything that an operation without trouble touches is atomic. The lock is for a loss and a
-/// deadline only, and no other connection takes it. The alignment keeps the states of two
+/// Everything that an operation without trouble touches is atomic. The lock is for a loss, a
+/// deadline and hooks only, and no other connection takes it. The alignment keeps the states of two
 /// connections out of one cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -33,6 +34,10 @@ pub(super) struct SharedState {
     is_lost: AtomicBool,
     /// Whether [`Details::deadline`] is there.
     has_deadline: AtomicBool,
+    /// A [`TakesHooks`].
+    takes_hooks: AtomicU8,
+    /// How many there are in [`Details::hooks`].
+    hooks: AtomicUsize,
     details: Mutex<Details>,
 }
 
@@ -40,6 +45,7 @@ pub(super) struct SharedState {
 struct Details {
     loss: Option<EnclosingLoss>,
     deadline: Option<Instant>,
+    hooks: Vec<Hook>,
 }
 
 impl SharedState {
@@ -107,6 +113,43 @@ impl SharedState {
         self.retries_left
             .fetch_update(Relaxed, Relaxed, less)
             .is_ok()
+    }
+
+    pub(super) fn give_back_retry(&self) {
+        self.retries_left.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn takes_hooks(&self) -> TakesHooks {
+        const SYNC: u8 = TakesHooks::Sync as u8;
+        const ASYNC: u8 = TakesHooks::Async as u8;
+        match self.takes_hooks.load(Relaxed) {
+            SYNC => TakesHooks::Sync,
+            ASYNC => TakesHooks::Async,
+            _ => TakesHooks::No,
+        }
+    }
+
+    pub(super) fn set_takes_hooks(&self, takes: TakesHooks) {
+        self.takes_hooks.store(takes as u8, Relaxed);
+    }
+
+    pub(super) fn hooks(&self) -> usize {
+        self.hooks.load(Relaxed)
+    }
+
+    pub(super) fn add_hook(&self, hook: Hook) {
+        let mut details = self.details();
+        details.hooks.push(hook);
+        self.hooks.store(details.hooks.len(), Relaxed);
+    }
+
+    /// Those behind the first ones.
+    pub(super) fn take_hooks(&self, mark: usize) -> Vec<Hook> {
+        if self.hooks() <= mark {
+            return Vec::new();
+        }
+        self.hooks.store(mark, Relaxed);
+        self.details().hooks.split_off(mark)
     }
 
     pub(super) fn retries_left(&self) -> u32 {
