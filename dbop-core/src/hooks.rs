@@ -321,6 +321,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_due_follows_from_the_outcome() {
+        let (committed, gave_up) = (|| {}, |_: &GivenUp| {});
+        let hooks = Hooks {
+            after_commit: Some(&committed),
+            after_giving_up: Some(&gave_up),
+            ..Hooks::NONE
+        };
+        let due = |outcome| {
+            let registered = match outcome {
+                Outcome::Committed => vec![Hook::sync(|| {})],
+                _ => Vec::new(),
+            };
+            let how = (outcome, StopReason::NotRetryable);
+            let mut due = DueHooks::new(&hooks, registered, how, (1, None));
+            assert!(!due.is_empty());
+            let mut names = Vec::new();
+            while let Some(hook) = due.next_due() {
+                names.push(format!("{hook:?}"));
+                drop(hook.call());
+            }
+            assert!(due.is_empty());
+            names
+        };
+        assert_eq!(due(Outcome::Committed), ["Commit", "Registered"]);
+        assert_eq!(due(Outcome::Undone), ["GiveUp"]);
+        assert_eq!(due(Outcome::Unknown), ["GiveUp"]);
+    }
+
+    #[test]
     fn what_is_set_is_shown() {
         assert_eq!(format!("{:?}", Hooks::NONE), "{}");
         let hook = || {};

@@ -31,8 +31,8 @@ pub use crate::classifier::{BorrowedClassifier, Classifier};
 pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
-pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
+pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
 pub use crate::spec::{Resolution, Spec};
@@ -313,9 +313,7 @@ impl<'a> Machine<'a> {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
             State::Begin => (BatchPurpose::Begin, batches().begin()),
-            State::ReadToken(TokenQuestion::IsThere) => {
-                (BatchPurpose::Begin, batches().is_there())
-            }
+            State::ReadToken(TokenQuestion::IsThere) => (BatchPurpose::Begin, batches().is_there()),
             State::ReadToken(TokenQuestion::IsCompleted) => {
                 (BatchPurpose::Begin, batches().is_completed())
             }

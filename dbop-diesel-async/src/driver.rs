@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{Host, Results, Run, UserResults};
+use dbop_diesel::adapter::{Ended, Host, Results, Run, UserResults};
 use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
 use crate::body::Work;
 use crate::caught::caught;
 use crate::connection::{clear_statement_cache, execute, status};
+use crate::hooks::call_hooks;
 use crate::operation::Operation;
 use crate::runner::Runner;
 use crate::slot::{BackendOf, Guard, Slot};
@@ -67,7 +68,13 @@ macro_rules! driver {
                             let found = caught(run.trace(), || look.verify(guard.slot.conn())).await;
                             results.verify_done(&mut run, found, guard.slot.depth());
                         }
-                        Next::Done => return output(finish(run, &mut guard, &mut results)),
+                        Next::Done => {
+                            let mut ended = leave(run, &mut guard);
+                            if ended.has_hooks() {
+                                call_hooks(&mut ended).await;
+                            }
+                            return output(results.report(ended));
+                        }
                     }
                 }
             }
@@ -200,18 +207,18 @@ async fn connect<S: Slot>(
     run.connected(key, depth, pragmas, now)
 }
 
-/// Ends a run: first the machine, which knows the connection by its address, then the connection.
-fn finish<S: Slot, T, E: OperationError>(
-    run: Run<'_>,
-    guard: &mut Guard<S>,
-    results: &mut Results<T, E>,
-) -> Report<T, E> {
+/// Ends a run: leaves the machine first, which knows the connection by its address, then the connection,
+/// if there are hooks: they can have it.
+fn leave<'a, S: Slot>(run: Run<'a>, guard: &mut Guard<S>) -> Ended<'a> {
     let ended = run.end();
     if ended.connection_is_broken() {
         guard.slot.apply(ConnectionAction::Discard);
     }
     guard.disarm();
-    results.report(ended)
+    if ended.has_hooks() {
+        guard.slot.release();
+    }
+    ended
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant + Sync {

@@ -52,7 +52,8 @@
 //! - [from a retry loop](dbop_diesel::guide::from_a_retry_loop) to dbop,
 //!   [helpers around dbop](dbop_diesel::guide::adopting),
 //!   [recipes](dbop_diesel::guide::recipes), [retries](dbop_diesel::guide::retries),
-//!   [errors](dbop_diesel::guide::errors), [testing](dbop_diesel::guide::testing);
+//!   [hooks](dbop_diesel::guide::hooks), [errors](dbop_diesel::guide::errors),
+//!   [testing](dbop_diesel::guide::testing);
 //! - [pools and poolers](dbop_diesel::guide::pools), [PostgreSQL](dbop_diesel::guide::postgres),
 //!   [MySQL and MariaDB](dbop_diesel::guide::mysql), [SQLite](dbop_diesel::guide::sqlite);
 //! - [settings](dbop_diesel::guide::settings), [unknown outcomes](dbop_diesel::guide::unknown_outcome),
@@ -235,13 +236,15 @@ pub use connection::SupportedConnection;
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
-    Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, ConnectError, Delays, Dialect,
-    Error, ErrorKind, Event, EventKind, Extras, FailedAttempt, Fallback, FallbackValue, Fault,
-    FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback,
-    Observer, OperationError, Outcome, Owned, Phase, Report, Reported, RetryBudget, RetryContext,
+    Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
+    ConnectError, Delays, Dialect, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
+    Fallback, FallbackValue, Fault, FaultClass, GateStatus, GiveUpHook, GivenUp, IsolationLevel,
+    Jitter, Keys, Ledger, LogLevels, Name, NoFallback, Observer, OperationError, Outcome, Owned,
+    Phase, Report, Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook,
     RetryPolicy, Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, Verdict,
     diesel_error_in, fault_of, operation_error, verdict,
 };
+pub use hooks::{after_commit, after_commit_sync};
 pub use mapped::MappedOperation;
 pub use operation::Operation;
 pub use runner::Runner;
@@ -254,6 +257,7 @@ mod caught;
 mod clock;
 mod connection;
 mod driver;
+mod hooks;
 mod mapped;
 mod operation;
 mod runner;

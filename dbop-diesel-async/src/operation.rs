@@ -60,7 +60,10 @@ impl<'a> Operation<'a> {
     pub(crate) const fn new(runner: &'a Runner, name: Name<'a>) -> Self {
         Self {
             runner,
-            spec: Spec::new(name),
+            spec: Spec {
+                awaits_hooks: true,
+                ..Spec::new(name)
+            },
             fallback: NoFallback,
             resolution: NoResolution(()),
         }
@@ -70,6 +73,11 @@ impl<'a> Operation<'a> {
 /// Settings.
 impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel_async");
+}
+
+/// Hooks.
+impl<'a, F, R> Operation<'a, F, R> {
+    dbop_core::__hook_methods!("dbop_diesel_async");
 }
 
 /// Errors of other crates' types.

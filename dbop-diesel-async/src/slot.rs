@@ -31,6 +31,9 @@ pub(crate) trait Slot: Send {
     /// Does with the connection what the machine says, except what needs the server.
     fn apply(&mut self, action: ConnectionAction);
 
+    /// Gives the connection back at the end of a run.
+    fn release(&mut self);
+
     /// How many transactions and savepoints are open on the connection; `None` if its transaction
     /// manager is broken.
     fn depth(&mut self) -> Option<u32> {
@@ -66,6 +69,9 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
             | ConnectionAction::ClearStatementCache => {}
         }
     }
+
+    // The caller has it back when the run is over.
+    fn release(&mut self) {}
 }
 
 /// A connection from a source.
@@ -115,6 +121,10 @@ impl<S: Source> Slot for FromSource<'_, S> {
             | ConnectionAction::Keep
             | ConnectionAction::ClearStatementCache => {}
         }
+    }
+
+    fn release(&mut self) {
+        self.held = None;
     }
 }
 

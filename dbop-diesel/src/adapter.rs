@@ -6,6 +6,7 @@ pub use run::{Ended, Host, Run};
 pub use trace::{Entered, Trace};
 
 mod errors;
+mod hooks;
 pub mod mapped;
 #[cfg(feature = "mysql")]
 pub mod mysql;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 
-use crate::adapter::{Host, Results, Run, UserResults};
+use crate::adapter::{Ended, Host, Results, Run, UserResults};
 use crate::backend::SupportedBackend;
 use crate::connection::{execute, status};
 use crate::error::OperationError;
@@ -178,17 +178,28 @@ fn connect<S: Slot>(
     run.connected(key, depth, pragmas, now)
 }
 
-/// Ends a run: first the machine, which knows the connection by its address, then the connection.
+/// Ends a run.
 fn finish<S: Slot, T, E: OperationError>(
     run: Run<'_>,
     slot: &mut S,
     results: &mut Results<T, E>,
 ) -> Report<T, E> {
-    let ended = run.end();
+    let ended = leave(run, slot);
+    results.report(ended)
+}
+
+/// Leaves the machine first, which knows the connection by its address, then the connection. Then its
+/// hooks can have that.
+fn leave<'a, S: Slot>(run: Run<'a>, slot: &mut S) -> Ended<'a> {
+    let mut ended = run.end();
     if ended.connection_is_broken() {
         slot.apply(ConnectionAction::Discard);
     }
-    results.report(ended)
+    if ended.has_hooks() {
+        slot.release();
+        ended.call_hooks();
+    }
+    ended
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant {

@@ -12,6 +12,7 @@ macro_rules! page {
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
             "[errors]: crate::guide::errors#which-error-types-work\n",
             "[helpers]: crate::guide::adopting\n",
+            "[hooks]: crate::guide::hooks\n",
             "[how long]: crate::guide::recipes#how-long-a-policy-lasts\n",
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
             "[limits]: crate::guide::limits#what-dbop-does-not-notice\n",
@@ -52,6 +53,10 @@ pub mod recipes {}
 #[cfg_attr(not(doctest), doc = page!("../docs/retries.md"))]
 #[cfg_attr(doctest, doc = "Retries.")]
 pub mod retries {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/hooks.md"))]
+#[cfg_attr(doctest, doc = "Hooks.")]
+pub mod hooks {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/errors.md"))]
 #[cfg_attr(doctest, doc = "Errors.")]

@@ -48,6 +48,7 @@
 //! - [Helpers around dbop](guide::adopting): `in_transaction` and the like, with dbop inside.
 //! - [Recipes](guide::recipes), and how long a policy lasts.
 //! - [Retries](guide::retries): a policy for each class, delays, a budget for all operations.
+//! - [Hooks](guide::hooks): after the commit, before a retry, and others.
 //! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
 //! - [Testing](guide::testing) a service that uses dbop.
 //! - [Pools and poolers](guide::pools): r2d2, deadpool, bb8, mobc, PgBouncer.
@@ -80,7 +81,7 @@
 //!
 //! An operation can run several times. What the database cannot undo (an HTTP call, a mail, a
 //! message to a queue) would happen several times too. Return what you need for it, and do it after
-//! the run.
+//! the run, or in a hook that the operation registers with [`after_commit`].
 //!
 //! # Features
 //!
@@ -121,16 +122,18 @@ pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
-    Advice, Backoff, BeginMode, ClassPolicy, Classifier, Code, Delays, Dialect, Error, ErrorKind,
-    Event, EventKind, Extras, Fault, FaultClass, GateStatus, IsolationLevel, Jitter, Keys, Ledger,
-    LogLevels, Name, Observer, Outcome, Phase, Reported, RetryBudget, RetryContext, RetryPolicy,
-    Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, Verdict, verdict,
+    Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook, Delays,
+    Dialect, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, GateStatus, GiveUpHook,
+    GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, Observer, Outcome, Phase,
+    Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen,
+    Setting, SqlState, StopReason, Subject, Summary, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;
 pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
+pub use hooks::after_commit;
 pub use mapped::MappedOperation;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
@@ -149,6 +152,7 @@ mod error;
 mod fallback;
 mod fault;
 pub mod guide;
+mod hooks;
 mod layers;
 mod mapped;
 #[cfg(feature = "metrics")]

@@ -64,6 +64,11 @@ impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__operation_methods!("dbop_diesel");
 }
 
+/// Hooks.
+impl<'a, F, R> Operation<'a, F, R> {
+    dbop_core::__hook_methods!("dbop_diesel");
+}
+
 /// Errors of other crates' types.
 impl<'a, F, R> Operation<'a, F, R> {
     dbop_core::__errors_method!("dbop_diesel");

@@ -25,6 +25,9 @@ pub(crate) trait Slot {
     /// Does with the connection what the machine says.
     fn apply(&mut self, action: ConnectionAction);
 
+    /// Gives the connection back at the end of a run.
+    fn release(&mut self);
+
     /// How many transactions and savepoints are open on the connection; `None` if its transaction
     /// manager is broken.
     fn depth(&mut self) -> Option<u32> {
@@ -59,6 +62,9 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
             ConnectionAction::Keep | ConnectionAction::GiveBack => {}
         }
     }
+
+    // The caller has it back when the run is over.
+    fn release(&mut self) {}
 }
 
 /// A connection from a source.
@@ -100,5 +106,9 @@ impl<S: Source> Slot for FromSource<'_, S> {
             }
             ConnectionAction::Keep | ConnectionAction::GiveBack => {}
         }
+    }
+
+    fn release(&mut self) {
+        self.held = None;
     }
 }

@@ -33,6 +33,7 @@ mod asynchronous {
     mod frame;
     mod fresh_cancellation;
     mod future_sizes;
+    mod hooks;
     mod keying;
     mod leaked;
     mod leaks_cancellation;

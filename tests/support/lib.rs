@@ -16,6 +16,7 @@ pub use outcome::{
 pub use pooled::{Pooled, TestBed};
 pub use recorder::Recorder;
 pub use reluctant::Reluctant;
+pub use said::Said;
 pub use silent::Silent;
 pub use sources::{TestPool, closure};
 pub use together::together;
@@ -34,6 +35,7 @@ mod outcome;
 mod pooled;
 mod recorder;
 mod reluctant;
+mod said;
 pub mod session;
 mod silent;
 pub mod socket;
@@ -67,6 +69,7 @@ mod examples {
     page!(Contention, "../../docs/contention.md");
     page!(Errors, "../../docs/errors.md");
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
+    page!(Hooks, "../../docs/hooks.md");
     page!(Limits, "../../docs/limits.md");
     page!(Mysql, "../../docs/mysql.md");
     page!(Observability, "../../docs/observability.md");

@@ -1,6 +1,7 @@
 use super::*;
 
 mod isolation;
+mod opening;
 mod proof;
 
 const TOP: Level = Level::Transaction;

@@ -44,14 +44,17 @@ impl Machine<'_> {
     pub(super) fn admit_hooks(&mut self, placement: &Placement) -> Result<(), Error> {
         let seat = placement.seat();
         if seat.is_outermost() {
-            let is_taken = seat.owns_transaction() || self.config.defaults().skip_what_open_transactions_refuse;
+            let is_taken = seat.owns_transaction()
+                || self.config.defaults().skip_what_open_transactions_refuse;
             seat.set_takes_hooks(match (is_taken, self.spec.awaits_hooks) {
                 (false, _) => TakesHooks::No,
                 (true, false) => TakesHooks::Sync,
                 (true, true) => TakesHooks::Async,
             });
             if self.spec.hooks.after_commit.is_some() && !is_taken {
-                return Err(Error::new(Kind::HookRefused(HookRefusal::CallersTransaction)));
+                return Err(Error::new(Kind::HookRefused(
+                    HookRefusal::CallersTransaction,
+                )));
             }
         } else if self.spec.hooks.after_commit.is_some() {
             return Err(Error::new(Kind::HookRefused(HookRefusal::Nested)));

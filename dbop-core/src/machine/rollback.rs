@@ -140,12 +140,15 @@ impl Machine<'_> {
         let failed_with = self.attempt.fault();
         let aborted = |fault: Fault| fault.recognized_class() == FaultClass::TransactionAborted;
         let needs_check = |fault: Fault| fault.needs_undone_check();
+        // The body's, or the operation's own at the beginning.
+        let is_statements =
+            self.attempt.failed_in(Phase::Body) || self.attempt.failed_in(Phase::Begin);
         if self.attempt.failed_in(Phase::Begin) && failed_with.is_some_and(aborted) {
             self.undone(Enclosing::Lost);
         } else if !fault.leaves_connection_usable() {
             self.connection.is_broken = true;
             self.lose(true);
-        } else if self.attempt.failed_in(Phase::Body) && failed_with.is_some_and(needs_check) {
+        } else if is_statements && failed_with.is_some_and(needs_check) {
             self.go_to(State::CheckUndone);
         } else {
             self.lose(self.attempt.may_have_ended_transaction() || fault.may_end_transaction());

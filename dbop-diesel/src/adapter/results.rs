@@ -136,7 +136,7 @@ impl<T, E: OperationError> Results<T, E> {
     /// # Panics
     ///
     /// If the operation panicked: with its payload.
-    pub fn report(&mut self, ended: Ended) -> Report<T, E> {
+    pub fn report(&mut self, ended: Ended<'_>) -> Report<T, E> {
         let (end, errors, times) = ended.resume_panic();
         match end {
             End::Done(done) => {

@@ -7,15 +7,16 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dbop_core::machine::{
-    AttemptTimes, BodyEnd, CurrentTransaction, Done, ErrorSlot, Event, Logging, Machine,
-    Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject, Times,
-    Verified,
+    AttemptTimes, BodyEnd, CurrentTransaction, Done, DueHooks, ErrorSlot, Event, Hooks, Logging,
+    Machine, Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject,
+    Times, Verified,
 };
 use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, StopReason};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
+use super::hooks::{due_hooks, refused};
 use super::results::{UserResults, caught};
 use super::trace::Trace;
 use crate::fault::{database_message, fault_of, fault_of_message};
@@ -44,6 +45,7 @@ pub struct Run<'a> {
     /// Where there is an observer or a report.
     observation: Option<Box<Observation<'a>>>,
     trace: Trace,
+    hooks: &'a Hooks<'a>,
     /// How many transactions and savepoints were open on the connection when it was joined.
     base: u32,
     errors: AttemptErrors,
@@ -52,7 +54,7 @@ pub struct Run<'a> {
 }
 
 /// What the user's code panicked with.
-pub(super) type Panic = Box<dyn Any + Send>;
+pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// How it ended.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl<'a> Run<'a> {
                 if let Some(observation) = observation {
                     _ = observation.end(attempts, outcome, stop, now());
                 }
-                return Err(error);
+                return Err(refused(error, &spec.hooks));
             }
         };
         Ok(Self {
@@ -104,6 +106,7 @@ impl<'a> Run<'a> {
             host,
             observation,
             trace,
+            hooks: &spec.hooks,
             base: 0,
             errors: AttemptErrors::default(),
             panic: None,
@@ -258,7 +261,7 @@ impl<'a> Run<'a> {
         }
         let judged = caught(|| self.machine.judged(fault, &message()));
         judged.unwrap_or_else(|payload| {
-            self.machine.classifier_panicked(payload);
+            self.machine.user_code_panicked(payload);
             fault
         })
     }
@@ -369,19 +372,21 @@ impl<'a> Run<'a> {
     /// The machine is done.
     pub fn done(&mut self, done: Done) {
         self.put_fault_right();
-        self.panic = self.panic.take().or(self.machine.take_classifier_panic());
+        self.panic = self.panic.take().or(self.machine.take_user_panic());
         self.end = Some(End::Done(done));
     }
 
     /// Ends the run: what is left of it. The machine is dropped here, before the connection, whose address another one
     /// can have after that.
     #[must_use]
-    pub fn end(mut self) -> Ended {
+    pub fn end(mut self) -> Ended<'a> {
         // The clock is the caller's code: if it panics, the observers are told when the run is dropped.
         let now = self.observation.is_some().then(|| self.host.now());
         let times = self.end_observation(now);
+        let mut end = self.end.take().expect("the run has ended");
         Ended {
-            end: self.end.take().expect("the run has ended"),
+            hooks: due_hooks(&mut end, self.hooks, self.errors.fault),
+            end,
             errors: std::mem::take(&mut self.errors),
             panic: self.panic.take(),
             times,
@@ -437,14 +442,15 @@ impl Drop for Run<'_> {
 
 /// What is left of a run that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Ended<'a> {
     end: End,
     errors: AttemptErrors,
-    panic: Option<Panic>,
+    pub(super) panic: Option<Panic>,
     times: Times,
+    pub(super) hooks: DueHooks<'a>,
 }
 
-impl Ended {
+impl Ended<'_> {
     /// Whether the connection must not be used any more.
     #[must_use]
     pub const fn connection_is_broken(&self) -> bool {

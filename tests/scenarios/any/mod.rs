@@ -4,5 +4,6 @@ use super::*;
 
 mod basics;
 mod fallback;
+mod hooks;
 mod nesting;
 mod panics;

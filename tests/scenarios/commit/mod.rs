@@ -3,6 +3,7 @@
 use super::*;
 
 mod asking;
+mod hooks;
 pub(super) mod ledger;
 pub(super) mod lost;
 mod matrix;

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{
-    FaultClass, Jitter, OperationError as _, Outcome, Report, RetryPolicy, StopReason,
+    FaultClass, GivenUp, Jitter, OperationError as _, Outcome, Report, RetryPolicy, StopReason,
 };
-use dbop_tests::{Again, Capture, InstantClock, Meanwhile, TestPool as _, eventually};
+use dbop_tests::{Again, Capture, InstantClock, Meanwhile, Said, TestPool as _, eventually};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, set};
-use super::{Bed, Conn, Pool, Runner, caught, depth, scenario};
+use super::{Bed, Conn, Pool, Runner, after_commit, caught, depth, scenario};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -161,4 +161,39 @@ async fn every_end_of_a_run_gives_the_connection_back() {
         eventually("it is given back", || pool.lent() == 0);
         assert_eq!(bed.balances()[0], (1, end / 3 * 3));
     }
+}
+
+/// The pool has one connection.
+#[scenario]
+async fn hooks_are_called_when_the_connection_is_back() {
+    let bed = Bed::new();
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let said = Said::new();
+    let look = |when: &str| {
+        let mut conn = pool.checkout();
+        said.say(format!("{when}: {:?}", depth(&mut conn)));
+    };
+    let (committed, given_up) = (|| look("committed"), |_: &GivenUp| look("given up"));
+    let runner = Runner::default();
+    let operation = runner
+        .operation("pay")
+        .after_commit(&committed)
+        .after_giving_up(&given_up);
+    let result: QueryResult<usize> = operation
+        .run_on(&pool, async |conn: &mut Conn| {
+            let (pool, said) = (pool.clone(), said.clone());
+            after_commit(conn, async move || {
+                let mut conn = pool.checkout();
+                said.say(format!("body: {:?}", depth(&mut conn)));
+            })?;
+            add(conn, 1, 1).await
+        })
+        .await;
+    assert_eq!(result, Ok(1));
+    assert_eq!(said.all(), ["committed: Some(0)", "body: Some(0)"]);
+    let result: QueryResult<usize> = operation
+        .run_on(&pool, async |_: &mut Conn| Err(Error::NotFound))
+        .await;
+    assert_eq!(result, Err(Error::NotFound));
+    assert_eq!(said.all()[2..], ["given up: Some(0)"]);
 }

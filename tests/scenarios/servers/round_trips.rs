@@ -10,7 +10,7 @@ use diesel::sql_query;
 use super::cost::round_trips::{Asked, Course, Place, Wrong, assert_documented, bare, body, rows};
 use super::proxy::through;
 use super::{Bed, Conn, Connection as _, RunQueryDsl as _, SimpleConnection as _};
-use super::{backend, helper, scenario};
+use super::{after_commit, backend, helper, scenario};
 
 #[scenario]
 async fn an_operation_takes_no_more_round_trips_than_a_bare_transaction() {
@@ -97,3 +97,31 @@ const WAYS: &[&str] = match backend::READ_ONLY_IN_SAVEPOINT {
     true => &["run_on", WITH_LEDGER, WITH_STATUS],
     false => &["run_on", WITH_LEDGER],
 };
+
+#[scenario]
+async fn hooks_take_no_round_trip() {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    let mut conn = through(&proxy).await;
+    let (attempt, committed) = (|_| {}, || {});
+    let runner = Asked::Default.runner();
+    let plain = runner.operation("counted");
+    let hooked = plain
+        .before_attempt(&attempt)
+        .after_commit(&committed)
+        .begin_with_sql("UPDATE accounts SET balance = balance + 1 WHERE id = 3");
+    let mut counts = Vec::new();
+    for operation in [plain, plain, hooked] {
+        let bodies = AtomicU32::new(0);
+        proxy.reset();
+        let work = async |conn: &mut Conn| {
+            after_commit(conn, async || {})?;
+            body(conn, Course::Success, &bodies).await
+        };
+        let result: Result<i64, Wrong> = operation.run(&mut conn, work).await;
+        assert_eq!(result.expect("committed"), 100);
+        counts.push(proxy.round_trips());
+    }
+    assert_eq!(counts[2], counts[1]);
+    assert_eq!(bed.balances()[2], (3, 101));
+}
