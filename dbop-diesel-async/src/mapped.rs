@@ -47,8 +47,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run<'c, C, T, B>(
         self,
         conn: &'c mut C,
@@ -72,8 +72,8 @@ impl<'a, E, F> MappedOperation<'a, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_report<'c, C, T, B>(
         self,
         conn: &'c mut C,
@@ -179,8 +179,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<'c, S, T, B>(
         self,
         source: &'c S,
@@ -206,8 +206,8 @@ impl<'a, E, F, R> MappedOperation<'a, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<'c, S, T, B>(
         self,
         source: &'c S,

@@ -137,7 +137,7 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     pub fn run<'c, C, T, E, B>(
         self,
@@ -177,7 +177,7 @@ impl<'a, F> Operation<'a, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     pub fn run_report<'c, C, T, E, B>(
         self,
@@ -223,8 +223,8 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
-    /// panics. What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to [`verify`](Self::verify) or a method
+    /// of `E` panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<'c, S, T, E, B>(
         self,
         source: &'c S,
@@ -264,8 +264,8 @@ impl<'a, F, R> Operation<'a, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
-    /// panics. What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to [`verify`](Self::verify) or a method
+    /// of `E` panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<'c, S, T, E, B>(
         self,
         source: &'c S,

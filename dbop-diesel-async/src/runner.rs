@@ -134,7 +134,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run<'a, C, T, E, B>(
@@ -172,7 +172,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_report<'a, C, T, E, B>(
@@ -219,7 +219,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_on<'a, S, T, E, B>(
@@ -256,7 +256,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_on_report<'a, S, T, E, B>(

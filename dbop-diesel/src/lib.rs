@@ -35,7 +35,7 @@
 //! - A commit of unknown outcome is a separate error, and never retried blindly.
 //! - Settings belong to the operation and cost no round trip.
 //! - After a panic what is not committed is rolled back, then the panic continues. That holds for panics of
-//!   the operation, of a classifier, of the closure given to `verify` and of the error type's methods.
+//!   the operation, of a classifier, of hooks, of the closure given to `verify` and of the error type's methods.
 //!
 //! **A wait for a lock ends after 10 s by default**, except on SQLite: also one for a unique key or for
 //! `pg_advisory_xact_lock`. As it is retried, an operation can take a [minute](guide::postgres) to fail;

@@ -43,8 +43,8 @@ impl<E, F> MappedOperation<'_, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run<C, T, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
         C: SupportedConnection,
@@ -60,8 +60,8 @@ impl<E, F> MappedOperation<'_, E, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_report<C, T, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
         C: SupportedConnection,
@@ -83,8 +83,8 @@ impl<E, F, R> MappedOperation<'_, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<S, T, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
@@ -106,8 +106,8 @@ impl<E, F, R> MappedOperation<'_, E, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to `verify` or one of the two functions panics.
-    /// What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to `verify` or one of the two functions
+    /// panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<S, T, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,

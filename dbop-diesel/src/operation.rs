@@ -121,7 +121,7 @@ impl<F> Operation<'_, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     pub fn run<C, T, E, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
@@ -152,7 +152,7 @@ impl<F> Operation<'_, F> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     pub fn run_report<C, T, E, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
@@ -189,8 +189,8 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
-    /// panics. What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to [`verify`](Self::verify) or a method
+    /// of `E` panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on<S, T, E, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
@@ -217,8 +217,8 @@ impl<F, R> Operation<'_, F, R> {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier, the closure given to [`verify`](Self::verify) or a method of `E`
-    /// panics. What is not committed is rolled back first, then the panic continues.
+    /// If the operation, the classifier, a hook, the closure given to [`verify`](Self::verify) or a method
+    /// of `E` panics. What is not committed is rolled back first, then the panic continues.
     pub fn run_on_report<S, T, E, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,

@@ -111,7 +111,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run<C, T, E, B>(&self, conn: &mut C, body: B) -> Result<T, E>
@@ -140,7 +140,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_report<C, T, E, B>(&self, conn: &mut C, body: B) -> Report<T, E>
@@ -178,7 +178,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_on<S, T, E, B>(&self, source: &S, body: B) -> Result<T, E>
@@ -204,7 +204,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the operation, the classifier or a method of `E` panics. What is not committed is rolled back
+    /// If the operation, the classifier, a hook or a method of `E` panics. What is not committed is rolled back
     /// first, then the panic continues.
     #[track_caller]
     pub fn run_on_report<S, T, E, B>(&self, source: &S, body: B) -> Report<T, E>

@@ -44,8 +44,8 @@ impl Machine<'_> {
     pub(super) fn admit_hooks(&mut self, placement: &Placement) -> Result<(), Error> {
         let seat = placement.seat();
         if seat.is_outermost() {
-            let is_taken = seat.owns_transaction()
-                || self.config.defaults().skip_what_open_transactions_refuse;
+            let for_tests = self.config.defaults().skip_what_open_transactions_refuse;
+            let is_taken = seat.owns_transaction() || for_tests;
             seat.set_takes_hooks(match (is_taken, self.spec.awaits_hooks) {
                 (false, _) => TakesHooks::No,
                 (true, false) => TakesHooks::Sync,
