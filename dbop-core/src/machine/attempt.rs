@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     pub(super) is_reclassified: bool,
     /// A statement of the body failed, and the error that the body returned does not show it.
     pub(super) hides_a_failure: bool,
+    /// The retry after it was taken from those that are left.
+    pub(super) has_taken_retry: bool,
     /// The operation's hook wants no retry after it.
     pub(super) is_vetoed: bool,
     /// The batch that ends with COMMIT failed before the COMMIT.

@@ -6,6 +6,7 @@
 //! outermost operation takes them to be run, after its COMMIT.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::Machine;
 use super::attempt::{Failure, FailureAnswer};
@@ -87,7 +88,7 @@ impl Machine<'_> {
             return Ok(pause);
         };
         if self.attempt.is_vetoed {
-            self.give_back_retry();
+            self.give_back_retry(failure);
             return Err(StopReason::Vetoed);
         }
         let retry = Retry {
@@ -98,26 +99,35 @@ impl Machine<'_> {
         };
         match catch_unwind(AssertUnwindSafe(|| hook(&retry))) {
             Ok(RetryDecision::AsPlanned) => Ok(pause),
-            Ok(RetryDecision::After(delay)) => Ok(Pause {
-                delay,
-                connection: match pause.connection {
-                    ConnectionAction::Keep | ConnectionAction::GiveBack if pause.settled => {
-                        self.for_so_long(ConnectionAction::Keep, delay)
-                    }
-                    other => other,
-                },
-                ..pause
-            }),
+            Ok(RetryDecision::After(delay)) => {
+                self.retries.set_delay(delay);
+                Ok(self.pause_for(pause, delay))
+            }
             Ok(RetryDecision::Veto) => {
                 self.attempt.is_vetoed = true;
-                self.give_back_retry();
+                self.give_back_retry(failure);
                 Err(StopReason::Vetoed)
             }
             Err(payload) => {
                 self.user_code_panicked(payload);
-                self.give_back_retry();
+                self.give_back_retry(failure);
                 Err(StopReason::NotRetryable)
             }
+        }
+    }
+
+    /// The pause with this delay. One in which the transaction stays open keeps the connection.
+    fn pause_for(&self, pause: Pause, delay: Duration) -> Pause {
+        let connection = match pause.connection {
+            ConnectionAction::Keep | ConnectionAction::GiveBack if pause.settled => {
+                self.for_so_long(ConnectionAction::Keep, delay)
+            }
+            other => other,
+        };
+        Pause {
+            delay,
+            connection,
+            ..pause
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::reconnecting_tests::{Given, Script as Reconnecting};
 use super::super::tests::{
-    OK, SPEC, Script, config, connect, errno, fault, new_key, no_clock, own_error,
+    OK, SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
 };
 use super::super::*;
 use super::*;
@@ -308,6 +308,41 @@ fn a_retry_that_a_step_vetoes_is_left_to_the_operation_around_it() {
         wants_another(1)
     });
     assert_eq!(done.attempts, 2);
+}
+
+/// At a gate, an attempt that would not wait for a lock is followed by one that takes no retry.
+#[test]
+fn a_veto_gives_back_no_retry_that_was_not_taken() {
+    let mut config = RunnerConfig::default();
+    config.set_policy(RetryPolicy::new().with_initial_delay(Duration::ZERO));
+    let keys = crate::Keys::new("veto", [1]);
+    let mut spec = Spec {
+        exclusive_by: Some(&keys),
+        ..SPEC
+    };
+    spec.hooks.before_retry = Some(&|retry| match retry.attempt() {
+        1 => RetryDecision::AsPlanned,
+        _ => RetryDecision::Veto,
+    });
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, true, Instant::now);
+    let mut machine = machine.expect("valid");
+    let mut classes = [FaultClass::Deadlock, FaultClass::LockTimeout].into_iter();
+    let done = loop {
+        match machine.step(Instant::now) {
+            Step::Queue => _ = machine.queue(std::task::Waker::noop(), &Instant::now),
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(_) => _ = machine.batch_done(OK),
+            Step::Body => {
+                let class = classes.next().expect("two attempts");
+                let (end, depth) = failed(fault(Dialect::Postgres, class), 1);
+                machine.body_done(end, depth);
+            }
+            Step::Done(done) => break done,
+            _ => {}
+        }
+    };
+    assert_eq!((done.stop, done.attempts), (StopReason::Vetoed, 2));
+    assert_eq!(machine.retries_left(), 4, "of 5");
 }
 
 /// SQLite keeps the transaction open, and COMMIT alone would be tried again.

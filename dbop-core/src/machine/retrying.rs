@@ -315,11 +315,19 @@ impl Machine<'_> {
     }
 
     pub(super) fn take_retry(&mut self, class: Option<FaultClass>) -> bool {
-        self.retries.take(class, self.connection.seat())
+        let taken = self.retries.take(class, self.connection.seat());
+        self.attempt.has_taken_retry = taken;
+        taken
     }
 
-    pub(super) fn give_back_retry(&mut self, class: Option<FaultClass>) {
-        self.retries.give_back(class, self.connection.seat());
+    /// Gives back the retry after this failure, which is not made. Not every retry is taken from those that
+    /// are left.
+    pub(super) fn give_back_retry(&mut self, failure: &Failure) {
+        self.retries.payment.due = Due::Nothing;
+        if std::mem::take(&mut self.attempt.has_taken_retry) {
+            self.retries
+                .give_back(failure.class(), self.connection.seat());
+        }
     }
 
     /// How many retries are left for the operation and everything nested in it.

@@ -35,7 +35,7 @@ fn nothing_is_nothing() {
 #[test]
 fn an_attempt_with_other_settings_has_it_too() {
     let own = batches(Dialect::Postgres, TOP, Settings::default()).with_opening(SQL);
-    let timeout = Some(Duration::from_secs(3));
+    let timeout = Some(Timeout::Exact(Duration::from_secs(3)));
     let own = own.for_attempt(timeout, None).expect("another timeout");
     assert_eq!(
         own.begin(),
