@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::vec;
 
 use crate::fault::Fault;
+use crate::machine::Done;
 use crate::outcome::{Outcome, Phase, StopReason};
 
 /// A hook that is called before each attempt, with the number of the attempt, from 1.
@@ -231,19 +232,36 @@ pub(crate) fn discard(hooks: Vec<Hook>) -> Result<(), Box<dyn Any + Send>> {
 pub struct DueHooks<'a> {
     of_builder: Hooks<'a>,
     registered: vec::IntoIter<Hook>,
-    given_up: Option<GivenUp>,
+    end: GivenUp,
 }
 
 impl<'a> DueHooks<'a> {
-    /// Those of an operation that has ended like this.
+    /// Those of an operation that has ended like this. `fault` is the database error of its last attempt.
     #[must_use]
-    pub fn new(
-        hooks: &Hooks<'a>,
-        registered: Vec<Hook>,
-        (outcome, stop): (Outcome, StopReason),
-        (attempts, fault): (u32, Option<Fault>),
-    ) -> Self {
-        let is_committed = outcome == Outcome::Committed;
+    pub fn after(done: &mut Done, hooks: &Hooks<'a>, fault: Option<Fault>) -> Self {
+        let end = GivenUp {
+            attempts: done.attempts,
+            fault,
+            stop: done.stop,
+            outcome: done.outcome,
+        };
+        Self::new(hooks, std::mem::take(&mut done.hooks), end)
+    }
+
+    /// Those of an operation that was refused before it began.
+    #[must_use]
+    pub fn after_refusal(hooks: &Hooks<'a>) -> Self {
+        let end = GivenUp {
+            attempts: 0,
+            fault: None,
+            stop: StopReason::NotRetryable,
+            outcome: Outcome::Undone,
+        };
+        Self::new(hooks, Vec::new(), end)
+    }
+
+    fn new(hooks: &Hooks<'a>, registered: Vec<Hook>, end: GivenUp) -> Self {
+        let is_committed = end.outcome == Outcome::Committed;
         Self {
             of_builder: Hooks {
                 after_commit: hooks.after_commit.filter(|_| is_committed),
@@ -251,12 +269,7 @@ impl<'a> DueHooks<'a> {
                 ..Hooks::NONE
             },
             registered: registered.into_iter(),
-            given_up: Some(GivenUp {
-                attempts,
-                fault,
-                stop,
-                outcome,
-            }),
+            end,
         }
     }
 
@@ -277,7 +290,7 @@ impl<'a> DueHooks<'a> {
             return Some(DueHook::Registered(hook));
         }
         let hook = self.of_builder.after_giving_up.take()?;
-        Some(DueHook::GiveUp(hook, self.given_up.take()?))
+        Some(DueHook::GiveUp(hook, self.end))
     }
 }
 
@@ -333,8 +346,13 @@ mod tests {
                 Outcome::Committed => vec![Hook::sync(|| {})],
                 _ => Vec::new(),
             };
-            let how = (outcome, StopReason::NotRetryable);
-            let mut due = DueHooks::new(&hooks, registered, how, (1, None));
+            let end = GivenUp {
+                attempts: 1,
+                fault: None,
+                stop: StopReason::NotRetryable,
+                outcome,
+            };
+            let mut due = DueHooks::new(&hooks, registered, end);
             assert!(!due.is_empty());
             let mut names = Vec::new();
             while let Some(hook) = due.next_due() {

@@ -1,7 +1,7 @@
 //! The hooks at the end of a run.
 
 use dbop_core::machine::{DueHook, DueHooks, Hooks};
-use dbop_core::{Error, Fault, Outcome, StopReason};
+use dbop_core::{Error, Fault};
 
 use super::results::caught;
 use super::run::{End, Ended, Panic};
@@ -13,27 +13,18 @@ pub(super) fn due_hooks<'a>(
     fault: Option<Fault>,
 ) -> DueHooks<'a> {
     match end {
-        End::Done(done) => {
-            let registered = std::mem::take(&mut done.hooks);
-            let how = (done.outcome, done.stop);
-            DueHooks::new(hooks, registered, how, (done.attempts, fault))
-        }
-        End::Refused(_) => of_refused(hooks),
+        End::Done(done) => DueHooks::after(done, hooks, fault),
+        End::Refused(_) => DueHooks::after_refusal(hooks),
     }
 }
 
 /// The operation was refused before it began: there is no run. Calls the hook for that.
 pub(super) fn refused(error: Error, hooks: &Hooks<'_>) -> Error {
-    let mut due = of_refused(hooks);
+    let mut due = DueHooks::after_refusal(hooks);
     while let Some(hook) = due.next_due() {
         drop(hook.call());
     }
     error
-}
-
-fn of_refused<'a>(hooks: &Hooks<'a>) -> DueHooks<'a> {
-    let how = (Outcome::Undone, StopReason::NotRetryable);
-    DueHooks::new(hooks, Vec::new(), how, (0, None))
 }
 
 impl<'a> Ended<'a> {

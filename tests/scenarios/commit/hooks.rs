@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Ledger, Outcome, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, Said};
+use dbop_tests::{InstantClock, Said, assert_unknown};
 use diesel::QueryResult;
 
 use super::money::add;
@@ -110,4 +110,21 @@ async fn those_of_an_attempt_that_is_done_again_are_dropped() {
         .await;
     assert_eq!(result, Ok(1));
     assert_eq!(said.all(), ["attempt 2"]);
+}
+
+#[scenario]
+async fn own_sql_that_ends_the_transaction_is_an_unknown_outcome() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let said = Said::new();
+    let hook = || said.say("committed");
+    let runner = Runner::default();
+    let report = runner
+        .operation("pay")
+        .begin_with_sql("COMMIT")
+        .after_commit(&hook)
+        .run_report(&mut conn, async |conn: &mut Conn| add(conn, 1, 1).await)
+        .await;
+    assert_unknown(&report);
+    assert_eq!(said.all(), [""; 0]);
 }
