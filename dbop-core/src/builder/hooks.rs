@@ -54,8 +54,9 @@ macro_rules! __hook_methods {
         /// It is not called where there is no retry: after an error that is final, and when no retries are
         /// left. A veto returns the attempt's own error, unchanged, with
         /// [`StopReason::Vetoed`](crate::StopReason::Vetoed). An operation around this one decides for
-        /// itself. The deadline holds for a changed delay, too. If the function panics, there is no retry, and
-        /// the panic continues when everything is cleaned up.
+        /// itself. The deadline holds for a changed delay, too, and a [budget](crate::RetryBudget) is asked
+        /// afterwards. If the function panics, there is no retry, and the panic continues when everything is
+        /// cleaned up.
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::{FaultClass, Retry, RetryDecision, Runner};")]
