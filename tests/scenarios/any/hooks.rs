@@ -326,10 +326,19 @@ async fn what_succeeds_has_not_given_up_and_a_fallback_value_has() {
         .await;
     assert_eq!(fallen, Ok(0));
     assert_eq!(*given_up.lock().expect("a list"), [StopReason::OwnError]);
-    let zero = operation.lock_timeout(Duration::ZERO);
-    let refused: QueryResult<()> = zero.run(&mut conn, async |_: &mut Conn| Ok(())).await;
-    assert!(refused.is_err());
-    let stops = [StopReason::OwnError, StopReason::NotRetryable];
+    // One is refused when it is on its connection, the other one before.
+    for zero in [
+        operation.lock_timeout(Duration::ZERO),
+        operation.deadline(Duration::ZERO),
+    ] {
+        let refused: QueryResult<()> = zero.run(&mut conn, async |_: &mut Conn| Ok(())).await;
+        assert!(refused.is_err());
+    }
+    let stops = [
+        StopReason::OwnError,
+        StopReason::NotRetryable,
+        StopReason::NotRetryable,
+    ];
     assert_eq!(*given_up.lock().expect("a list"), stops);
 }
 
