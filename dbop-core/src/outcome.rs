@@ -151,6 +151,7 @@ impl StopReason {
             Self::NeedsConnection => "needs_connection",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Panicked => "panicked",
+            Self::Vetoed => "vetoed",
             Self::Cancelled => "cancelled",
         }
     }
