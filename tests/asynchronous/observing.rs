@@ -39,8 +39,8 @@ async fn work(runner: &Runner, conn: &mut Conn, has_step: bool) -> QueryResult<(
 }
 
 /// Drops the work at its first await point, at its second, and so on, until it was dropped both before
-/// its COMMIT and while that was under way. Where an answer comes so soon that nobody waits for it, it is
-/// tried again.
+/// its COMMIT and while that was under way. Where an answer comes too soon to be waited for, it is tried
+/// again.
 async fn at_every_await_point(has_step: bool) {
     let bed = Bed::new();
     for moment in Moment::ALL {

@@ -14,7 +14,7 @@ use super::money::{insert, set};
 use super::{Bed, Conn, MODE, RunQueryDsl, Runner, backend, caught, scenario};
 use crate::seen;
 
-/// So that a unique violation, which needs nobody else, can stand for what may be retried.
+/// So that a unique violation, which needs no other session, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new()
     .with_max_retries(1)
     .with_retry_on(FaultClass::Constraint);

@@ -17,7 +17,7 @@ use log::Level;
 use super::money::{insert, set};
 use super::{Bed, Conn, MODE, Manager, Runner, TransactionManager as _, backend, caught, scenario};
 
-/// So that a unique violation, which needs nobody else, can stand for what may be retried.
+/// So that a unique violation, which needs no other session, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new()
     .with_max_retries(1)
     .with_retry_on(FaultClass::Constraint);
