@@ -12,7 +12,7 @@ impl Machine<'_> {
         if let State::Done(Some(done)) = &self.state {
             return done.outcome;
         }
-        if self.history.unsettled || self.question.is_some() || self.may_be_committed() {
+        if self.history.unsettled || self.may_be_committed() {
             Outcome::Unknown
         } else {
             Outcome::Undone
@@ -37,7 +37,8 @@ impl Machine<'_> {
         }
     }
 
-    /// The COMMIT has failed with an error that does not say whether it was carried out.
+    /// The COMMIT has failed with an error that does not say whether it was carried out, which may be asked
+    /// now.
     fn commit_may_have_happened(&self) -> bool {
         let fault = self.attempt.fault();
         self.attempt.failed_in(Phase::Commit)
