@@ -71,10 +71,11 @@ impl Dialect {
         defaults: &Defaults,
         is_timed: bool,
     ) -> PragmasToRead {
-        let is_sqlite = matches!(self, Self::Sqlite);
+        let sets_any = !settings.without_transaction || defaults.skip_what_open_transactions_refuse;
+        let reads = matches!(self, Self::Sqlite) && sets_any;
         PragmasToRead {
-            busy_timeout: is_sqlite && (settings.lock_timeout.is_some() || is_timed),
-            query_only: is_sqlite && (settings.read_only || defaults.read_only),
+            busy_timeout: reads && (settings.lock_timeout.is_some() || is_timed),
+            query_only: reads && (settings.read_only || defaults.read_only),
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     NoConnection,
     #[error("the operation left a transaction or savepoint open; everything was rolled back")]
     Unbalanced,
+    #[error("the operation left a transaction open, which was rolled back; it had none of its own")]
+    LeftOpen,
     #[error("after_commit: {0}")]
     HookRefused(HookRefusal),
     #[error("{0}")]
@@ -201,10 +203,10 @@ impl Error {
     }
 
     /// The operation returned while a transaction or savepoint that it had begun was still open.
-    /// Everything was rolled back.
+    /// Everything was rolled back; of an operation without a transaction, only what was open.
     #[must_use]
     pub const fn is_unbalanced(&self) -> bool {
-        matches!(self.kind, Kind::Unbalanced)
+        matches!(self.kind, Kind::Unbalanced | Kind::LeftOpen)
     }
 
     /// The operation asked for a setting that this database does not support, or not inside a
@@ -260,6 +262,7 @@ mod tests {
             (Kind::NoConnection, 3),
             (Kind::DeadlineExceeded, 4),
             (Kind::Unbalanced, 5),
+            (Kind::LeftOpen, 5),
             (Kind::UnsupportedSetting(unsupported), 6),
             (Kind::InvalidSetting { setting }, 7),
             (Kind::DeferrableAlone, 7),

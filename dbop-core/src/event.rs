@@ -70,6 +70,8 @@ pub struct Event {
     pub(crate) phase: Phase,
     pub(crate) delay: Option<Duration>,
     pub(crate) rollback_fault: Option<Fault>,
+    /// The attempt had no transaction.
+    pub(crate) is_autocommit: bool,
 }
 
 /// What kind of event, and so which level and text of the record.
@@ -515,6 +517,9 @@ impl fmt::Display for Text<'_> {
             (EventKind::OutcomeUnknown, _) => {
                 f.write_str(", unknown whether it was committed, giving up")
             }
+            (EventKind::Returned, _) if event.is_autocommit => {
+                f.write_str(", with no transaction to roll back")
+            }
             (EventKind::Returned, _) => f.write_str(", rolled back"),
             (EventKind::HidFailure, _) => f.write_str(
                 ", rolled back; a statement had failed, which the error does not show, so that no \
@@ -567,6 +572,9 @@ impl Source for Keys<'_> {
                 key,
                 u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into(),
             )?;
+        }
+        if event.is_autocommit {
+            pair("scope", "autocommit".into())?;
         }
         if let Some(fault) = &event.rollback_fault {
             pair("rollback", fault.class().as_str().into())?;

@@ -60,7 +60,7 @@ pub use observer::{Observer, Summary};
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{ClassPolicy, Delays, RetryContext, RetryPolicy};
 pub use retry::{Advice, Scope, Verdict, verdict};
-pub use settings::{BeginMode, IsolationLevel, Setting};
+pub use settings::{BeginMode, IsolationLevel, Setting, SynchronousCommit};
 
 pub mod machine;
 

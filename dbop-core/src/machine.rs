@@ -49,6 +49,7 @@ use rollback::undo_unchecked;
 use state::{AfterPause, State, TokenQuestion};
 
 mod attempt;
+mod autocommit;
 mod body;
 mod connecting;
 mod deadline;
@@ -109,7 +110,8 @@ mod step;
 ///                                     Done
 /// ```
 ///
-/// What is in parentheses is not always there. Where there is a gate, a `Queue` comes before each attempt. `ReadId` is for
+/// What is in parentheses is not always there. An operation without a transaction has no BEGIN, no COMMIT,
+/// and a ROLLBACK only of what its body has left open. Where there is a gate, a `Queue` comes before each attempt. `ReadId` is for
 /// [`Resolution::TransactionStatus`]. `Diagnose` is for an error of unknown text on MySQL and MariaDB:
 /// the server is asked for the number that it has kept in the batch of the ROLLBACK.
 ///
@@ -288,7 +290,10 @@ impl<'a> Machine<'a> {
             State::Begin => {
                 self.connection.begin_transaction();
                 self.begin_attempt(Phase::Begin);
-                self.fit_batches(left);
+                match self.connection.is_autocommit() {
+                    true => self.begin_without_transaction(),
+                    false => self.fit_batches(left),
+                }
             }
             State::Body => self.connection.set_user_code(UserCode::Body),
             State::Verify => self.connection.set_user_code(UserCode::Look),
@@ -454,6 +459,8 @@ impl<'a> Machine<'a> {
     }
 }
 
+#[cfg(test)]
+mod autocommit_tests;
 #[cfg(test)]
 mod budget_tests;
 #[cfg(test)]

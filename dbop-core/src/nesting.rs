@@ -30,6 +30,8 @@ mod table;
 pub(crate) enum UserCode {
     Nothing,
     Body,
+    /// A body without a transaction: what it opens is not the operation's.
+    Autocommit,
     /// It looks whether the work was committed, outside the operation's transaction.
     Look,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Seat {
     /// The state of an operation whose user code runs around this one, although its transaction
     /// has ended. It is put back when this operation leaves.
     stands_in_for: Option<Arc<SharedState>>,
+    /// How many retries it has from that operation.
+    lent: u32,
 }
 
 impl Seat {
@@ -100,23 +104,33 @@ impl Seat {
                 outermost: false,
                 inherited: state.deadline(),
                 stands_in_for: None,
+                lent: 0,
             };
         }
         // A state without running user code was left behind by a leaked operation.
         let runs_around = |state: &&Arc<SharedState>| state.user_code() != UserCode::Nothing;
         let stands_in_for = current.filter(runs_around).cloned();
+        let lender = stands_in_for.as_ref().filter(|state| state.lends());
+        let lent = lender.map_or(max_retries, |state| state.retries_left().min(max_retries));
         Self {
             key,
-            state: shard.seat(key, depth, max_retries),
+            inherited: lender.and_then(|state| state.deadline()),
+            state: shard.seat(key, depth, lent),
             outermost: true,
-            inherited: None,
             stands_in_for,
+            lent,
         }
     }
 
     /// Whether no other operation runs around this one on the same connection.
     pub(crate) const fn is_outermost(&self) -> bool {
         self.outermost
+    }
+
+    /// Whether the user code of another operation runs around this one on the same connection, in a
+    /// transaction or not.
+    pub(crate) const fn is_within_another(&self) -> bool {
+        !self.outermost || self.stands_in_for.is_some()
     }
 
     /// Whether the transaction was begun by an operation, not by the caller.
@@ -224,7 +238,12 @@ impl Drop for Seat {
         _ = discard(state.take_hooks(0));
         match &self.stands_in_for {
             None => state.leave(),
-            Some(other) => table::shard(self.key).put_back(self.key, &self.state, other),
+            Some(other) => {
+                if other.lends() {
+                    other.lose_retries(self.lent.saturating_sub(state.retries_left()));
+                }
+                table::shard(self.key).put_back(self.key, &self.state, other);
+            }
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     pub deferrable: bool,
     /// SQLite: which lock to begin with.
     pub begin_mode: Option<BeginMode>,
+    /// PostgreSQL: what the COMMIT waits for.
+    pub synchronous_commit: Option<SynchronousCommit>,
+    /// Open no transaction.
+    pub without_transaction: bool,
     /// Skip and log an unsupported setting instead of failing.
     pub best_effort: bool,
 }
@@ -37,6 +41,8 @@ impl Settings {
         isolation: None,
         deferrable: false,
         begin_mode: None,
+        synchronous_commit: None,
+        without_transaction: false,
         best_effort: false,
     };
 }
@@ -102,6 +108,46 @@ pub enum BeginMode {
     Exclusive,
 }
 
+/// What a COMMIT waits for on PostgreSQL, from the least to the most: the values of its setting
+/// `synchronous_commit`.
+///
+/// ```
+/// use dbop_core::SynchronousCommit;
+///
+/// assert!(SynchronousCommit::Off < SynchronousCommit::On);
+/// assert_eq!(SynchronousCommit::RemoteApply.as_str(), "remote_apply");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SynchronousCommit {
+    /// For nothing. A crash of the server can lose what was committed within the last moments (three times
+    /// `wal_writer_delay`, so 600 ms by default), as if it had never run. It cannot leave half of it.
+    Off,
+    /// Until the server itself has it on disk.
+    Local,
+    /// Until the synchronous standbys have also received it. A crash of their operating systems can lose it
+    /// there.
+    RemoteWrite,
+    /// Until the synchronous standbys also have it on disk. The server's default. Without synchronous
+    /// standbys it is the same as `Local`.
+    On,
+    /// Until queries on the synchronous standbys also see it.
+    RemoteApply,
+}
+
+impl SynchronousCommit {
+    /// The value as PostgreSQL spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Local => "local",
+            Self::RemoteWrite => "remote_write",
+            Self::On => "on",
+            Self::RemoteApply => "remote_apply",
+        }
+    }
+}
+
 /// The settings that apply unless an operation asks for others.
 ///
 /// # Default
@@ -157,12 +203,16 @@ impl Default for Defaults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
+    /// `without_transaction`
+    WithoutTransaction,
     /// `isolation`
     Isolation,
     /// `begin_mode`
     BeginMode,
     /// `deferrable`
     Deferrable,
+    /// `synchronous_commit`
+    SynchronousCommit,
     /// `read_only`
     ReadOnly,
     /// `statement_timeout`
@@ -173,21 +223,29 @@ pub enum Setting {
     Deadline,
     /// `transaction_status`
     TransactionStatus,
+    /// `verify`
+    Verify,
+    /// `ledger`
+    Ledger,
     /// `exclusive_by`
     ExclusiveBy,
 }
 
 impl Setting {
     /// In the order of their declaration.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
+        Self::WithoutTransaction,
         Self::Isolation,
         Self::BeginMode,
         Self::Deferrable,
+        Self::SynchronousCommit,
         Self::ReadOnly,
         Self::StatementTimeout,
         Self::LockTimeout,
         Self::Deadline,
         Self::TransactionStatus,
+        Self::Verify,
+        Self::Ledger,
         Self::ExclusiveBy,
     ];
 
@@ -195,14 +253,18 @@ impl Setting {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::WithoutTransaction => "without_transaction",
             Self::Isolation => "isolation",
             Self::BeginMode => "begin_mode",
             Self::Deferrable => "deferrable",
+            Self::SynchronousCommit => "synchronous_commit",
             Self::ReadOnly => "read_only",
             Self::StatementTimeout => "statement_timeout",
             Self::LockTimeout => "lock_timeout",
             Self::Deadline => "deadline",
             Self::TransactionStatus => "transaction_status",
+            Self::Verify => "verify",
+            Self::Ledger => "ledger",
             Self::ExclusiveBy => "exclusive_by",
         }
     }

@@ -82,10 +82,19 @@ impl<'a> Spec<'a> {
         }
     }
 
-    /// Checks that the outcome can be found out so on this database, and the lock timeouts.
+    /// Checks that the outcome can be found out so on this database and for this operation, and the lock
+    /// timeouts.
     pub(crate) fn check(&self, dialect: Dialect) -> Result<(), Error> {
         for timeout in self.lock_timeouts {
             check_duration(Setting::LockTimeout, *timeout)?;
+        }
+        if let Some(setting) = self
+            .resolution
+            .setting()
+            .filter(|_| self.settings.without_transaction)
+        {
+            let why = Unsupported::without_transaction(setting);
+            return Err(Error::new(Kind::UnsupportedSetting(why)));
         }
         match (self.resolution, dialect) {
             (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
@@ -114,4 +123,16 @@ pub enum Resolution<'a> {
     /// A token is committed with the work, and then looked for by inserting it again, which waits
     /// for the transaction that may still hold it.
     Ledger(&'a Ledger),
+}
+
+impl Resolution<'_> {
+    /// What asked for it.
+    const fn setting(&self) -> Option<Setting> {
+        match self {
+            Self::Nothing => None,
+            Self::Verify => Some(Setting::Verify),
+            Self::TransactionStatus => Some(Setting::TransactionStatus),
+            Self::Ledger(_) => Some(Setting::Ledger),
+        }
+    }
 }

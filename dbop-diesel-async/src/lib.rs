@@ -241,8 +241,8 @@ pub use dbop_diesel::{
     Fallback, FallbackValue, Fault, FaultClass, GateStatus, GiveUpHook, GivenUp, IsolationLevel,
     Jitter, Keys, Ledger, LogLevels, Name, NoFallback, Observer, OperationError, Outcome, Owned,
     Phase, Report, Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook,
-    RetryPolicy, Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, Verdict,
-    diesel_error_in, fault_of, operation_error, verdict,
+    RetryPolicy, Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, SynchronousCommit,
+    Verdict, diesel_error_in, fault_of, operation_error, verdict,
 };
 pub use hooks::{after_commit, after_commit_sync};
 pub use mapped::MappedOperation;

@@ -126,7 +126,7 @@ pub use dbop_core::{
     Dialect, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, GateStatus, GiveUpHook,
     GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, Observer, Outcome, Phase,
     Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen,
-    Setting, SqlState, StopReason, Subject, Summary, Verdict, verdict,
+    Setting, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

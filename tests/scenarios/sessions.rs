@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dbop_diesel::{Advice, BeginMode, IsolationLevel, OperationError, diesel_error_in};
+use dbop_diesel::{
+    Advice, BeginMode, IsolationLevel, OperationError, SynchronousCommit, diesel_error_in,
+};
 use dbop_tests::session::{Checkpoint, Server, Session, Shown};
 use diesel::result::Error;
 use diesel::sql_query;
@@ -112,6 +114,9 @@ pub(super) fn operations(runner: &Runner) -> Vec<Operation<'_>> {
             .isolation(IsolationLevel::Serializable)
             .deferrable(),
         runner.operation("deadline").deadline(40 * SECOND),
+        runner
+            .operation("synchronous_commit")
+            .synchronous_commit(SynchronousCommit::Off),
     ];
     operations.extend(LEVELS.map(|level| runner.operation("isolation").isolation(level)));
     operations.extend(

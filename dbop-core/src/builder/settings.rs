@@ -170,6 +170,74 @@ macro_rules! __operation_methods {
             self
         }
 
+        /// PostgreSQL: what the COMMIT of the operation waits for. Not set by default: the session's value
+        /// applies, which is `on` unless it was changed.
+        ///
+        /// It travels with BEGIN, costs no round trip, and ends with the transaction. In a savepoint it would
+        /// be that of the whole transaction: there, and on other databases, it is rejected when the operation
+        /// runs (see [`best_effort`](Self::best_effort)).
+        ///
+        /// **With [`SynchronousCommit::Off`](crate::SynchronousCommit::Off) `Ok` is no promise that the work
+        /// outlives a crash of the server.** The last moments before it are lost then, each transaction as a
+        /// whole, a ledger's token with the work. The other values below `On` can lose it when a standby takes
+        /// over.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::SynchronousCommit;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        ///
+        /// let seen = runner.operation("last-seen").synchronous_commit(SynchronousCommit::Off);
+        /// ```
+        #[must_use]
+        pub const fn synchronous_commit(mut self, commit: $crate::SynchronousCommit) -> Self {
+            self.spec.settings.synchronous_commit = Some(commit);
+            self
+        }
+
+        /// Runs the operation without a transaction: no BEGIN, no COMMIT, and each statement is committed by
+        /// itself. Not set by default.
+        ///
+        /// For statements that cannot run in a transaction, such as `VACUUM` and `CREATE INDEX CONCURRENTLY`,
+        /// and for one plain read, which takes one round trip like this.
+        ///
+        /// - **A failed operation is not undone.** What its statements did before the error stays, and dbop
+        ///   does not know how many there were. So the outcome is
+        ///   [`Unknown`](crate::Outcome::Unknown), the error is the operation's own, unchanged, and a
+        ///   fallback value does not replace it.
+        /// - It is retried if it has not begun. Once its body has, it is retried only if it is
+        ///   [`idempotent`](Self::idempotent) or [`read_only`](Self::read_only): then on the same errors as
+        ///   every other operation.
+        /// - `read_only` is your promise here, which dbop does not enforce: that would take a round trip.
+        ///   With it a failed operation counts as undone.
+        /// - If a transaction is already open, the operation is rejected when it runs, even with
+        ///   [`best_effort`](Self::best_effort). With a runner that is
+        ///   [`for_tests`](Runner::for_tests) it is a savepoint there, and that is logged.
+        /// - If its body leaves a transaction open, that is rolled back, and `Ok` becomes an error
+        ///   ([`is_unbalanced`](crate::Error::is_unbalanced)).
+        /// - Settings of a transaction are rejected, or skipped with [`best_effort`](Self::best_effort):
+        ///   `lock_timeout`, `lock_timeouts`, `statement_timeout`, `isolation`, `deferrable`, `begin_mode`,
+        ///   `synchronous_commit`. `verify`, `transaction_status` and `ledger` are always rejected. The
+        ///   runner's defaults do not apply, not even `with_default_read_only`, except for the deadline.
+        /// - A [`deadline`](Self::deadline) limits the attempts and the waits between them. No statement
+        ///   timeout is sent for it.
+        /// - An operation inside of it is a transaction of its own. It has its retries and its deadline from
+        ///   this one.
+        /// - MySQL and MariaDB: in a session with `autocommit=0` nothing is committed, which dbop does not
+        ///   notice.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// let vacuum = runner.operation("vacuum").without_transaction().idempotent();
+        /// ```
+        #[doc(alias = "autocommit")]
+        #[must_use]
+        pub const fn without_transaction(mut self) -> Self {
+            self.spec.settings.without_transaction = true;
+            self
+        }
+
         /// Skips and logs a setting that is not supported by the backend, or where the operation
         /// runs, instead of failing. Not set by default.
         ///

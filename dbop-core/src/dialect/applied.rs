@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::unsupported::Unsupported;
 use super::{Dialect, Level};
 use crate::error::{Error, Kind};
-use crate::settings::{BeginMode, Defaults, IsolationLevel, Setting, Settings, check_duration};
+use crate::settings::{
+    BeginMode, Defaults, IsolationLevel, Setting, Settings, SynchronousCommit, check_duration,
+};
 
 /// A timeout and whether it may make the session's own value looser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub(super) struct Applied {
     pub(super) isolation: Option<Isolation>,
     pub(super) deferrable: bool,
     pub(super) begin_mode: Option<BeginMode>,
+    pub(super) synchronous_commit: Option<SynchronousCommit>,
+    /// There is no transaction, so nothing of this is set.
+    pub(super) autocommit: bool,
     pub(super) skipped: Skipped,
 }
 
@@ -72,10 +77,20 @@ impl Applied {
             defaults,
             skipped: Skipped::NONE,
         };
+        if request.is_without_transaction()? {
+            request.refuse_all()?;
+            return Ok(Self {
+                autocommit: true,
+                skipped: request.skipped,
+                ..Self::default()
+            });
+        }
         Ok(Self {
             isolation: request.isolation()?,
             begin_mode: request.begin_mode()?,
             deferrable: request.deferrable()?,
+            synchronous_commit: request.synchronous_commit()?,
+            autocommit: false,
             read_only: request.read_only()?,
             statement_timeout: request.statement_timeout(statement_timeout)?,
             lock_timeout: request.lock_timeout(lock_timeout),
@@ -128,6 +143,45 @@ impl Request<'_> {
         Err(Error::new(Kind::UnsupportedSetting(unsupported)))
     }
 
+    /// An operation that must not run in a transaction is never let into one for best effort. In a test
+    /// transaction, which is always open, it is a savepoint.
+    fn is_without_transaction(&mut self) -> Result<bool, Error> {
+        if !self.settings.without_transaction || !self.in_savepoint {
+            return Ok(self.settings.without_transaction);
+        }
+        if !self.defaults.skip_what_open_transactions_refuse {
+            let unsupported = Unsupported::runs_in_transaction();
+            return Err(Error::new(Kind::UnsupportedSetting(unsupported)));
+        }
+        self.skipped.add(Setting::WithoutTransaction);
+        Ok(false)
+    }
+
+    /// There is no transaction that a setting could end with, and no batch that it could travel with.
+    /// Read-only is the caller's promise.
+    fn refuse_all(&mut self) -> Result<(), Error> {
+        let settings = self.settings;
+        for (setting, is_asked_for) in [
+            (Setting::Isolation, settings.isolation.is_some()),
+            (Setting::BeginMode, settings.begin_mode.is_some()),
+            (Setting::Deferrable, settings.deferrable),
+            (
+                Setting::SynchronousCommit,
+                settings.synchronous_commit.is_some(),
+            ),
+            (
+                Setting::StatementTimeout,
+                settings.statement_timeout.is_some(),
+            ),
+            (Setting::LockTimeout, settings.lock_timeout.is_some()),
+        ] {
+            if is_asked_for {
+                self.refuse(Unsupported::without_transaction(setting))?;
+            }
+        }
+        Ok(())
+    }
+
     fn isolation(&mut self) -> Result<Option<Isolation>, Error> {
         // A transaction that is already open has its level, and SQLite has only one.
         let has_levels = !self.in_savepoint && self.dialect != Dialect::Sqlite;
@@ -170,6 +224,22 @@ impl Request<'_> {
             })?;
         }
         Ok(false)
+    }
+
+    /// In a savepoint it would be that of the whole transaction.
+    fn synchronous_commit(&mut self) -> Result<Option<SynchronousCommit>, Error> {
+        let is_postgres = self.dialect == Dialect::Postgres;
+        if is_postgres && !self.in_savepoint {
+            return Ok(self.settings.synchronous_commit);
+        }
+        if self.settings.synchronous_commit.is_some() {
+            let setting = Setting::SynchronousCommit;
+            self.refuse(match is_postgres {
+                true => Unsupported::in_open_transaction(setting),
+                false => Unsupported::only_on(Dialect::Postgres, setting, self.dialect),
+            })?;
+        }
+        Ok(None)
     }
 
     /// MySQL and MariaDB support read-only per transaction only: inside one, every way to ask for it

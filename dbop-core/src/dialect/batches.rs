@@ -109,6 +109,11 @@ impl Batches {
         self.plan.applied.read_only
     }
 
+    /// Whether there is no transaction, so that nothing of this is sent.
+    pub(crate) const fn is_autocommit(&self) -> bool {
+        self.plan.applied.autocommit
+    }
+
     /// Where the attempts run.
     #[must_use]
     pub(crate) const fn level(&self) -> Level {
@@ -130,6 +135,7 @@ impl Batches {
     pub(crate) const fn begins_immediate(&self) -> bool {
         matches!(self.plan.dialect, Dialect::Sqlite)
             && matches!(self.plan.level, Level::Transaction)
+            && !self.is_autocommit()
             && !matches!(sqlite::begin_mode(&self.plan), BeginMode::Deferred)
     }
 
@@ -165,6 +171,7 @@ impl Batches {
                     && self.plan.dialect == Dialect::Sqlite
                     && self.plan.opening.is_some()
             }
+            Undo::LeftOpen => self.is_autocommit(),
         }
     }
 
@@ -194,6 +201,7 @@ impl Batches {
             Undo::ProbedRollback => Text::ProbedRollback,
             Undo::BlindRollback => Text::BlindRollback,
             Undo::FailedBegin => Text::Restoration,
+            Undo::LeftOpen => return "ROLLBACK",
         })
     }
 
@@ -309,6 +317,8 @@ pub(crate) enum Undo {
     /// The same where the operation's own SQL can have failed behind the BEGIN: that nothing is open is no
     /// error.
     IfOpened,
+    /// Ends the transaction that a body without one has left open.
+    LeftOpen,
 }
 
 impl Undo {

@@ -51,8 +51,10 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
 
 fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     let Plan { applied, proof, .. } = plan;
-    let is_bare =
-        !applied.read_only && applied.isolation.is_none() && timeouts(applied).next().is_none();
+    let is_bare = !applied.read_only
+        && applied.isolation.is_none()
+        && applied.synchronous_commit.is_none()
+        && timeouts(applied).next().is_none();
     if is_bare && proof.is_none() {
         return Cow::Borrowed("BEGIN");
     }
@@ -78,6 +80,10 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
             let value = milliseconds(duration);
             sql.then(format_args!("SET LOCAL {name} = {value}"));
         }
+    }
+    if let Some(commit) = applied.synchronous_commit {
+        let value = commit.as_str();
+        sql.then(format_args!("SET LOCAL synchronous_commit = '{value}'"));
     }
     if let Some(proof) = proof {
         sql.then(match proof {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::settings::SynchronousCommit;
 
 mod isolation;
 mod opening;
@@ -500,4 +501,42 @@ fn each_change_of_a_mysql_session_is_taken_back_also_alone() {
             "{variable}"
         );
     }
+}
+
+#[test]
+fn what_a_commit_waits_for_is_set_for_its_transaction() {
+    for (commit, value) in [
+        (SynchronousCommit::Off, "off"),
+        (SynchronousCommit::Local, "local"),
+        (SynchronousCommit::RemoteWrite, "remote_write"),
+        (SynchronousCommit::On, "on"),
+        (SynchronousCommit::RemoteApply, "remote_apply"),
+    ] {
+        let settings = Settings {
+            synchronous_commit: Some(commit),
+            ..Settings::default()
+        };
+        let set = batches(Dialect::Postgres, TOP, settings);
+        let begin = format!("BEGIN; SET LOCAL synchronous_commit = '{value}'");
+        assert_eq!(
+            texts(&set),
+            (&*begin, "SAVEPOINT dbop; COMMIT", "ROLLBACK".into())
+        );
+    }
+}
+
+/// Its pragmas are read only where they are going to be set.
+#[test]
+fn without_a_transaction_nothing_is_read() {
+    let settings = Settings {
+        without_transaction: true,
+        ..all()
+    };
+    let read = |defaults: &Defaults| Dialect::Sqlite.pragmas_to_read(&settings, defaults, true);
+    assert_eq!(read(&Defaults::default()), PragmasToRead::default());
+    let in_tests = Defaults {
+        skip_what_open_transactions_refuse: true,
+        ..Defaults::default()
+    };
+    assert!(read(&in_tests).busy_timeout && read(&in_tests).query_only);
 }

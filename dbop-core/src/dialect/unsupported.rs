@@ -18,6 +18,10 @@ enum Reason {
     OnlyOn { only: Dialect, not: Dialect },
     /// The open transaction has it already, one way or the other.
     TransactionIsOpen,
+    /// An operation without a transaction cannot run in one.
+    RunsInTransaction,
+    /// It belongs to a transaction, and the operation has none.
+    HasNoTransaction,
     /// MySQL has it for whole transactions.
     OnlyForWholeTransaction,
     /// SQLite isolates all transactions fully.
@@ -40,6 +44,22 @@ impl Unsupported {
         Self {
             setting,
             reason: Reason::TransactionIsOpen,
+        }
+    }
+
+    /// The operation would run in the transaction that is open.
+    pub(super) const fn runs_in_transaction() -> Self {
+        Self {
+            setting: Setting::WithoutTransaction,
+            reason: Reason::RunsInTransaction,
+        }
+    }
+
+    /// `setting` belongs to a transaction, and the operation has none.
+    pub(crate) const fn without_transaction(setting: Setting) -> Self {
+        Self {
+            setting,
+            reason: Reason::HasNoTransaction,
         }
     }
 
@@ -71,7 +91,7 @@ impl Unsupported {
     pub(super) const fn is_because_transaction_is_open(self) -> bool {
         matches!(
             self.reason,
-            Reason::TransactionIsOpen | Reason::OnlyForWholeTransaction
+            Reason::TransactionIsOpen | Reason::RunsInTransaction | Reason::OnlyForWholeTransaction
         )
     }
 
@@ -91,6 +111,14 @@ impl fmt::Display for Unsupported {
             Reason::TransactionIsOpen => write!(
                 f,
                 "{setting} cannot be changed inside a transaction that is already open"
+            ),
+            Reason::RunsInTransaction => write!(
+                f,
+                "{setting} is not possible inside a transaction that is already open"
+            ),
+            Reason::HasNoTransaction => write!(
+                f,
+                "{setting} is not supported without a transaction, which the operation asked for"
             ),
             Reason::OnlyForWholeTransaction => write!(
                 f,

@@ -62,6 +62,7 @@ const fn event(kind: EventKind) -> Event {
         phase: Phase::Body,
         delay: None,
         rollback_fault: None,
+        is_autocommit: false,
     }
 }
 

@@ -43,6 +43,9 @@ impl Machine<'_> {
             }
             BodyEnd::Panicked => self.attempt.fail(Phase::Body, None, FailureAnswer::Panic),
         }
+        if self.connection.is_autocommit() {
+            return self.statements_done(depth);
+        }
         if let Some(loss) = self.connection.loss() {
             self.connection.is_broken |= depth.is_none() || loss.saved_values_overwritten;
             return self.enclosing_lost(loss);
@@ -147,6 +150,11 @@ impl Machine<'_> {
 
     /// The connection broke in the body, and the transaction with it.
     fn broke_in_body(&mut self) {
+        self.note_broken_in_body();
+        self.connection_gone();
+    }
+
+    pub(super) fn note_broken_in_body(&mut self) {
         let lost = Fault::from_class(self.dialect, FaultClass::ConnectionLost);
         let lost = self.judge_found(lost, Phase::Body, "");
         self.attempt
@@ -158,7 +166,6 @@ impl Machine<'_> {
                 failure.fault = Some(lost);
             }
         }
-        self.connection_gone();
     }
 
     /// The body committed or rolled back what it had not begun.

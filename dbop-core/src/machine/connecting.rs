@@ -34,6 +34,11 @@ impl Placement {
         &self.seat
     }
 
+    /// Whether another operation runs around this one on the same connection, in a transaction or not.
+    pub(super) const fn is_within_another(&self) -> bool {
+        self.seat.is_within_another()
+    }
+
     /// Whether no other operation runs around this one on the same connection. The runner's
     /// default timeouts are for outermost operations: nested ones inherit what is in force.
     #[must_use]
@@ -89,6 +94,11 @@ impl<'a> Connection<'a> {
     /// The server makes sure that the attempt writes nothing.
     pub(super) fn is_read_only(&self) -> bool {
         self.seated().is_some_and(Batches::is_read_only)
+    }
+
+    /// There is no transaction.
+    pub(super) fn is_autocommit(&self) -> bool {
+        self.seated().is_some_and(Batches::is_autocommit)
     }
 
     /// Another operation runs around this one on the same connection.

@@ -18,27 +18,31 @@ pub(super) enum Enclosing {
 }
 
 impl Machine<'_> {
-    /// The attempt is certainly undone, and everything that can be cleaned up is. What now?
+    /// The attempt is certainly undone or, without a transaction, as it is, and everything that can be
+    /// cleaned up is. What now?
     pub(super) fn undone(&mut self, enclosing: Enclosing) {
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a decision without a failure");
         };
+        let may_be_done = self.may_be_done(&failure);
+        let outcome = match may_be_done || self.history.unsettled {
+            true => Outcome::Unknown,
+            false => Outcome::Undone,
+        };
         if failure.answer == FailureAnswer::Panic {
-            let outcome = if self.history.unsettled {
-                Outcome::Unknown
-            } else {
-                Outcome::Undone
-            };
             return self.finish_panicked(outcome);
         }
         self.tell_gate(&failure);
         let planned = self.plan_retry(&failure, enclosing);
         let stop = match planned.and_then(|pause| self.ask_before_retry(&failure, pause)) {
-            Ok(pause) => return self.try_again(pause),
+            Ok(pause) => {
+                self.history.unsettled |= may_be_done;
+                return self.try_again(pause);
+            }
             Err(stop) => stop,
         };
         // Not even an error of the operation's own says that an attempt before this one is undone.
-        if self.history.unsettled {
+        if self.history.unsettled && !self.ran_without_transaction(&failure) {
             return self.finish_unknown();
         }
         let kind = match stop {
@@ -53,10 +57,12 @@ impl Machine<'_> {
             FailureAnswer::Own(kind) => Answer::Own(self.own_error(kind)),
             _ => Answer::FirstError,
         };
-        let fallback_allowed = !self.connection.is_broken && enclosing == Enclosing::Alive;
+        let fallback_allowed = outcome == Outcome::Undone
+            && !self.connection.is_broken
+            && enclosing == Enclosing::Alive;
         // A source of connections can do without one that leads to the wrong server.
         self.connection.is_broken |= self.can_reconnect && self.wants_another_connection(&failure);
-        self.finish(answer, Outcome::Undone, stop, fallback_allowed);
+        self.finish(answer, outcome, stop, fallback_allowed);
     }
 
     pub(super) fn succeed(&mut self) {

@@ -82,7 +82,7 @@ impl Machine<'_> {
     /// An operation that is nested in another one does not queue: the other one holds what those before
     /// it may be waiting for.
     pub(super) fn pass_straight_through(&mut self, placement: &Placement, skipped: &mut Skipped) {
-        let is_nested = !placement.is_outermost() || placement.level() != Level::Transaction;
+        let is_nested = placement.is_within_another() || placement.level() != Level::Transaction;
         if is_nested && !self.can_reconnect {
             self.turn.give_up_gate();
         }

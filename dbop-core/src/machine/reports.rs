@@ -51,6 +51,7 @@ impl Machine<'_> {
             phase: failure.map_or(Phase::Body, |failure| failure.phase),
             delay: None,
             rollback_fault: self.attempt.rollback_fault,
+            is_autocommit: self.connection.is_autocommit(),
         }
     }
 }

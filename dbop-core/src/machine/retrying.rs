@@ -187,6 +187,9 @@ impl Machine<'_> {
             return Err(StopReason::EnclosingTransaction);
         }
         let Plan { once, connection } = self.plan(failure)?;
+        if self.may_be_done(failure) && !self.spec.idempotent {
+            return Err(StopReason::OutcomeUnknown);
+        }
         if self.crashes_its_server(failure) {
             return Err(StopReason::RetriesExhausted);
         }

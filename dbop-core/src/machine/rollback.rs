@@ -71,6 +71,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn rolled_back(&mut self, undo: Undo, fault: Option<Fault>) {
+        if undo == Undo::LeftOpen {
+            return self.left_open_rolled_back(fault);
+        }
         let is_aborted = |fault: Fault| fault.recognized_class() == FaultClass::TransactionAborted;
         if undo == Undo::ProbedRollback && fault.is_some_and(is_aborted) {
             self.attempt.hides_a_failure = self.config.hidden_failures().add(self.spec.name);

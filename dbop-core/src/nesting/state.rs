@@ -71,7 +71,13 @@ impl SharedState {
     pub(super) fn is_around(&self, depth: u32) -> bool {
         // After a loss every step is refused, wherever it would run.
         let refuses = || self.is_lost.load(Relaxed) && self.user_code() == UserCode::Body;
-        !self.is_overtaken.load(Relaxed) && (self.depth < depth || refuses())
+        !self.is_overtaken.load(Relaxed) && !self.lends() && (self.depth < depth || refuses())
+    }
+
+    /// Whether its body has no transaction. An operation in there is not nested in it, but has its retries
+    /// and its deadline from it.
+    pub(super) fn lends(&self) -> bool {
+        self.user_code() == UserCode::Autocommit
     }
 
     pub(super) fn is_current(&self) -> bool {
@@ -152,6 +158,12 @@ impl SharedState {
         self.details().hooks.split_off(mark)
     }
 
+    /// The operation to which it has lent its retries has taken so many.
+    pub(super) fn lose_retries(&self, taken: u32) {
+        let less = self.retries_left().saturating_sub(taken);
+        self.retries_left.store(less, Relaxed);
+    }
+
     pub(super) fn retries_left(&self) -> u32 {
         self.retries_left.load(Relaxed)
     }
@@ -190,9 +202,11 @@ impl SharedState {
 
     pub(super) fn user_code(&self) -> UserCode {
         const BODY: u8 = UserCode::Body as u8;
+        const AUTOCOMMIT: u8 = UserCode::Autocommit as u8;
         const LOOK: u8 = UserCode::Look as u8;
         match self.user_code.load(Relaxed) {
             BODY => UserCode::Body,
+            AUTOCOMMIT => UserCode::Autocommit,
             LOOK => UserCode::Look,
             _ => UserCode::Nothing,
         }

@@ -7,3 +7,4 @@ mod fallback;
 mod hooks;
 mod nesting;
 mod panics;
+mod without_transaction;

@@ -23,5 +23,7 @@ mod settings;
 mod stale_savepoint;
 mod steps;
 mod swallowed_deadlock;
+mod synchronous_commit;
 mod transaction_status;
+mod without_transaction;
 mod wrapped;

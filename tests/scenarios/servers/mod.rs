@@ -9,3 +9,4 @@ mod lost_connection;
 mod proxy;
 mod proxy_plans;
 mod round_trips;
+mod without_transaction;

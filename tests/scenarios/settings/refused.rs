@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{BeginMode, IsolationLevel, OperationError as _};
+use dbop_diesel::{BeginMode, IsolationLevel, OperationError as _, SynchronousCommit};
 use dbop_tests::Capture;
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -25,7 +25,7 @@ const NOWHERE: [bool; 2] = [false, false];
 const TOP: [bool; 2] = [true, false];
 const BOTH: [bool; 2] = [true, true];
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         setting: "lock_timeout",
         ask: |operation| operation.lock_timeout(Duration::from_secs(5)),
@@ -45,6 +45,11 @@ const CASES: [Case; 8] = [
         setting: "read_only",
         ask: |operation| operation.read_only(),
         where_: [BOTH, TOP, BOTH],
+    },
+    Case {
+        setting: "synchronous_commit",
+        ask: |operation| operation.synchronous_commit(SynchronousCommit::Off),
+        where_: [TOP, NOWHERE, NOWHERE],
     },
     Case {
         setting: "isolation",

@@ -300,3 +300,77 @@ fn everything_that_is_skipped_is_remembered() {
         assert_eq!(taken, expected, "{dialect}");
     }
 }
+
+/// There is no transaction that they could end with.
+#[test]
+fn without_a_transaction_what_belongs_to_one_is_refused_and_defaults_are_not() {
+    let plain = Settings {
+        without_transaction: true,
+        ..Settings::default()
+    };
+    let second = Some(Duration::from_secs(1));
+    let cases = [
+        Settings {
+            isolation: Some(IsolationLevel::Serializable),
+            ..plain
+        },
+        Settings {
+            begin_mode: Some(BeginMode::Immediate),
+            ..plain
+        },
+        Settings {
+            synchronous_commit: Some(SynchronousCommit::Off),
+            ..plain
+        },
+        Settings {
+            statement_timeout: second,
+            ..plain
+        },
+        Settings {
+            lock_timeout: second,
+            ..plain
+        },
+    ];
+    let settings = [
+        Setting::Isolation,
+        Setting::BeginMode,
+        Setting::SynchronousCommit,
+        Setting::StatementTimeout,
+        Setting::LockTimeout,
+    ];
+    let nothing = Applied {
+        autocommit: true,
+        ..Applied::default()
+    };
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
+        for (asked, setting) in cases.into_iter().zip(settings) {
+            let error = resolve(dialect, Level::Transaction, asked).expect_err("refused");
+            let text = format!(
+                "{setting} is not supported without a transaction, which the operation asked for"
+            );
+            assert!(error.is_unsupported_setting());
+            assert_eq!(error.to_string(), text);
+            let lenient = Settings {
+                best_effort: true,
+                ..asked
+            };
+            let mut applied = resolve(dialect, Level::Transaction, lenient).expect("skipped");
+            assert_eq!(applied.skipped.take(), Some(setting));
+            assert_eq!(applied, nothing);
+        }
+        // Read-only is a promise.
+        let reads = Settings {
+            read_only: true,
+            ..plain
+        };
+        let defaults = Defaults {
+            read_only: true,
+            isolation: Some(IsolationLevel::Serializable),
+            begin_mode: Some(BeginMode::Exclusive),
+            statement_timeout: second,
+            ..Defaults::default()
+        };
+        let applied = Applied::resolve(dialect, Level::Transaction, &reads, &defaults);
+        assert_eq!(applied.expect("skipped"), nothing);
+    }
+}
