@@ -7,6 +7,7 @@ macro_rules! page {
     ($file:literal) => {
         concat!(
             "[constraints]: crate::guide::settings#statement-timeout\n",
+            "[concurrently]: crate::guide::recipes#vacuum-and-indexes-built-concurrently\n",
             "[contention]: crate::guide::contention\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
@@ -32,6 +33,7 @@ macro_rules! page {
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
             "[verdict]: crate::verdict()\n",
+            "[without a transaction]: crate::guide::settings#without-a-transaction\n",
             "\n",
             include_str!($file)
         )

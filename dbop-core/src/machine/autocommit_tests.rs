@@ -1,7 +1,7 @@
 //! Operations without a transaction.
 
 use super::tests::{
-    SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
+    OK, SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
 };
 use super::*;
 use crate::fault::FaultClass;
@@ -471,6 +471,25 @@ fn an_operation_after_one_that_was_nested_is_not_refused() {
     assert!(
         matches!(outer.step(no_clock), Step::Report(event) if event.kind() == EventKind::Succeeded)
     );
+}
+
+/// Nor is the transaction around a step the operation's, if the body has begun it.
+#[test]
+fn a_loss_in_the_callers_transaction_inside_of_it_is_not_its_own() {
+    let config = config(RetryPolicy::new());
+    let key = new_key();
+    let machine = Machine::new(Dialect::Mysql, &config, &PLAIN, false, no_clock);
+    let mut outer = machine.expect("valid settings");
+    connect(&mut outer, key, 0);
+    assert!(matches!(outer.step(no_clock), Step::Body));
+    let gone = Err(errno(1305));
+    let mut step = Script::at(Dialect::Mysql, key, 1);
+    let done = step.run(&[OK, gone], |_| failed(errno(1213), 2));
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(done.connection_broken, "the caller must not commit");
+    outer.body_done(BodyEnd::Ok, Some(0));
+    let is_done = |event: &Event| event.kind() == EventKind::Succeeded;
+    assert!(matches!(outer.step(no_clock), Step::Report(event) if is_done(&event)));
 }
 
 /// The deadline of the operation around it is its own, too.

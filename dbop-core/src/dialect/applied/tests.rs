@@ -374,3 +374,34 @@ fn without_a_transaction_what_belongs_to_one_is_refused_and_defaults_are_not() {
         assert_eq!(applied.expect("skipped"), nothing);
     }
 }
+
+#[test]
+fn what_a_commit_waits_for_is_no_setting_of_a_savepoint() {
+    let asked = Settings {
+        synchronous_commit: Some(SynchronousCommit::Off),
+        ..Settings::default()
+    };
+    for (dialect, level, text) in [
+        (
+            Dialect::Postgres,
+            NESTED,
+            "synchronous_commit cannot be changed inside a transaction that is already open",
+        ),
+        (
+            Dialect::Mysql,
+            Level::Transaction,
+            "synchronous_commit is not supported on mysql, only on postgresql",
+        ),
+    ] {
+        let error = resolve(dialect, level, asked).expect_err("refused");
+        assert!(error.is_unsupported_setting());
+        assert_eq!(error.to_string(), text);
+        let lenient = Settings {
+            best_effort: true,
+            ..asked
+        };
+        let mut applied = resolve(dialect, level, lenient).expect("skipped");
+        assert_eq!(applied.skipped.take(), Some(Setting::SynchronousCommit));
+        assert_eq!(applied.synchronous_commit, None);
+    }
+}
