@@ -247,6 +247,35 @@ fn during_the_pause_between_two_attempts() {
     });
 }
 
+/// Without a transaction there is nothing to undo, but what became of the statement is not known.
+#[test]
+fn without_a_transaction_the_connection_is_not_used_any_more() {
+    run(async {
+        let bed = Bed::new();
+        for waits in 1..=3 {
+            let mut conn = bed.connect().await;
+            let runner = Runner::default();
+            let plain = runner.operation("plain").without_transaction();
+            let is_at_end = AtomicBool::new(false);
+            let dropped = plain.run(&mut conn, async |conn: &mut Conn| {
+                add(conn, 1, -10).await?;
+                is_at_end.store(true, Ordering::Relaxed);
+                pending().await
+            });
+            let mut waited = 0;
+            let never: Option<QueryResult<()>> = dropped_when(dropped, Moment::UnderWay, || {
+                waited += 1;
+                waited == waits || is_at_end.load(Ordering::Relaxed)
+            })
+            .await;
+            assert!(never.is_none());
+            assert!(refuses(&mut conn));
+            let next: QueryResult<()> = plain.run(&mut conn, async |_: &mut Conn| Ok(())).await;
+            assert!(matches!(next, Err(Error::BrokenTransactionManager)));
+        }
+    });
+}
+
 /// Drops a run at one of its await points, or at its end, where it waits for ever.
 async fn drop_step(runner: &Runner, conn: &mut Conn, waits: u32) {
     let is_at_end = AtomicBool::new(false);

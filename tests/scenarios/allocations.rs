@@ -11,6 +11,7 @@ use dbop_tests::{Again, Silent, TestPool as _};
 use diesel::r2d2::{ConnectionManager, Pool};
 
 use super::cost::statements::{bare, bare_steps, steps_with_dbop, with_dbop};
+use super::money::set;
 use super::{Bed, Conn, Operation, Runner, backend};
 
 #[test]
@@ -39,6 +40,23 @@ fn none_that_diesel_does_not_make() {
 fn least(mut work: impl FnMut()) -> u64 {
     let counts = (0..5).map(|_| measure(&mut work).count_total);
     counts.min().expect("it is counted")
+}
+
+/// Without a transaction it costs what its statement costs.
+#[test]
+fn none_without_a_transaction() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::default().with_logger(Arc::new(Silent));
+    let plain = runner.operation("plain").without_transaction();
+    let work = |conn: &mut Conn| set(conn, 1, 7);
+    for _ in 0..3 {
+        work(&mut conn).expect("done");
+        plain.run(&mut conn, work).expect("done");
+    }
+    let expected = least(|| _ = work(&mut conn));
+    let actual = least(|| _ = plain.run(&mut conn, work));
+    assert!(actual <= expected, "{actual}, Diesel {expected}");
 }
 
 /// On which no time passes.

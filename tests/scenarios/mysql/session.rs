@@ -244,3 +244,20 @@ async fn after_a_begin_that_fails_half_way_nobody_goes_on_with_the_rest() {
     }
     assert_eq!(bed.balances()[0], (1, 100));
 }
+
+/// Whether a session commits by itself is known to the server only: dbop would have to ask.
+#[scenario]
+async fn without_a_transaction_a_session_without_autocommit_commits_nothing() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    conn.batch_execute("SET autocommit=0").await.expect("set");
+    let report = Runner::default()
+        .operation("plain")
+        .without_transaction()
+        .run_report(&mut conn, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    assert_eq!((report.result, report.outcome), (Ok(1), Outcome::Committed));
+    assert_eq!(bed.balances()[0], (1, 100));
+    conn.batch_execute("COMMIT").await.expect("committed");
+    assert_eq!(bed.balances()[0], (1, 110));
+}
