@@ -157,7 +157,7 @@ impl fmt::Display for Dialect {
 /// Where an attempt runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// No transaction is open: the attempt is one.
+    /// No transaction is open: the attempt is one, or has none.
     Transaction,
     /// A transaction of this depth is open: the attempt is a savepoint in it.
     Savepoint(NonZeroU32),

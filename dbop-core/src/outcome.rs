@@ -63,7 +63,8 @@ pub enum Outcome {
     /// Certainly rolled back, or never begun: as if it had never run.
     Undone,
     /// Not known: the answer to COMMIT was lost or proves nothing, or the operation has ended its own
-    /// transaction. Running the operation again may do its work twice.
+    /// transaction. Without a transaction: its body failed, and what its statements did before stays.
+    /// Running the operation again may do its work twice.
     Unknown,
 }
 

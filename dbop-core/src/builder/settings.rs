@@ -11,6 +11,7 @@ macro_rules! __operation_methods {
         /// transaction only (in one that is already open it is an error, see
         /// [`best_effort`](Self::best_effort)), SQLite by `query_only`. On SQLite it also means
         /// that the operation does not wait for the write lock, so mark reads with it.
+        /// [Without a transaction](Self::without_transaction) it is your promise, which is not enforced.
         ///
         /// ```
         #[doc = concat!("# use ", $adapter, "::Runner;")]
