@@ -149,6 +149,17 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Where the attempts run there, in a word: `transaction`, `savepoint`, or `autocommit`, which is
+    /// without a transaction.
+    #[must_use]
+    pub const fn scope_name(&self, placement: &Placement) -> &'static str {
+        match placement.level {
+            Level::Savepoint(_) => "savepoint",
+            Level::Transaction if self.spec.settings.without_transaction => "autocommit",
+            Level::Transaction => "transaction",
+        }
+    }
+
     /// Which values of the session have to be read before [`connected`](Self::connected), because
     /// the dialect's SQL cannot keep them.
     #[must_use]

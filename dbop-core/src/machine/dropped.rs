@@ -29,6 +29,10 @@ impl Machine<'_> {
             State::Commit | State::CommitAgain => {
                 self.is_entered && !self.connection.is_savepoint() && !self.cannot_have_written()
             }
+            // Each of its statements commits.
+            State::Body | State::Rollback(_) if self.connection.is_autocommit() => {
+                !self.spec.settings.read_only
+            }
             State::CheckUndone | State::RollbackAgain { gone: true } => true,
             _ => {
                 let is_unsure = self.connection.loss().is_some_and(|loss| !loss.undone);

@@ -224,3 +224,32 @@ fn whether_a_vanished_transaction_was_undone_is_open_while_it_is_asked() {
         "{outcomes:?}"
     );
 }
+
+#[test]
+fn without_a_transaction_each_statement_leaves_it_open() {
+    let settings = Settings {
+        without_transaction: true,
+        ..Settings::NONE
+    };
+    for (read_only, outcome) in [(false, "unknown"), (true, "undone")] {
+        let mut course = Course::of(Dialect::Postgres, []);
+        course.depth_after = Some(1);
+        course.spec = Spec {
+            settings: Settings {
+                read_only,
+                ..settings
+            },
+            ..SPEC
+        };
+        let outcomes = course.outcomes();
+        assert_eq!(
+            outcomes,
+            [
+                "Connect undone".to_owned(),
+                format!("Body {outcome}"),
+                format!("Rollback {outcome}"),
+                format!("Failed {outcome}"),
+            ]
+        );
+    }
+}

@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
             Err(error) => Refusal::Database(error),
             Ok(pragmas) => {
                 let placement = self.machine.place(key, depth);
-                self.trace.scope(placement.level());
+                self.trace.scope(self.machine.scope_name(&placement));
                 match self.machine.connected(placement, pragmas) {
                     Ok(()) => return true,
                     Err(error) => Refusal::Own(error),

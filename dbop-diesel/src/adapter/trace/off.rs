@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::marker::PhantomData;
 
-use dbop_core::machine::{Event, Level, Logging, Spec, Subject};
+use dbop_core::machine::{Event, Logging, Spec, Subject};
 use dbop_core::{Outcome, StopReason};
 
 /// The spans of an operation: none.
@@ -25,7 +25,7 @@ impl Trace {
 
     pub(crate) const fn attempt(&mut self, _: u32) {}
 
-    pub(crate) const fn scope(&self, _: Level) {}
+    pub(crate) const fn scope(&self, _: &'static str) {}
 
     pub(crate) const fn event(
         &mut self,

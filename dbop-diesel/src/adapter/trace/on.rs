@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use dbop_core::machine::{Event, EventKind, Level as Depth, Logging, Name, Spec, Subject, TARGET};
+use dbop_core::machine::{Event, EventKind, Logging, Name, Spec, Subject, TARGET};
 use dbop_core::{Dialect, Fault, Outcome, StopReason};
 use log::Level;
 use tracing::field::{Empty, display};
@@ -93,12 +93,8 @@ impl Trace {
     }
 
     /// Where the attempts run.
-    pub(crate) fn scope(&self, level: Depth) {
+    pub(crate) fn scope(&self, scope: &'static str) {
         if let Some(spans) = &self.0 {
-            let scope = match level {
-                Depth::Transaction => "transaction",
-                Depth::Savepoint(_) => "savepoint",
-            };
             spans.operation.record("dbop.scope", scope);
         }
     }
