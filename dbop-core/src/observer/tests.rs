@@ -94,6 +94,7 @@ fn event(kind: EventKind, fault: Option<Fault>) -> Event {
         phase: Phase::Body,
         delay: None,
         rollback_fault: None,
+        is_autocommit: false,
     }
 }
 
