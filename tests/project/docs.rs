@@ -130,7 +130,7 @@ fn the_page_about_settings_has_the_table_of_the_readme() {
     let page = read("docs/settings.md");
     let is_of_the_table = |line: &&str| line.starts_with("| ") && line.matches('|').count() == 6;
     let rows: Vec<_> = readme.lines().filter(is_of_the_table).collect();
-    assert_eq!(rows.len(), 9, "{rows:#?}");
+    assert_eq!(rows.len(), 11, "{rows:#?}");
     for row in rows {
         assert!(page.lines().any(|line| line == row), "{row}");
     }
