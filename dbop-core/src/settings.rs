@@ -227,13 +227,15 @@ pub enum Setting {
     Verify,
     /// `ledger`
     Ledger,
+    /// `begin_with_sql`
+    BeginWithSql,
     /// `exclusive_by`
     ExclusiveBy,
 }
 
 impl Setting {
     /// In the order of their declaration.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::WithoutTransaction,
         Self::Isolation,
         Self::BeginMode,
@@ -246,6 +248,7 @@ impl Setting {
         Self::TransactionStatus,
         Self::Verify,
         Self::Ledger,
+        Self::BeginWithSql,
         Self::ExclusiveBy,
     ];
 
@@ -265,6 +268,7 @@ impl Setting {
             Self::TransactionStatus => "transaction_status",
             Self::Verify => "verify",
             Self::Ledger => "ledger",
+            Self::BeginWithSql => "begin_with_sql",
             Self::ExclusiveBy => "exclusive_by",
         }
     }

@@ -88,11 +88,9 @@ impl<'a> Spec<'a> {
         for timeout in self.lock_timeouts {
             check_duration(Setting::LockTimeout, *timeout)?;
         }
-        if let Some(setting) = self
-            .resolution
-            .setting()
-            .filter(|_| self.settings.without_transaction)
-        {
+        let sql = self.begin_with_sql.map(|_| Setting::BeginWithSql);
+        let setting = self.resolution.setting().or(sql);
+        if let Some(setting) = setting.filter(|_| self.settings.without_transaction) {
             let why = Unsupported::without_transaction(setting);
             return Err(Error::new(Kind::UnsupportedSetting(why)));
         }

@@ -218,7 +218,7 @@ macro_rules! __operation_methods {
         ///   ([`is_unbalanced`](crate::Error::is_unbalanced)).
         /// - Settings of a transaction are rejected, or skipped with [`best_effort`](Self::best_effort):
         ///   `lock_timeout`, `lock_timeouts`, `statement_timeout`, `isolation`, `deferrable`, `begin_mode`,
-        ///   `synchronous_commit`. `verify`, `transaction_status` and `ledger` are always rejected. The
+        ///   `synchronous_commit`. `verify`, `transaction_status`, `ledger` and `begin_with_sql` are always rejected. The
         ///   runner's defaults do not apply, not even `with_default_read_only`, except for the deadline.
         /// - A [`deadline`](Self::deadline) limits the attempts and the waits between them. No statement
         ///   timeout is sent for it.

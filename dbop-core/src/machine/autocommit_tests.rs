@@ -411,6 +411,20 @@ fn what_finds_out_about_a_commit_is_refused() {
     }
 }
 
+/// It would travel with the BEGIN.
+#[test]
+fn sql_to_begin_with_is_refused() {
+    let config = config(RetryPolicy::new());
+    let spec = Spec {
+        begin_with_sql: Some("SET LOCAL ROLE editor"),
+        ..PLAIN
+    };
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, true, no_clock);
+    let error = machine.expect_err("there is no BEGIN");
+    assert!(error.is_unsupported_setting());
+    assert!(error.to_string().starts_with("begin_with_sql"), "{error}");
+}
+
 /// An operation in the body of another one without a transaction: how often its body can run.
 #[test]
 fn what_is_nested_is_a_transaction_of_its_own_and_shares_the_retries() {
