@@ -395,7 +395,8 @@ test_without_server() {
   local arguments
   arguments=(--workspace --exclude dbop-tests --exclude dbop-adoption --exclude dbop-languages
     --exclude dbop-observability
-    --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite")
+    --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite"
+    --features dbop-diesel-async/testing)
   build_and_test "unit tests and doctests" "${arguments[@]}"
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
   arguments=(-p dbop-tests --features sqlite --lib --test project)

@@ -66,6 +66,7 @@ mod retrying;
 mod rollback;
 mod state;
 mod step;
+mod testing;
 
 /// Decides about one operation, from its first connection to its answer.
 ///

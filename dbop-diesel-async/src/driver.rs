@@ -106,7 +106,8 @@ fn begin<'a, S: Slot>(
 ) -> Result<Run<'a>, Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    let run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    run.watch(&runner.faults, can_reconnect);
     guard.arm();
     Ok(run)
 }
@@ -130,7 +131,7 @@ async fn until_user<S: Slot, U: UserResults + ?Sized>(
             }
             Step::Batch(batch) => {
                 let result = execute(slot.conn(), batch, base).await;
-                run.batch_done(result);
+                run.batch_done(result, results.as_dyn());
             }
             Step::ReadId => {
                 let result =
@@ -189,7 +190,10 @@ async fn connect<S: Slot>(
     within: Option<Duration>,
     now: &(dyn Fn() -> Instant + Sync),
 ) -> bool {
-    let connected = slot.connect(within).await;
+    let connected = match run.refused_connection() {
+        Some(error) => Err(error),
+        None => slot.connect(within).await,
+    };
     run.has_waited(now);
     if let Err(error) = connected {
         run.connect_failed(error, now);

@@ -211,7 +211,8 @@
 //! `mobc` turn on the pools of diesel-async. `anyhow` and `eyre` implement
 //! [`OperationError`] for `anyhow::Error` and `eyre::Report`. `tracing` makes a span of each operation and
 //! attempt, and `metrics` has an [`Observer`] that counts and times them: see
-//! [the guide](dbop_diesel::guide::observability). No feature is on by default.
+//! [the guide](dbop_diesel::guide::observability). `testing` is for your tests: faults on demand, in the module
+//! `testing`. No feature is on by default.
 //!
 //! # Limits
 //!
@@ -263,6 +264,8 @@ mod operation;
 mod runner;
 mod slot;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verify;
 
 /// Its examples are tests.

@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use dbop_core::machine::RunnerConfig;
+use dbop_diesel::adapter::Handle;
 use dbop_diesel::{OperationError, Report};
 
 use crate::body::Body;
@@ -64,6 +65,7 @@ use crate::source::Source;
 pub struct Runner {
     pub(crate) config: RunnerConfig,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) faults: Handle,
 }
 
 impl Runner {
@@ -98,6 +100,32 @@ impl Runner {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Lets these faults happen to the operations of this runner, and lists there what it runs. For tests:
+    /// see [`testing`](crate::testing).
+    ///
+    /// ```
+    /// use dbop_diesel_async::testing::{Faults, Point};
+    /// use dbop_diesel_async::{FaultClass, Runner};
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::AsyncConnection;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+    /// let faults = Faults::new();
+    /// faults.operation("pay").fail(Point::AfterBody, FaultClass::Busy);
+    /// let runner = Runner::default().with_faults(&faults);
+    /// runner.operation("pay").run(&mut conn, async |_conn| QueryResult::Ok(())).await?;
+    /// assert_eq!(faults.attempts("pay"), 2);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_faults(mut self, faults: &crate::testing::Faults) -> Self {
+        self.faults = Handle::new(faults);
         self
     }
 
@@ -346,6 +374,7 @@ impl Default for Runner {
         Self {
             config: RunnerConfig::default(),
             clock: Arc::new(TokioClock),
+            faults: Handle::default(),
         }
     }
 }

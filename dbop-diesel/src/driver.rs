@@ -80,7 +80,9 @@ fn begin<'a, S: Slot>(
 ) -> Result<Run<'a>, Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    Run::new(runner, dialect, config, spec, can_reconnect, wants_report)
+    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    run.watch(&runner.faults, can_reconnect);
+    Ok(run)
 }
 
 /// Does what the machine says, until it is the user's turn.
@@ -102,7 +104,7 @@ fn until_user<S: Slot>(
             }
             Step::Batch(batch) => {
                 let result = execute(slot.conn(), batch, base);
-                run.batch_done(result);
+                run.batch_done(result, results);
             }
             Step::ReadId => {
                 let result = BackendOf::<S>::current_transaction(slot.conn());
@@ -161,7 +163,10 @@ fn connect<S: Slot>(
     within: Option<Duration>,
     now: &dyn Fn() -> Instant,
 ) -> bool {
-    let connected = slot.connect(within);
+    let connected = match run.refused_connection() {
+        Some(error) => Err(error),
+        None => slot.connect(within),
+    };
     run.has_waited(now);
     if let Err(error) = connected {
         run.connect_failed(error, now);

@@ -89,8 +89,8 @@
 //! client library, which comes with diesel's own feature of the same name. `anyhow` and
 //! `eyre` implement [`OperationError`] for `anyhow::Error` and `eyre::Report`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
 //! connections need no feature. `tracing` makes a span of each operation and attempt, and `metrics` has
-//! an [`Observer`] that counts and times them: see [the guide](guide::observability). No feature is on by
-//! default.
+//! an [`Observer`] that counts and times them: see [the guide](guide::observability). `testing` is for your
+//! tests: faults on demand, in the module `testing`. No feature is on by default.
 //!
 //! # Limits
 //!
@@ -162,6 +162,8 @@ mod report;
 mod runner;
 mod slot;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verify;
 
 /// Its examples are tests.

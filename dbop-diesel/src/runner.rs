@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dbop_core::machine::RunnerConfig;
 
+use crate::adapter::Handle;
 use crate::clock::{Clock, SystemClock};
 use crate::connection::SupportedConnection;
 use crate::error::OperationError;
@@ -50,6 +51,7 @@ use crate::source::Source;
 pub struct Runner {
     pub(crate) config: RunnerConfig,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) faults: Handle,
 }
 
 impl Runner {
@@ -79,6 +81,29 @@ impl Runner {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Lets these faults happen to the operations of this runner, and lists there what it runs. For tests:
+    /// see [`testing`](crate::testing).
+    ///
+    /// ```
+    /// use dbop_diesel::testing::{Faults, Point};
+    /// use dbop_diesel::{FaultClass, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// let faults = Faults::new();
+    /// faults.operation("pay").fail(Point::AfterBody, FaultClass::Busy);
+    /// let runner = Runner::default().with_faults(&faults);
+    /// runner.operation("pay").run(&mut conn, |_conn| QueryResult::Ok(()))?;
+    /// assert_eq!(faults.attempts("pay"), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_faults(mut self, faults: &crate::testing::Faults) -> Self {
+        self.faults = Handle::new(faults);
         self
     }
 
@@ -222,6 +247,7 @@ impl Default for Runner {
         Self {
             config: RunnerConfig::default(),
             clock: Arc::new(SystemClock),
+            faults: Handle::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ mod sync {
     mod eyre_report;
     mod generic_code;
     mod locked;
+    mod not_repeatable;
     mod r2d2_service;
     mod sync_helper;
     mod test_transaction;
@@ -58,6 +59,7 @@ mod asynchronous {
     mod eyre_report;
     mod generic_code;
     mod locked;
+    mod not_repeatable;
     mod single_thread;
     mod test_transaction;
     mod text_in_enum;

@@ -105,6 +105,7 @@ mod from_closure {
     mod any;
     mod closure;
     mod connecting;
+    mod faults;
     mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]

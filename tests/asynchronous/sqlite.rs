@@ -94,6 +94,7 @@ mod from_closure {
 
     mod any;
     mod closure;
+    mod faults;
     mod gates;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]

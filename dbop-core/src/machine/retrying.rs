@@ -74,7 +74,7 @@ impl<'a> Retries<'a> {
     /// ones.
     fn take(&mut self, class: Option<FaultClass>, seat: Option<&Seat>) -> bool {
         let most = match class.and_then(|class| self.limit_of(class)) {
-            Some(limit) if self.retries_after(class) >= limit => return false,
+            Some(_) if !self.allows(class) => return false,
             Some(limit) if self.can_be_lifted => limit.max(self.max),
             _ => self.max,
         };
@@ -88,6 +88,12 @@ impl<'a> Retries<'a> {
             *count = count.saturating_add(1);
         }
         taken
+    }
+
+    /// Whether its class allows another one.
+    pub(super) fn allows(&self, class: Option<FaultClass>) -> bool {
+        let limit = class.and_then(|class| self.limit_of(class));
+        limit.is_none_or(|limit| self.retries_after(class) < limit)
     }
 
     fn take_shared(&mut self, seat: Option<&Seat>) -> bool {
@@ -275,7 +281,7 @@ impl Machine<'_> {
     }
 
     /// What there is to be done about a failure, limits aside.
-    fn judge(&self, failure: &Failure) -> Verdict {
+    pub(super) fn judge(&self, failure: &Failure) -> Verdict {
         let read_only = self.spec.settings.read_only || self.connection.is_read_only();
         let rule = |class| self.rule(class);
         decide(failure.fault, failure.advice, self.scope(), read_only, rule)

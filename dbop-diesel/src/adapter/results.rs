@@ -32,6 +32,17 @@ pub trait UserResults {
     /// are for the report.
     fn settle(&mut self, errors: AttemptErrors, delay: Duration, times: AttemptTimes);
 
+    /// The body has failed with this Diesel error, in place of what it returned. `end` is what is told of
+    /// that; without it, the error is judged like any other.
+    #[cfg(feature = "testing")]
+    fn fail_body(
+        &mut self,
+        run: &mut Run<'_>,
+        error: DieselError,
+        end: Option<BodyEnd>,
+        depth: Option<u32>,
+    );
+
     /// Itself, whether or not its type says that it is `Send`.
     fn as_dyn(&mut self) -> &mut dyn UserResults;
 }
@@ -44,6 +55,19 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
     fn settle(&mut self, errors: AttemptErrors, delay: Duration, times: AttemptTimes) {
         self.value = None;
         self.move_into_report(errors, delay, times);
+    }
+
+    #[cfg(feature = "testing")]
+    fn fail_body(
+        &mut self,
+        run: &mut Run<'_>,
+        error: DieselError,
+        end: Option<BodyEnd>,
+        depth: Option<u32>,
+    ) {
+        self.value = None;
+        let judged = caught(|| E::from(error)).and_then(|error| self.body_failed(run, error));
+        run.body_done(judged.map(|judged| end.unwrap_or(judged)), depth);
     }
 
     fn as_dyn(&mut self) -> &mut dyn UserResults {

@@ -17,6 +17,8 @@ use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
 use super::hooks::{due_hooks, refused};
+#[cfg(feature = "testing")]
+use super::injection::Injection;
 use super::results::{UserResults, caught};
 use super::trace::Trace;
 use crate::fault::{database_message, fault_of, fault_of_message};
@@ -38,8 +40,8 @@ pub trait Host: fmt::Debug + Send + Sync {
 /// the records. An adapter's loop asks it for the next step and does that.
 #[derive(Debug)]
 pub struct Run<'a> {
-    machine: Machine<'a>,
-    subject: Subject<'a>,
+    pub(super) machine: Machine<'a>,
+    pub(super) subject: Subject<'a>,
     logging: &'a Logging,
     host: &'a dyn Host,
     /// Where there is an observer or a report.
@@ -47,10 +49,12 @@ pub struct Run<'a> {
     trace: Trace,
     hooks: &'a Hooks<'a>,
     /// How many transactions and savepoints were open on the connection when it was joined.
-    base: u32,
+    pub(super) base: u32,
     errors: AttemptErrors,
     panic: Option<Panic>,
     end: Option<End>,
+    #[cfg(feature = "testing")]
+    pub(super) injection: Injection<'a>,
 }
 
 /// What the user's code panicked with.
@@ -111,11 +115,21 @@ impl<'a> Run<'a> {
             errors: AttemptErrors::default(),
             panic: None,
             end: None,
+            #[cfg(feature = "testing")]
+            injection: Injection::default(),
         })
     }
 
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
+        #[cfg(feature = "testing")]
+        if self.injection.is_on() {
+            return self.watched_step(now);
+        }
+        self.observed_step(now)
+    }
+
+    pub(super) fn observed_step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
         let (attempt, step) = self.machine.numbered_step(now);
         self.trace.attempt(attempt);
         if let Some(observation) = &mut self.observation {
@@ -209,7 +223,13 @@ impl<'a> Run<'a> {
     }
 
     /// The batch of the last step was answered.
-    pub fn batch_done(&mut self, result: QueryResult<()>) {
+    pub fn batch_done(&mut self, result: QueryResult<()>, results: &mut dyn UserResults) {
+        #[cfg(feature = "testing")]
+        let Some(result) = self.after_injection(result, results) else {
+            return;
+        };
+        #[cfg(not(feature = "testing"))]
+        let _ = results;
         self.answered(result, Machine::batch_done);
     }
 
@@ -293,6 +313,10 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn body_done(&mut self, end: Result<BodyEnd, Panic>, depth: Option<u32>) {
+        #[cfg(feature = "testing")]
+        if matches!(end, Ok(BodyEnd::Ok)) && self.inject_after_body(depth) {
+            return;
+        }
         let end = end.unwrap_or_else(|payload| {
             self.panic = Some(payload);
             BodyEnd::Panicked
@@ -371,6 +395,8 @@ impl<'a> Run<'a> {
 
     /// The machine is done.
     pub fn done(&mut self, done: Done) {
+        #[cfg(feature = "testing")]
+        self.watched_done(&done);
         self.put_fault_right();
         self.panic = self.panic.take().or(self.machine.take_user_panic());
         self.end = Some(End::Done(done));

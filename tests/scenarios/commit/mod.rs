@@ -3,6 +3,7 @@
 use super::*;
 
 mod asking;
+mod faults;
 mod hooks;
 pub(super) mod ledger;
 pub(super) mod lost;
