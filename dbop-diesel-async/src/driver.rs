@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{Ended, Host, Results, Run, UserResults};
+use dbop_diesel::adapter::{Host, Results, Run, UserResults};
 use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
@@ -57,7 +57,7 @@ macro_rules! driver {
                 };
                 loop {
                     let user: &mut $results = &mut results;
-                    match until_user(&mut run, &mut guard.slot, runner, user).await {
+                    match until_user(&mut run, &mut guard, runner, user).await {
                         Next::Body => {
                             let ($body, conn) = (&mut $body, guard.slot.conn());
                             let trace = run.trace();
@@ -68,13 +68,7 @@ macro_rules! driver {
                             let found = caught(run.trace(), || look.verify(guard.slot.conn())).await;
                             results.verify_done(&mut run, found, guard.slot.depth());
                         }
-                        Next::Done => {
-                            let mut ended = leave(run, &mut guard);
-                            if ended.has_hooks() {
-                                call_hooks(&mut ended).await;
-                            }
-                            return output(results.report(ended));
-                        }
+                        Next::Done => return output(finish(run, &mut guard, &mut results)),
                     }
                 }
             }
@@ -112,8 +106,22 @@ fn begin<'a, S: Slot>(
     Ok(run)
 }
 
-/// Does what the machine says, until it is the user's turn.
+/// Does what the machine says, until it is the user's turn. The hooks at the end are not compiled for each
+/// body, so they are here.
 async fn until_user<S: Slot, U: UserResults + ?Sized>(
+    run: &mut Run<'_>,
+    guard: &mut Guard<S>,
+    runner: &Runner,
+    results: &mut U,
+) -> Next {
+    let next = take_steps(run, &mut guard.slot, runner, results).await;
+    if matches!(next, Next::Done) {
+        call_due_hooks(run, guard).await;
+    }
+    next
+}
+
+async fn take_steps<S: Slot, U: UserResults + ?Sized>(
     run: &mut Run<'_>,
     slot: &mut S,
     runner: &Runner,
@@ -211,18 +219,32 @@ async fn connect<S: Slot>(
     run.connected(key, depth, pragmas, now)
 }
 
-/// Ends a run: leaves the machine first, which knows the connection by its address, then the connection,
-/// if there are hooks: they can have it.
-fn leave<'a, S: Slot>(run: Run<'a>, guard: &mut Guard<S>) -> Ended<'a> {
+/// Calls the hooks that are due: leaves the connection first, which they can have then.
+async fn call_due_hooks<S: Slot>(run: &mut Run<'_>, guard: &mut Guard<S>) {
+    let due = run.due_hooks();
+    if due.is_empty() {
+        return;
+    }
+    if run.leave_connection() {
+        guard.slot.apply(ConnectionAction::Discard);
+    }
+    guard.disarm();
+    guard.slot.release();
+    call_hooks(run, due).await;
+}
+
+/// Ends a run: first the machine, which knows the connection by its address, then the connection.
+fn finish<S: Slot, T, E: OperationError>(
+    run: Run<'_>,
+    guard: &mut Guard<S>,
+    results: &mut Results<T, E>,
+) -> Report<T, E> {
     let ended = run.end();
     if ended.connection_is_broken() {
         guard.slot.apply(ConnectionAction::Discard);
     }
     guard.disarm();
-    if ended.has_hooks() {
-        guard.slot.release();
-    }
-    ended
+    results.report(ended)
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant + Sync {

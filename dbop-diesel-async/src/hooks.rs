@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use dbop_core::machine::{Hook, register_hook};
+use dbop_core::machine::{DueHooks, Hook, register_hook};
 use dbop_diesel::OperationError as _;
-use dbop_diesel::adapter::{Ended, Trace};
+use dbop_diesel::adapter::Run;
 use diesel::QueryResult;
 
 use crate::caught::caught;
@@ -107,16 +107,15 @@ fn register<C: SupportedConnection>(conn: &mut C, hook: Hook) -> QueryResult<()>
     register_hook(key, hook).map_err(diesel::result::Error::from_dbop)
 }
 
-/// Calls the hooks of a run that has ended. In a box: a run without hooks has no room for their future.
-pub(crate) fn call_hooks<'e>(
-    ended: &'e mut Ended<'_>,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'e>> {
-    // The spans of the operation have ended.
-    let trace = Trace::default();
+/// Calls these hooks of a run. In a box: a run without hooks has no room for their future.
+pub(crate) fn call_hooks<'r>(
+    run: &'r mut Run<'_>,
+    mut due: DueHooks<'r>,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'r>> {
     Box::pin(async move {
-        while let Some(hook) = ended.next_hook() {
-            let end = caught(&trace, move || hook.call()).await;
-            ended.hook_called(end);
+        while let Some(hook) = due.next_due() {
+            let end = caught(run.trace(), move || hook.call()).await;
+            run.hook_called(end);
         }
     })
 }

@@ -251,7 +251,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Gives the connection up. Its SQL may do for the next one.
-    pub(super) fn leave_connection(&mut self) {
+    pub fn leave_connection(&mut self) {
         self.retries.parked = self.retries_left();
         if self.connection.is_nested() {
             self.connection.batches = None;

@@ -419,6 +419,30 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The hooks that are due where it has ended like this. They are called before its [end](Self::end), once it
+    /// has [left](Self::leave_connection) its connection.
+    pub fn due_hooks(&mut self) -> DueHooks<'a> {
+        let fault = self.errors.fault;
+        match &mut self.end {
+            Some(end) => due_hooks(end, self.hooks, fault),
+            None => DueHooks::after_refusal(self.hooks),
+        }
+    }
+
+    /// Leaves the connection, whose address another one can have after that. Returns whether it must not be used
+    /// any more.
+    pub fn leave_connection(&mut self) -> bool {
+        self.machine.leave_connection();
+        matches!(&self.end, Some(End::Done(done)) if done.connection_broken)
+    }
+
+    /// A hook was called. The first panic continues when all of them were.
+    pub fn hook_called(&mut self, end: Result<(), Panic>) {
+        if let Err(payload) = end {
+            self.panic.get_or_insert(payload);
+        }
+    }
+
     /// Tells the observers and the spans that it is over.
     fn end_observation(&mut self, now: Option<Instant>) -> Times {
         if self.observation.is_none() && !self.trace.is_open() {
