@@ -77,7 +77,7 @@ mod tests {
         let class = FaultClass::SerializationFailure;
         let never = ClassPolicy::new().with_max_retries(0);
         let policy = RetryPolicy::new().with_class_policy(class, never);
-        assert!(!may_retry(&config(policy.clone()), 0, Some(class)));
+        assert!(!may_retry(&config(policy), 0, Some(class)));
         assert!(may_retry(&config(policy), 0, None));
         let mut config = config(RetryPolicy::new());
         config.set_retry_budget(Arc::new(RetryBudget::token_bucket(0)));
