@@ -495,7 +495,7 @@ run_tests() {
   exec {copy}> >(tee "$output")
   writer=$!
   in_session timeout --kill-after=10 "$time_limit" \
-    cargo test --no-fail-fast "$@" -- "${test_arguments[@]}" >&"$copy" 2>&1 || status=$?
+    cargo test --no-fail-fast "$@" -- "${test_arguments[@]}" >&"$copy" 2>&1 {copy}>&- || status=$?
   exec {copy}>&-
   wait "$writer" || true
   case $status in

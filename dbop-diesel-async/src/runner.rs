@@ -374,7 +374,7 @@ impl Default for Runner {
         Self {
             config: RunnerConfig::default(),
             clock: Arc::new(TokioClock),
-            faults: Handle::default(),
+            faults: Handle::NONE,
         }
     }
 }

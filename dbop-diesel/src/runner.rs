@@ -247,7 +247,7 @@ impl Default for Runner {
         Self {
             config: RunnerConfig::default(),
             clock: Arc::new(SystemClock),
-            faults: Handle::default(),
+            faults: Handle::NONE,
         }
     }
 }

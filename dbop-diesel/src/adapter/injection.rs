@@ -19,10 +19,13 @@ use crate::source::ConnectError;
 use crate::testing::{Failure, Faults, InjectedError, Point, injected_error, twice_error};
 
 /// The faults that a runner was given, if any.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Handle(Option<Faults>);
 
 impl Handle {
+    /// None.
+    pub const NONE: Self = Self(None);
+
     /// These.
     #[must_use]
     pub fn new(faults: &Faults) -> Self {

@@ -4,8 +4,13 @@ use super::run::Run;
 use crate::source::ConnectError;
 
 /// No faults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Handle;
+
+impl Handle {
+    /// None.
+    pub const NONE: Self = Self;
+}
 
 impl<'a> Run<'a> {
     /// There is nothing to watch for.
