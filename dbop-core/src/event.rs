@@ -68,6 +68,7 @@ pub struct Event {
     pub(crate) fault: Option<Fault>,
     pub(crate) own: Option<Kind>,
     pub(crate) phase: Phase,
+    /// Before the next attempt or question; or the wait for its turn, which is over.
     pub(crate) delay: Option<Duration>,
     pub(crate) rollback_fault: Option<Fault>,
     /// The attempt had no transaction.
@@ -131,11 +132,24 @@ impl EventKind {
         }
     }
 
-    /// Whether it says nothing about a failed attempt.
-    const fn is_without_failure(self) -> bool {
+    /// Whether it says nothing of a failure: it is done, it has waited for its turn, its gate has closed, or
+    /// a setting was skipped.
+    ///
+    /// ```
+    /// use dbop_core::EventKind;
+    ///
+    /// assert!(EventKind::Queued.is_without_failure());
+    /// assert!(!EventKind::Retrying.is_without_failure());
+    /// ```
+    #[must_use]
+    pub const fn is_without_failure(self) -> bool {
         matches!(
             self,
-            Self::Succeeded | Self::FoundCommitted | Self::Queued | Self::Limited(_)
+            Self::Succeeded
+                | Self::FoundCommitted
+                | Self::Queued
+                | Self::Limited(_)
+                | Self::SettingSkipped(_)
         )
     }
 }
@@ -159,10 +173,30 @@ impl Event {
         self.fault
     }
 
-    /// The delay before the next attempt or question.
+    /// The delay before the next attempt or question. `None` for every other event; how long an operation has
+    /// waited for its turn is [`waited`](Self::waited).
     #[must_use]
     pub const fn delay(&self) -> Option<Duration> {
-        self.delay
+        match self.kind {
+            EventKind::Queued => None,
+            _ => self.delay,
+        }
+    }
+
+    /// How long the operation has waited at its gate for its turn, if that is what happened
+    /// ([`EventKind::Queued`]).
+    #[must_use]
+    pub const fn waited(&self) -> Option<Duration> {
+        match self.kind {
+            EventKind::Queued => self.delay,
+            _ => None,
+        }
+    }
+
+    /// Whether the attempt had no transaction, as `without_transaction` asks for.
+    #[must_use]
+    pub const fn is_without_transaction(&self) -> bool {
+        self.is_autocommit
     }
 
     /// The part of the attempt in which it happened. [`Phase::Body`] where no part failed.
@@ -180,11 +214,7 @@ impl Event {
     /// Whether the operation returned its own error, with which the database has nothing to do.
     #[must_use]
     pub const fn is_own_error(&self) -> bool {
-        let is_error = !self.kind.is_without_failure()
-            && !matches!(
-                self.kind,
-                EventKind::SettingSkipped(_) | EventKind::Panicked
-            );
+        let is_error = !self.kind.is_without_failure() && !self.is_panic();
         is_error && self.fault.is_none() && self.own.is_none()
     }
 
@@ -251,13 +281,13 @@ impl Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogLevels {
-    /// Success at the first attempt.
+    /// Success at the first attempt. Also that the operation has waited at its gate for its turn.
     pub success: Level,
     /// Success after retries, and a COMMIT that was confirmed after its answer was lost.
     pub success_after_retries: Level,
     /// A failed attempt that is retried. Also a nested operation's error that is escalated, a question
-    /// about a COMMIT whose answer was lost, a setting that was skipped, and an error that hides a failed
-    /// statement.
+    /// about a COMMIT whose answer was lost, a setting that was skipped, an error that hides a failed
+    /// statement, a gate that lets in fewer at a time after a conflict, and an observer that panicked.
     pub retry: Level,
     /// Answers that callers expect: the operation's own errors, `RollbackTransaction`, `NotFound`, and
     /// constraints that are violated at the first attempt. A user name that is taken is no reason to wake
@@ -288,7 +318,7 @@ impl LogLevels {
         failure: Level::Error,
     };
 
-    /// Sets the level of success at the first attempt. Defaults to DEBUG.
+    /// Sets the level of success at the first attempt, and of a wait at a gate. Defaults to DEBUG.
     #[must_use]
     pub const fn with_success(mut self, level: Level) -> Self {
         self.success = level;
@@ -304,8 +334,8 @@ impl LogLevels {
     }
 
     /// Sets the level of a failed attempt that is followed by another one, of an error that is
-    /// escalated, of a question about a lost COMMIT, of a skipped setting, and of an error that hides a
-    /// failed statement. Defaults to WARN.
+    /// escalated, of a question about a lost COMMIT, of a skipped setting, of an error that hides a failed
+    /// statement, of a gate that lets in fewer at a time, and of an observer that panicked. Defaults to WARN.
     #[must_use]
     pub const fn with_retry(mut self, level: Level) -> Self {
         self.retry = level;
@@ -486,7 +516,7 @@ impl fmt::Display for Text<'_> {
                 return write!(f, "conflicts: from now on {limit} at a time");
             }
             (EventKind::Queued, _) => {
-                let waited = event.delay.unwrap_or_default().as_millis();
+                let waited = event.waited().unwrap_or_default().as_millis();
                 return write!(f, "waited {waited} ms for its turn");
             }
             (_, attempt) => write!(f, "attempt {attempt}: ")?,
@@ -536,7 +566,7 @@ impl fmt::Display for Text<'_> {
 }
 
 /// The keys of a record. `operation`, `backend`, `mode` and `attempt` are always there, `phase` and
-/// `transient` unless it is done.
+/// `transient` where there is a failure.
 struct Keys<'a> {
     subject: &'a Subject<'a>,
     event: &'a Event,
@@ -563,15 +593,13 @@ impl Source for Keys<'_> {
             pair("phase", event.phase.as_str().into())?;
             pair("transient", event.is_transient().into())?;
         }
-        if let Some(delay) = event.delay {
-            let key = match event.kind {
-                EventKind::Queued => "waited_ms",
-                _ => "delay_ms",
-            };
-            pair(
-                key,
-                u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into(),
-            )?;
+        for (key, time) in [("delay_ms", event.delay()), ("waited_ms", event.waited())] {
+            if let Some(time) = time {
+                pair(
+                    key,
+                    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into(),
+                )?;
+            }
         }
         if event.is_autocommit {
             pair("scope", "autocommit".into())?;

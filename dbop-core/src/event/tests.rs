@@ -187,12 +187,24 @@ fn a_record_has_the_keys_of_what_happened() {
     ];
     assert_eq!(shown(&retrying), with(&more));
     let skipped = event(EventKind::SettingSkipped(Setting::ReadOnly));
-    let more = [
-        ("phase", "\"body\""),
-        ("transient", "false"),
-        ("setting", "\"read_only\""),
-    ];
-    assert_eq!(shown(&skipped), with(&more));
+    assert_eq!(shown(&skipped), with(&[("setting", "\"read_only\"")]));
+    let queued = Event {
+        delay: Some(Duration::from_millis(7)),
+        ..event(EventKind::Queued)
+    };
+    assert_eq!(shown(&queued), with(&[("waited_ms", "7")]));
+    let waited = (queued.waited(), queued.delay());
+    assert_eq!(waited, (Some(Duration::from_millis(7)), None));
+    assert_eq!(retrying.waited(), None);
+    assert_eq!(retrying.delay(), Some(Duration::from_micros(12_345)));
+    let limited = event(EventKind::Limited(2));
+    assert_eq!(shown(&limited), with(&[("limit", "2")]));
+    let autocommit = Event {
+        is_autocommit: true,
+        ..event(EventKind::Succeeded)
+    };
+    assert_eq!(shown(&autocommit), with(&[("scope", "\"autocommit\"")]));
+    assert!(autocommit.is_without_transaction() && !queued.is_without_transaction());
 }
 
 #[test]

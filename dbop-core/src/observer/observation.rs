@@ -138,14 +138,9 @@ impl<'a> Observation<'a> {
 
     /// This has happened.
     pub fn event(&mut self, event: &Event) {
-        // These do not say what went wrong.
-        if !matches!(
-            event.kind(),
-            EventKind::Succeeded
-                | EventKind::Queued
-                | EventKind::Limited(_)
-                | EventKind::SettingSkipped(_)
-        ) {
+        // A COMMIT that was found out has the fault because of which it had to be.
+        let is_found = event.kind() == EventKind::FoundCommitted;
+        if is_found || !event.kind().is_without_failure() {
             self.last_fault = event.fault();
         }
         self.tell(|observer| observer.on_event(&self.subject, event));

@@ -1,6 +1,7 @@
 //! One span for an operation, one for each of its attempts, and an event for each record.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use dbop_core::machine::{Event, EventKind, Logging, Name, Spec, Subject, TARGET};
 use dbop_core::{Dialect, Fault, Outcome, StopReason};
@@ -162,14 +163,7 @@ impl Spans {
     }
 
     fn keep(&mut self, event: &Event) {
-        if matches!(
-            event.kind(),
-            EventKind::Succeeded
-                | EventKind::SettingSkipped(_)
-                | EventKind::FoundCommitted
-                | EventKind::Queued
-                | EventKind::Limited(_)
-        ) {
+        if event.kind().is_without_failure() {
             return;
         }
         self.last = Some(*event);
@@ -214,24 +208,14 @@ fn emit(level: Level, subject: &Subject<'_>, event: &Event, message: Option<&dyn
     let class = fault.map(|fault| fault.class().as_str());
     let code = fault.and_then(|fault| fault.code()).map(display);
     let rollback = event.rollback_fault().map(|fault| fault.class().as_str());
-    let delay = event.delay();
-    let delay = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-    let (delay_ms, waited_ms) = match event.kind() {
-        EventKind::Queued => (None, delay),
-        _ => (delay, None),
-    };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let delay_ms = event.delay().map(millis);
+    let waited_ms = event.waited().map(millis);
     let limit = match event.kind() {
         EventKind::Limited(limit) => Some(limit),
         _ => None,
     };
-    let is_without_failure = matches!(
-        event.kind(),
-        EventKind::Succeeded
-            | EventKind::FoundCommitted
-            | EventKind::Queued
-            | EventKind::Limited(_)
-    );
-    let phase = (!is_without_failure).then(|| event.phase().as_str());
+    let phase = (!event.kind().is_without_failure()).then(|| event.phase().as_str());
     let setting = event.setting().map(|setting| setting.as_str());
     let name = event.kind().as_str();
     macro_rules! emit {
