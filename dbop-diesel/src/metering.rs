@@ -1,8 +1,8 @@
 //! Metrics of operations.
 
-use dbop_core::{Event, EventKind, Observer, Subject, Summary};
+use dbop_core::{Event, EventKind, Observer, Outcome, StopReason, Subject, Summary};
 use metrics::{
-    Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
+    Counter, Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
 };
 
 /// An [`Observer`] that counts and times operations, for the recorder of the `metrics` crate. With the
@@ -65,7 +65,7 @@ impl Metrics {
     pub const GATE_WAIT: &'static str = "dbop.gate.wait_time";
 
     /// The names of all metrics.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: &'static [&'static str] = &[
         Self::DURATION,
         Self::ATTEMPTS,
         Self::OUTCOMES,
@@ -82,10 +82,13 @@ impl Metrics {
     /// The bounds of the buckets for numbers of attempts.
     pub const ATTEMPTS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
 
-    /// An observer for runners. Describes the metrics to the global recorder, so install that before.
+    /// An observer for runners. Describes the metrics to the global recorder, so install that before. The
+    /// outcomes of which one is a reason for an alert are counted from then on, and are 0 until there is one:
+    /// unknown outcomes and panics.
     #[must_use]
     pub fn new() -> Self {
         describe();
+        begin();
         Self {
             with_names: false,
             pool: None,
@@ -146,16 +149,15 @@ impl Observer for Metrics {
 
     fn on_end(&self, subject: &Subject<'_>, summary: &Summary) {
         let outcome = Label::from_static_parts("dbop.outcome", summary.outcome().as_str());
-        let stop = Label::from_static_parts("dbop.stop", summary.stop().as_str());
         let mut labels = vec![system(subject)];
         labels.extend(error_type(summary));
         if self.with_names {
             labels.push(Label::new("db.query.summary", subject.name().to_string()));
         }
         histogram!(Self::DURATION, labels).record(summary.elapsed());
-        let labels = vec![system(subject), outcome.clone()];
+        let labels = vec![system(subject), outcome];
         histogram!(Self::ATTEMPTS, labels).record(summary.attempts());
-        counter!(Self::OUTCOMES, vec![outcome, stop]).increment(1);
+        outcomes(summary.outcome(), summary.stop()).increment(1);
         let wait = summary.connection_wait();
         if !wait.is_zero() {
             let pool = self.pool.clone().map(|name| Label::new("dbop.pool", name));
@@ -167,6 +169,26 @@ impl Observer for Metrics {
             histogram!(Self::GATE_WAIT, vec![system(subject)]).record(queued);
         }
     }
+}
+
+/// A counter that begins with its first event has no increase then, and a rule that asks for an increase misses
+/// that event. So the ones that must not be missed begin with 0.
+fn begin() {
+    for (outcome, stop) in [
+        (Outcome::Unknown, StopReason::OutcomeUnknown),
+        (Outcome::Undone, StopReason::Panicked),
+        (Outcome::Unknown, StopReason::Panicked),
+    ] {
+        outcomes(outcome, stop).increment(0);
+    }
+}
+
+fn outcomes(outcome: Outcome, stop: StopReason) -> Counter {
+    let labels = vec![
+        Label::from_static_parts("dbop.outcome", outcome.as_str()),
+        Label::from_static_parts("dbop.stop", stop.as_str()),
+    ];
+    counter!(Metrics::OUTCOMES, labels)
 }
 
 fn system(subject: &Subject<'_>) -> Label {

@@ -12,6 +12,13 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use super::money::{insert, set};
 use super::{Bed, Conn, Runner, backend};
 
+/// Served from the beginning on, so that the first one is an increase.
+const NOT_TO_BE_MISSED: [&str; 3] = [
+    "dbop.outcomes dbop.outcome=undone dbop.stop=panicked",
+    "dbop.outcomes dbop.outcome=unknown dbop.stop=outcome_unknown",
+    "dbop.outcomes dbop.outcome=unknown dbop.stop=panicked",
+];
+
 /// The values of each metric with its labels.
 fn recorded(work: impl FnOnce()) -> BTreeMap<String, Vec<f64>> {
     let recorder = DebuggingRecorder::new();
@@ -31,6 +38,9 @@ fn recorded(work: impl FnOnce()) -> BTreeMap<String, Vec<f64>> {
             DebugValue::Histogram(values) => values.into_iter().map(|value| *value).collect(),
         };
         all.insert(name, values);
+    }
+    for name in NOT_TO_BE_MISSED {
+        assert_eq!(all.remove(name), Some(vec![0.0]), "{name}");
     }
     all
 }
