@@ -244,7 +244,8 @@ impl Faults {
     /// should do once.
     ///
     /// It leaves out what would not be retried in production either: an operation without retries, or whose
-    /// budget is spent. A nested operation runs again with the outermost one. In a transaction of the caller's, such as
+    /// budget is spent. It leaves out operations without a transaction, which could not be undone. A nested
+    /// operation runs again with the outermost one. In a transaction of the caller's, such as
     /// a test transaction, the savepoint is undone, and the operation is tried again in place. On
     /// SQLite the error is "database is locked", on MySQL and MariaDB a deadlock.
     ///
