@@ -8,8 +8,8 @@ use super::{RECHECK, has_passed};
 
 /// Those who are inside, and those who wait for their turn.
 ///
-/// Whoever leaves gives the turn to the one who has waited for the longest time, and wakes it. Until that one
-/// [claims](Self::claim) its turn it counts as inside.
+/// Whoever leaves gives the turn to the one who has waited for the longest time, and wakes it. It counts as
+/// inside, also before it has [claimed](Self::claim) its turn.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     inside: u32,

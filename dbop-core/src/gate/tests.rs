@@ -155,7 +155,7 @@ fn of_those_whose_patience_has_ended_one_goes_in_at_a_time() {
 }
 
 proptest! {
-    /// Against a model: nobody is lost, nobody overtakes, and no more are inside than the limit.
+    /// Against a model: no one is lost, no one overtakes, and no more are inside than the limit.
     #[test]
     fn any_order_of_calls(limit in 1u32..4, steps in prop::collection::vec((0u8..4, any::<u8>()), 0..200)) {
         let mut queue = Queue::default();

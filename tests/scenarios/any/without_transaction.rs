@@ -121,7 +121,7 @@ async fn it_is_tried_again_only_with_a_promise() {
 }
 
 #[scenario]
-async fn in_an_open_transaction_it_is_refused_and_the_transaction_goes_on() {
+async fn in_an_open_transaction_it_is_refused_and_the_transaction_continues() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     let runner = Runner::default();

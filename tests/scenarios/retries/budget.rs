@@ -16,7 +16,7 @@ use log::Level;
 use super::money::{add, insert};
 use super::{Bed, Conn, Connection as _, Runner, helper, scenario};
 
-/// So that a unique violation, which needs nobody else, can stand for what may be retried.
+/// So that a unique violation, which needs no one else, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new().with_retry_on(FaultClass::Constraint);
 
 /// What another session does to hold account 2 and, on SQLite, everything.

@@ -15,7 +15,7 @@ use diesel::result::Error;
 use super::money::{add, insert, set};
 use super::{Bed, Conn, Operation, Runner, backend, caught, depth, helper, scenario};
 
-/// So that a unique violation, which needs nobody else, can stand for what may be retried.
+/// So that a unique violation, which needs no one else, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new().with_retry_on(FaultClass::Constraint);
 
 /// The class of a lock that does not come in time.

@@ -12,7 +12,7 @@ use diesel::QueryResult;
 use super::money::{add, insert};
 use super::{Bed, Conn, Connection as _, Runner, scenario};
 
-/// So that a unique violation, which needs nobody else, can stand for what may be retried.
+/// So that a unique violation, which needs no one else, can stand for what may be retried.
 const POLICY: RetryPolicy = RetryPolicy::new().with_retry_on(FaultClass::Constraint);
 
 #[scenario]
