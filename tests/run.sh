@@ -398,6 +398,10 @@ test_without_server() {
     --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite"
     --features dbop-diesel-async/testing)
   build_and_test "unit tests and doctests" "${arguments[@]}"
+  # With them the examples of their modules are there.
+  run_tests "examples of metrics and spans" -p dbop-diesel -p dbop-diesel-async \
+    --features "dbop-diesel/sqlite,dbop-diesel/anyhow,dbop-diesel-async/sqlite,dbop-diesel-async/testing" \
+    --features dbop-diesel-async/metrics,dbop-diesel-async/tracing --doc || true
   run_tests "examples of the README" -p dbop-tests --features sqlite --doc || true
   arguments=(-p dbop-tests --features sqlite --lib --test project)
   build_and_test "checks of the project" "${arguments[@]}"
