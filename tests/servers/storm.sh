@@ -22,7 +22,7 @@ storm_backends() {
   begin "$@"
   storm_out=$(realpath -m "${CARGO_TARGET_DIR:-target}/storm")
   build_storm || summary
-  tell_how_long "$@"
+  measures_nothing || tell_how_long "$@"
   for backend; do
     if [[ $backend == sqlite ]]; then
       storms_on sqlite
@@ -50,6 +50,17 @@ build_storm() {
     return 1
   }
   storm_example=$(realpath "$target/release/examples/storm")
+}
+
+# measures_nothing: whether the arguments only ask for a list or for help.
+measures_nothing() {
+  local argument
+  for argument in "${test_arguments[@]}"; do
+    case $argument in
+      --list | --help | -h) return 0 ;;
+    esac
+  done
+  return 1
 }
 
 # tell_how_long BACKEND...: before it begins.
