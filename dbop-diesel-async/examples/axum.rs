@@ -30,13 +30,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use dbop_diesel_async::{
-    Dialect, FaultClass, OperationError, RetryPolicy, Runner, SupportedConnection, diesel_error_in,
-    fault_of,
+    Dialect, FaultClass, Keys, OperationError, RetryPolicy, Runner, SupportedConnection,
+    diesel_error_in, fault_of,
 };
 use deadpool::managed::{Manager, Object, Pool};
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolError};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 use serde::{Deserialize, Serialize};
@@ -110,9 +110,9 @@ struct Order {
 /// The operation itself. It can run several times, each time in a new transaction, so it does
 /// nothing but talk to the database.
 ///
-/// It locks the accounts in the order of the request, so on PostgreSQL two opposite transfers
-/// deadlock now and then, and one of them is retried. Left in on purpose: a real service would lock
-/// in id order.
+/// It locks the accounts in the order of the request. Two opposite transfers would deadlock on PostgreSQL, so
+/// they are kept apart by the accounts they name: see `exclusive_by` below. Transfers of another process
+/// can still be in the way; then one of the two is retried.
 async fn transfer<B: Bank>(bank: &mut B, order: Order) -> Result<(), TransferError> {
     let balance = bank.lock(order.from).await.optional()?;
     let balance = balance.ok_or(TransferError::NoSuchAccount(order.from))?;
@@ -151,29 +151,31 @@ struct App<M: Manager> {
     pool: Pool<M>,
 }
 
-async fn post_transfer<M: Manager<Type: Bank> + 'static>(
+async fn post_transfer<M: Manager<Type: Bank, Error = PoolError> + 'static>(
     State(app): State<Arc<App<M>>>,
     deadline: Deadline,
     Json(order): Json<Order>,
 ) -> Result<StatusCode, Refusal> {
-    let mut conn = app.connection(deadline).await?;
+    // Transfers with an account in common wait for their turn, before they take a connection.
+    let accounts = Keys::new("account", [order.from, order.to]);
     let mut operation = app
         .runner
         .operation("transfer")
+        .exclusive_by(&accounts)
         // PostgreSQL needs a second to find a deadlock.
         .lock_timeout(deadline.time_left().min(Duration::from_secs(2)));
     if M::Type::DIALECT != Dialect::Sqlite {
         operation = operation.statement_timeout(deadline.time_left());
     }
     let may_commit = AtomicBool::new(false);
-    let work = operation.run(&mut *conn, async |bank: &mut M::Type| {
+    let work = operation.run_on(&app.pool, async |bank: &mut M::Type| {
         may_commit.store(false, Ordering::Relaxed);
         transfer(bank, order).await?;
         may_commit.store(true, Ordering::Relaxed);
         Ok(())
     });
-    // Each statement has its own timeout. This one is for all of them and for the retries. It is a
-    // little longer, because a server's error says more than no answer.
+    // Each statement has its own timeout. This one is for all of them, for the retries, and for the wait
+    // for a turn and a connection. It is a little longer, because a server's error says more than no answer.
     match timeout_at(deadline.0 + Duration::from_millis(100), work).await {
         Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
         Ok(Err(TransferError::NoSuchAccount(_))) => Err(Refusal::NOT_FOUND),
@@ -322,7 +324,7 @@ impl<M: Manager<Type: Bank>> App<M> {
     }
 }
 
-/// A connection on loan from the pool.
+/// A connection on loan from the pool, for an operation with `run`. `run_on` needs none: it does the same.
 ///
 /// When a request times out, or its client goes away, its operation is dropped half-way. dbop then
 /// makes the connection refuse further transactions. But deadpool throws it away only when it is
@@ -394,7 +396,7 @@ async fn run_on_postgres(_: String) -> Result<(), Box<dyn Error>> {
 
 async fn run<M>(pool: Pool<M>) -> Result<(), Box<dyn Error>>
 where
-    M: Manager<Type: Bank, Error: Error> + 'static,
+    M: Manager<Type: Bank, Error = PoolError> + 'static,
 {
     let policy = RetryPolicy::new().with_max_delay(Duration::from_millis(200));
     let runner = Runner::new(policy).with_logger(Arc::new(Stderr));

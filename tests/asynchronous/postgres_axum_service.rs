@@ -23,16 +23,17 @@ fn a_client_that_goes_away_takes_its_session_along() {
     });
 }
 
-/// Both want more than half of it, and wait for somebody who has it.
+/// Both want more than half of it, and wait for someone who has it. They are in two processes, which do not see
+/// each other's gates.
 #[test]
 fn of_two_that_wait_for_an_account_one_is_told_that_it_is_empty() {
     run(async {
         let bed = Bed::new();
-        let service = Service::start(&bed);
+        let (service, second) = (Service::start(&bed), Service::start(&bed));
         let holder = bed.opponent();
         holder.execute("BEGIN; SELECT FROM accounts WHERE id = 1 FOR UPDATE");
         let one = tokio::spawn(transfer(service.address, 1, 2, 60, 20_000));
-        let other = tokio::spawn(transfer(service.address, 1, 2, 60, 20_000));
+        let other = tokio::spawn(transfer(second.address, 1, 2, 60, 20_000));
         bed.blocked_sessions(2).await;
         holder.execute("ROLLBACK");
         let (one, other) = tokio::join!(one, other);

@@ -20,9 +20,6 @@ mod asynchronous {
 
     use super::on_many_threads as run;
 
-    /// What a service logs when opposite transfers meet: SQLite has them wait for one another.
-    const CONTENTION: &[&str] = &[];
-
     mod axum_service;
     mod cancellation;
     mod cancellation_load;
