@@ -24,6 +24,7 @@ mod processes;
 mod results;
 mod tables;
 mod tally;
+mod verdicts;
 
 /// What can go wrong is the end of the run.
 type Outcome<T> = Result<T, Box<dyn StdError + Send + Sync>>;

@@ -11,6 +11,7 @@ use super::chart::{self, file_name};
 use super::outage::page;
 use super::policies::{ALONE, POLICIES};
 use super::results::{self, Measured};
+use super::verdicts;
 
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
@@ -23,7 +24,7 @@ const CLIENTS: usize = 32;
 pub(crate) struct Group {
     pub(crate) title: String,
     /// The name of its chart.
-    file: String,
+    pub(crate) file: String,
     pub(crate) rows: Vec<Measured>,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
             text += &across(&group);
         }
         text += &in_full(&group);
+        text += &verdicts::of(&group);
     }
     text += &twice(&all);
     text += &page::tables(results, docs)?;
@@ -204,7 +206,7 @@ fn in_full(group: &Group) -> String {
     text
 }
 
-fn rate(row: &Measured) -> String {
+pub(crate) fn rate(row: &Measured) -> String {
     let rate = row.per_second();
     if rate < 10.0 {
         format!("{rate:.1}")

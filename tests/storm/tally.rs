@@ -20,7 +20,7 @@ pub(crate) struct Tally {
     pub(crate) attempts: u64,
     /// How long an operation took at most, in microseconds; the end has cut off the one that was under way.
     pub(crate) longest: u64,
-    /// How long those took that were committed before the end, in microseconds.
+    /// How long those took that were committed or given up before the end, in microseconds.
     pub(crate) took: Vec<u64>,
     /// How many were committed in each second.
     pub(crate) seconds: Vec<u64>,
@@ -42,7 +42,6 @@ impl Tally {
         match (now < span.end, is_committed) {
             (true, true) => {
                 self.committed += 1;
-                self.took.push(took);
                 let second = now.saturating_duration_since(span.begin).as_secs();
                 let second = usize::try_from(second).unwrap_or(0);
                 self.seconds.resize(self.seconds.len().max(second + 1), 0);
@@ -53,6 +52,7 @@ impl Tally {
             (false, false) => self.cut += 1,
         }
         if now < span.end {
+            self.took.push(took);
             self.attempts += u64::from(attempts);
         }
     }
@@ -119,7 +119,7 @@ mod tests {
         tally.note(Span { begin, end: begin }, begin, 1, false);
         let counts = (tally.committed, tally.failed, tally.late, tally.cut);
         assert_eq!((counts, tally.attempts), ((1, 1, 1, 1), 9));
-        assert_eq!((tally.took.len(), &tally.seconds[..]), (1, &[1][..]));
+        assert_eq!((tally.took.len(), &tally.seconds[..]), (2, &[1][..]));
         let read = Tally::read(&tally.line());
         assert_eq!(read.expect("a line"), tally);
     }

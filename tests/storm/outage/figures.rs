@@ -109,7 +109,8 @@ impl Outage {
         self.after(Event::Body, seconds) / self.before(Event::Body).max(0.1)
     }
 
-    /// After how many seconds there is no more to do than before, if that comes.
+    /// After how many seconds there is no more to do than before, and stays so until the last arrival, if that
+    /// comes.
     pub(crate) fn calm(&self) -> Option<usize> {
         let seconds = self.end().saturating_sub(self.back) / 10;
         let usual = 1.2 * self.before(Event::Body);
@@ -117,7 +118,9 @@ impl Outage {
             let begin = self.back + 10 * second;
             self.rate(Event::Body, begin, begin + 10) <= usual
         };
-        (0..seconds).find(is_calm)
+        let busy = (0..seconds).rev().find(|second| !is_calm(second));
+        let calm = busy.map_or(0, |second| second + 1);
+        (calm < seconds).then_some(calm)
     }
 
     /// The tenth after the last arrival.
@@ -279,6 +282,20 @@ mod tests {
         assert_eq!(seconds[0], (-2.0, 100.0));
         assert_eq!(seconds[5], (3.0, 400.0));
         assert_eq!(seconds.last(), Some(&(7.0, 100.0)));
+    }
+
+    #[test]
+    fn it_is_as_before_after_the_last_second_with_more_to_do() {
+        let calm = |second: usize, bodies: u64| {
+            let mut outage = outage();
+            let begin = outage.back + 10 * second;
+            outage.counts[Event::Body as usize][begin..begin + 10].fill(bodies);
+            outage.calm()
+        };
+        // In the fourth second there is more again, or no more than is usual.
+        assert_eq!(calm(3, 13), Some(4));
+        assert_eq!(calm(3, 12), Some(2));
+        assert_eq!(calm(4, 13), None);
     }
 
     #[test]
