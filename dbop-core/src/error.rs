@@ -73,6 +73,8 @@ pub(crate) enum HookRefusal {
     OutsideOperation,
     #[error("the transaction is the caller's, so dbop does not see its commit")]
     CallersTransaction,
+    #[error("the operation has no transaction, and so no commit")]
+    WithoutTransaction,
     #[error("a nested operation ends before the commit: register the hook in its body")]
     Nested,
     #[error("a sync run cannot await an async hook")]

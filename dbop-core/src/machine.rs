@@ -243,7 +243,8 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// The next thing to do. `now` is called only if there is a deadline or a budget.
+    /// The next thing to do. `now` is called only if there is a deadline or a budget, and at a gate that a
+    /// conflict closes.
     ///
     /// # Panics
     ///
@@ -292,6 +293,8 @@ impl<'a> Machine<'a> {
                 self.connection.begin_transaction();
                 self.begin_attempt(Phase::Begin);
                 match self.connection.is_autocommit() {
+                    // The hook before the attempt has panicked.
+                    _ if !matches!(self.state, State::Begin) => {}
                     true => self.begin_without_transaction(),
                     false => self.fit_batches(left),
                 }

@@ -50,10 +50,14 @@ pub(crate) enum TakesHooks {
 /// hook is dropped when no lock is held.
 pub(crate) fn register_hook(key: usize, hook: Hook) -> Result<(), HookRefusal> {
     let state = table::shard(key).current(key).cloned();
-    let is_running = |state: &Arc<SharedState>| state.user_code() == UserCode::Body;
-    let Some(state) = state.filter(is_running) else {
+    let Some(state) = state else {
         return Err(HookRefusal::OutsideOperation);
     };
+    match state.user_code() {
+        UserCode::Body => {}
+        UserCode::Autocommit => return Err(HookRefusal::WithoutTransaction),
+        _ => return Err(HookRefusal::OutsideOperation),
+    }
     match state.takes_hooks() {
         TakesHooks::No => Err(HookRefusal::CallersTransaction),
         TakesHooks::Sync if hook.is_async() => Err(HookRefusal::Async),

@@ -560,6 +560,11 @@ pub(crate) struct Draws {
 }
 
 impl Draws {
+    /// A delay up to this one, which does not count as one of the policy's.
+    pub(crate) fn up_to(&mut self, longest: Duration) -> Duration {
+        Backoff::new(longest, longest, Jitter::Full).delay(0, self.rng.u64(..))
+    }
+
     /// The next delay. `of_class`: how many retries of its class there were before, if that counts its
     /// own.
     pub(crate) fn draw(&mut self, backoff: Backoff, of_class: Option<u32>) -> Duration {

@@ -76,9 +76,7 @@ impl Queue {
 
     /// Goes in if it has got its turn; if not, this is whom to wake.
     pub(super) fn claim(&mut self, ticket: Ticket, waker: &Waker) -> bool {
-        let is_called = |called: &Called| called.waiting.ticket == ticket;
-        if let Some(at) = self.called.iter().position(is_called) {
-            self.called.swap_remove(at);
+        if self.take_turn(ticket) {
             return true;
         }
         if let Some(waiting) = self.waiting.iter_mut().find(|it| it.ticket == ticket) {
@@ -87,9 +85,20 @@ impl Queue {
         false
     }
 
+    /// Whether it has got its turn, which it takes.
+    fn take_turn(&mut self, ticket: Ticket) -> bool {
+        let is_called = |called: &Called| called.waiting.ticket == ticket;
+        let at = self.called.iter().position(is_called);
+        at.map(|at| self.called.swap_remove(at)).is_some()
+    }
+
     /// Goes in although it is not its turn, unless another one has done so within `cost`: what such a one
     /// may cause must not be caused by all at once.
     pub(super) fn let_pass(&mut self, ticket: Ticket, cost: Duration, now: Instant) -> bool {
+        // It may have got its turn since it asked.
+        if self.take_turn(ticket) {
+            return true;
+        }
         let is_early = |last| !has_passed(cost, last, now);
         if self.last_let_pass.is_some_and(is_early) {
             return false;
@@ -108,9 +117,7 @@ impl Queue {
 
     /// Does not want to wait any more. A turn that it has got goes to the next one.
     pub(super) fn cancel(&mut self, ticket: Ticket, limit: u32) -> ToWake {
-        let is_called = |called: &Called| called.waiting.ticket == ticket;
-        if let Some(at) = self.called.iter().position(is_called) {
-            self.called.swap_remove(at);
+        if self.take_turn(ticket) {
             return self.leave(limit);
         }
         self.waiting.retain(|waiting| waiting.ticket != ticket);

@@ -154,6 +154,21 @@ fn of_those_whose_patience_has_ended_one_goes_in_at_a_time() {
     assert!(queue.claim(tickets[2], Waker::noop()));
 }
 
+/// Between the two calls another one has left, so that it is its turn.
+#[test]
+fn whoever_gets_its_turn_while_its_patience_ends_goes_in_once() {
+    let mut queue = Queue::default();
+    let now = Instant::now();
+    assert!(queue.enter(1));
+    let ticket = queue.wait(Waker::noop());
+    assert!(!queue.claim(ticket, Waker::noop()));
+    _ = queue.leave(1);
+    assert!(queue.let_pass(ticket, MS, now));
+    assert_eq!((queue.inside(), queue.waiting()), (1, 0));
+    _ = queue.leave(1);
+    assert!(queue.is_unused());
+}
+
 proptest! {
     /// Against a model: no one is lost, no one overtakes, and no more are inside than the limit.
     #[test]

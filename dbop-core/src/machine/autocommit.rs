@@ -15,6 +15,12 @@ use crate::nesting::UserCode;
 use crate::outcome::Phase;
 
 impl Machine<'_> {
+    /// Whether the attempts have no transaction.
+    #[must_use]
+    pub fn is_without_transaction(&self) -> bool {
+        self.connection.is_autocommit()
+    }
+
     /// Nothing is sent: the body comes first.
     pub(super) fn begin_without_transaction(&mut self) {
         self.state = State::Body;

@@ -184,11 +184,12 @@ impl<'a> Machine<'a> {
     /// If a setting is not valid or not supported there. Then the connection is of no use.
     pub fn connected(&mut self, placement: Placement, pragmas: SavedPragmas) -> Result<(), Error> {
         self.admit_hooks(&placement)?;
+        self.pass_straight_through(&placement);
         let batches = self.batches_for(&placement, pragmas)?;
         if !self.history.connected {
             self.history.connected = true;
             let mut skipped = batches.skipped();
-            self.pass_straight_through(&placement, &mut skipped);
+            self.skip_keys(&mut skipped);
             self.reports.skipped = self.skipped_to_report(skipped);
         }
         self.deadline.join(&placement.seat);
@@ -248,6 +249,11 @@ impl<'a> Machine<'a> {
         }
         self.undone(Enclosing::Alive);
         slot
+    }
+
+    /// Lets those in that wait for the operation: it is refused, and does not say so by a step.
+    pub fn leave_gate(&mut self) {
+        self.turn.leave();
     }
 
     /// Gives the connection up. Its SQL may do for the next one.

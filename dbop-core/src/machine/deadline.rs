@@ -117,6 +117,11 @@ impl Machine<'_> {
 
     /// What the pause was for will not be done.
     pub(super) fn stop_waiting(&mut self, after: AfterPause) {
+        if let (AfterPause::Begin | AfterPause::Commit, Some(failure)) =
+            (after, self.attempt.failure)
+        {
+            self.return_retry(&failure);
+        }
         match after {
             AfterPause::Begin => self.undone(Enclosing::Alive),
             AfterPause::Commit => {

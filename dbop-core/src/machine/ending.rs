@@ -7,6 +7,7 @@ use super::state::State;
 use super::step::{Answer, Done};
 use crate::error::{Error, Kind};
 use crate::event::EventKind;
+use crate::nesting::Seat;
 use crate::outcome::{Outcome, StopReason};
 
 /// What became of the transaction around an attempt that is undone.
@@ -94,7 +95,8 @@ impl Machine<'_> {
     }
 
     pub(super) fn finish_committed(&mut self) {
-        if !self.connection.is_nested() {
+        // One that runs in the body of another is a part of that one's success.
+        if !self.connection.seat().is_some_and(Seat::is_within_another) {
             self.retries.payment.due = Due::Success;
         }
         let stop = StopReason::Succeeded;

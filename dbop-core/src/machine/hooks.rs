@@ -44,6 +44,11 @@ impl Machine<'_> {
     /// registers.
     pub(super) fn admit_hooks(&mut self, placement: &Placement) -> Result<(), Error> {
         let seat = placement.seat();
+        let has_hook = self.spec.hooks.after_commit.is_some();
+        if has_hook && self.spec.settings.without_transaction {
+            let refusal = HookRefusal::WithoutTransaction;
+            return Err(Error::new(Kind::HookRefused(refusal)));
+        }
         if seat.is_outermost() {
             let for_tests = self.config.defaults().skip_what_open_transactions_refuse;
             let is_taken = seat.owns_transaction() || for_tests;

@@ -438,6 +438,42 @@ fn after_a_panic_of_a_hook_there_is_no_further_attempt() {
 }
 
 #[test]
+fn after_a_panic_before_the_attempt_nothing_runs_without_a_transaction_either() {
+    let mut spec = SPEC;
+    spec.settings.without_transaction = true;
+    spec.hooks.before_attempt = Some(&|_| panic!("before an attempt"));
+    let config = config(RetryPolicy::new());
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, false, no_clock);
+    let mut machine = machine.expect("valid");
+    let mut panics = 0;
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Report(event) => panics += u32::from(event.kind() == EventKind::Panicked),
+            Step::Done(done) => break done,
+            step => unreachable!("{step:?}"),
+        }
+    };
+    assert_eq!((done.outcome, panics), (Outcome::Undone, 1));
+}
+
+#[test]
+fn without_a_transaction_there_is_no_commit_to_wait_for() {
+    let mut spec = SPEC;
+    spec.settings.without_transaction = true;
+    let config = config(RetryPolicy::new());
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, false, no_clock);
+    let mut machine = machine.expect("valid");
+    assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+    let key = new_key();
+    connect(&mut machine, key, 0);
+    assert!(matches!(machine.step(no_clock), Step::Body));
+    let error = register_hook(key, Hook::sync(|| {})).expect_err("refused");
+    assert!(error.is_hook_refused());
+    assert!(error.to_string().contains("no transaction"), "{error}");
+}
+
+#[test]
 fn hooks_that_are_off_take_no_lock() {
     use crate::nesting::locks_taken;
 

@@ -17,7 +17,7 @@ use crate::spec::Spec;
 
 /// How long an attempt of contended operations waits for a lock. PostgreSQL looks for a deadlock only after
 /// `deadlock_timeout`, a second by default, and until then everyone waits for those who are in it.
-const HURRIED: Duration = Duration::from_millis(100);
+pub(super) const HURRIED: Duration = Duration::from_millis(100);
 
 /// How long one waits for a key where there is no lock timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,11 +81,15 @@ impl Machine<'_> {
 
     /// An operation that is nested in another one does not queue: the other one holds what those before
     /// it may be waiting for.
-    pub(super) fn pass_straight_through(&mut self, placement: &Placement, skipped: &mut Skipped) {
+    pub(super) fn pass_straight_through(&mut self, placement: &Placement) {
         let is_nested = placement.is_within_another() || placement.level() != Level::Transaction;
         if is_nested && !self.can_reconnect {
             self.turn.give_up_gate();
         }
+    }
+
+    /// Keys without a gate are reported.
+    pub(super) fn skip_keys(&self, skipped: &mut Skipped) {
         let has_keys = self
             .spec
             .exclusive_by
@@ -118,14 +122,15 @@ impl Machine<'_> {
 
     /// The lock timeout of an attempt at a gate, if it differs from the one before.
     pub(super) fn hurry(&mut self) -> Option<Timeout> {
-        let hurried = self.hurried_lock_timeout();
+        let hurried = self.hurried_lock_timeout()?;
         let whole = self.lock_timeout()?;
         let so_far = HURRIED.saturating_mul(self.retries.hurried);
-        self.attempt.is_hurried = hurried.is_some() && so_far < whole;
-        match self.attempt.is_hurried {
-            true => hurried.map(Timeout::AtMost),
-            false => (self.retries.hurried > 0).then_some(Timeout::AtMost(whole)),
-        }
+        // What asks for a token waits for the transaction that may hold it.
+        self.attempt.is_hurried = self.question.is_none() && so_far < whole;
+        Some(Timeout::AtMost(match self.attempt.is_hurried {
+            true => hurried,
+            false => whole,
+        }))
     }
 
     /// The lock timeout of an operation at a gate, unless it has one of its own or a shorter one.
@@ -134,6 +139,7 @@ impl Machine<'_> {
         let is_hurried = self.dialect == Dialect::Postgres
             && is_default
             && self.turn.is_contended()
+            && self.retries.are_allowed()
             && self.lock_timeout().is_some_and(|whole| whole > HURRIED);
         is_hurried.then_some(HURRIED)
     }

@@ -88,7 +88,7 @@ fn fail(machine: &mut Machine<'_>, class: FaultClass) {
 
 #[test]
 fn the_turn_comes_before_the_connection_and_ends_with_the_attempt() {
-    let (config, keys) = (RunnerConfig::default(), Keys::new("queueing-1", [1]));
+    let (config, keys) = (gated(), Keys::new("queueing-1", [1]));
     let spec = spec(&keys);
     let (mut first, mut second) = (machine(&config, &spec), machine(&config, &spec));
     assert_eq!(until_body(&mut first), ["queue", "connect", "begin"]);
@@ -362,4 +362,82 @@ fn with_keys_only_an_attempt_after_a_conflict_is_hurried() {
         until_body(&mut machine),
         ["batch", "Succeeded", "Committed Succeeded"]
     );
+}
+
+#[test]
+fn who_says_never_is_not_tried_again_after_a_short_wait_either() {
+    let config = gated();
+    let name = Spec::new(Name::Given("queueing-12"));
+    let never = Spec {
+        classes: name.classes.never(FaultClass::LockTimeout),
+        ..name
+    };
+    let mut machine = machine(&config, &never);
+    assert_eq!(
+        until_body(&mut machine),
+        ["queue", "connect", "hurried begin"]
+    );
+    fail(&mut machine, FaultClass::LockTimeout);
+    let end = until_body(&mut machine);
+    assert_eq!(end.last().map(String::as_str), Some("Undone NotRetryable"));
+    // Who has no retries waits for as long as it may.
+    let once = Spec {
+        max_retries: Some(0),
+        ..name
+    };
+    let mut machine = self::machine(&config, &once);
+    assert_eq!(
+        until_body(&mut machine).last().map(String::as_str),
+        Some("begin")
+    );
+}
+
+/// What asks for the token waits for the transaction that may hold it.
+#[test]
+fn the_question_about_a_lost_commit_is_not_hurried() {
+    static LEDGER: crate::Ledger = crate::Ledger::new();
+    let config = gated();
+    let spec = Spec {
+        resolution: Resolution::Ledger(&LEDGER),
+        ..Spec::new(Name::Given("queueing-13"))
+    };
+    let mut machine = machine(&config, &spec);
+    assert_eq!(
+        until_body(&mut machine),
+        ["queue", "connect", "hurried begin"]
+    );
+    machine.body_done(BodyEnd::Ok, Some(1));
+    assert!(matches!(machine.step(now), Step::Batch(_)));
+    let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    _ = machine.batch_done(Err(lost));
+    loop {
+        match machine.step(now) {
+            Step::Batch(batch) => {
+                assert!(!batch.sql.contains("'100 ms'"), "{}", batch.sql);
+                assert!(batch.sql.contains("'10000 ms'"), "{}", batch.sql);
+                break;
+            }
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Report(_) | Step::Pause(_) => {}
+            step => unreachable!("{step:?}"),
+        }
+    }
+}
+
+/// There is no gate, so there is nothing to hurry for.
+#[test]
+fn in_a_transaction_of_the_callers_no_one_is_hurried() {
+    let config = gated();
+    let spec = Spec {
+        queues_with_connection: true,
+        ..Spec::new(Name::Given("queueing-14"))
+    };
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &spec, false, now).expect("valid settings");
+    assert!(matches!(machine.step(now), Step::Connect { .. }));
+    connect(&mut machine, new_key(), 1);
+    match machine.step(now) {
+        Step::Batch(batch) => assert!(!batch.sql.contains("'100 ms'"), "{}", batch.sql),
+        step => unreachable!("{step:?}"),
+    };
 }

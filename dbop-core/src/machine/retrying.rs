@@ -7,6 +7,7 @@ use super::Machine;
 use super::attempt::{Failure, FailureAnswer};
 use super::ending::Enclosing;
 use super::payment::{Due, Payment};
+use super::queueing::HURRIED;
 use super::state::{AfterPause, State};
 use super::step::{ConnectionAction, Pause};
 use crate::dialect::Dialect;
@@ -110,7 +111,7 @@ impl<'a> Retries<'a> {
     /// Those for all classes are used up. Its class may allow the outermost operation more; what is
     /// nested in it has no more than it had for all classes.
     fn take_beyond(&mut self, most: u32, seat: Option<&Seat>) -> bool {
-        let is_nested = seat.is_some_and(|seat| !seat.is_outermost());
+        let is_nested = seat.is_some_and(Seat::is_within_another);
         let is_allowed = !is_nested && self.max.saturating_add(self.lifted) < most;
         self.lifted += u32::from(is_allowed);
         is_allowed
@@ -150,6 +151,11 @@ impl<'a> Retries<'a> {
         draws.draw(policy.backoff_of(class, is_slow), of_class)
     }
 
+    /// Whether there is any retry, by the policy or the operation.
+    pub(super) const fn are_allowed(&self) -> bool {
+        self.max > 0
+    }
+
     fn previous_delay(&self) -> Option<Duration> {
         self.draws.as_ref()?.previous
     }
@@ -177,14 +183,8 @@ impl Machine<'_> {
             return Err(StopReason::BudgetExhausted);
         }
         let is_usable = !self.connection.is_broken && self.user_panic.is_none();
-        if self.was_hurried(failure) && is_usable {
-            self.retries.hurried += 1;
-            let connection = self.for_so_long(ConnectionAction::Keep, Duration::ZERO);
-            return Ok(Pause {
-                delay: Duration::ZERO,
-                connection,
-                settled: true,
-            });
+        if self.was_hurried(failure) && is_usable && self.judge(failure) == Verdict::Retry {
+            return Ok(self.pause_after_hurry());
         }
         let is_savepoint = self.connection.is_savepoint();
         // An operation before this one has lost the transaction around both.
@@ -295,6 +295,20 @@ impl Machine<'_> {
         is_useless && !self.attempt.is_resolved
     }
 
+    /// The pause after a lock that was not waited for. A statement that waits for none at all (NOWAIT) must not
+    /// be repeated without a pause.
+    fn pause_after_hurry(&mut self) -> Pause {
+        self.retries.hurried += 1;
+        let policy = self.retries.policy;
+        let draws = self.retries.draws.get_or_insert_with(|| policy.draws());
+        let delay = draws.up_to(HURRIED);
+        Pause {
+            delay,
+            connection: self.for_so_long(ConnectionAction::Keep, delay),
+            settled: true,
+        }
+    }
+
     /// What to do about the connection before a delay: others can use it if it is long, and while this
     /// operation waits for its turn.
     pub(super) fn for_so_long(
@@ -306,6 +320,10 @@ impl Machine<'_> {
         let gives_back = self.can_reconnect && is_long;
         match connection {
             ConnectionAction::Keep if gives_back => ConnectionAction::GiveBack,
+            // Who waits for its turn has no connection, and the cache goes with it.
+            ConnectionAction::ClearStatementCache if gives_back && self.turn.has_gate() => {
+                ConnectionAction::Discard
+            }
             other => other,
         }
     }
@@ -333,6 +351,11 @@ impl Machine<'_> {
     /// are left.
     pub(super) fn give_back_retry(&mut self, failure: &Failure) {
         self.retries.payment.due = Due::Nothing;
+        self.return_retry(failure);
+    }
+
+    /// The retry that was taken is not made, whatever was paid for it.
+    pub(super) fn return_retry(&mut self, failure: &Failure) {
         if std::mem::take(&mut self.attempt.has_taken_retry) {
             self.retries
                 .give_back(failure.class(), self.connection.seat());

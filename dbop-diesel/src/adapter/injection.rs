@@ -161,7 +161,8 @@ impl<'a> Run<'a> {
     /// Makes the fault due that is to happen here, if there is one. `sql` is what would be sent.
     fn inject(&mut self, point: Point, sql: &str) {
         let (dialect, is_savepoint) = (self.dialect(), self.base > 0);
-        let inside = Some(self.base + 1);
+        let has_transaction = !self.machine.is_without_transaction();
+        let inside = Some(self.base + u32::from(has_transaction));
         let Some(watched) = self.injection.watched() else {
             return;
         };
@@ -184,6 +185,8 @@ impl<'a> Run<'a> {
                 let text = format!("an answer is lost with the connection, not by {failure}");
                 not_there(dialect, point, text, body)
             }
+            // There is nothing that the error could end.
+            Ok(error) if !has_transaction => fails(dialect, point, "", error, body),
             Ok(error) => due(dialect, point, is_savepoint, sql, error, body),
             Err(text) => not_there(dialect, point, text, body),
         });

@@ -210,6 +210,7 @@ impl<'a> Run<'a> {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> bool {
+        self.machine.leave_gate();
         self.end = Some(End::Refused(refusal));
         false
     }
@@ -346,10 +347,7 @@ impl<'a> Run<'a> {
         }
         let message = self.errors.message(|| results.diesel_error());
         let (subject, logging) = (&self.subject, self.logging);
-        let is_seen = Trace::is_seen();
-        if is_seen {
-            self.trace.event(subject, logging, event, message);
-        }
+        let is_seen = self.trace.event(subject, logging, event, message);
         // A logger of the runner's own has the records in any case.
         if logging.logger.is_some() || !is_seen {
             logging.record(subject, event, message);

@@ -8,8 +8,8 @@ use crate::clock::Clock;
 /// A clock that stands still until it is told to move, for both adapters. A delay takes no time: it is
 /// remembered, and moves the clock on.
 ///
-/// Deadlines and the times in reports follow it. What others wait for does not: a server's timeouts, a pool,
-/// the queue of a gate. Clones share the time. Together with
+/// Deadlines and the times in reports follow it, and so does the patience of what waits at a gate: while the clock
+/// stands still, that has no end. What others wait for does not follow it: a server's timeouts, a pool. Clones share the time. Together with
 /// [`RetryPolicy::with_seed`](crate::RetryPolicy::with_seed) the delays of each test run are the same.
 ///
 /// ```

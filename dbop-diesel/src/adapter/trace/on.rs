@@ -100,14 +100,15 @@ impl Trace {
         }
     }
 
-    /// This has happened. `message` is the server's, for those who have asked for it.
+    /// This has happened. `message` is the server's, for those who have asked for it. Returns whether a
+    /// subscriber takes it: if not, there is to be a log record.
     pub(crate) fn event(
         &mut self,
         subject: &Subject<'_>,
         logging: &Logging,
         event: &Event,
         message: Option<&dyn Display>,
-    ) {
+    ) -> bool {
         if let Some(spans) = &mut self.0 {
             spans.keep(event);
         }
@@ -115,6 +116,9 @@ impl Trace {
             EventKind::Escalated => Level::Debug,
             _ => logging.level(event),
         };
+        if !takes(level) {
+            return false;
+        }
         let _entered = self.enter();
         emit(
             level,
@@ -122,12 +126,13 @@ impl Trace {
             event,
             message.filter(|_| logging.server_messages),
         );
+        true
     }
 
     /// Whether there is a subscriber for this thread. Where there is, no log records are needed: a
     /// subscriber that also receives those would have everything twice. Where there is none, nothing is
     /// emitted: `tracing` can make log records of that, which are there already.
-    pub(crate) fn is_seen() -> bool {
+    fn is_seen() -> bool {
         let is_some = |dispatch: &tracing::Dispatch| !dispatch.is::<NoSubscriber>();
         LevelFilter::current() != LevelFilter::OFF && tracing::dispatcher::get_default(is_some)
     }
@@ -201,6 +206,18 @@ fn record_type(span: &Span, fault: Fault) {
         Some(code) => span.record("error.type", display(code)),
         None => span.record("error.type", fault.class().as_str()),
     };
+}
+
+/// Whether a subscriber of this thread takes events of this level.
+fn takes(level: Level) -> bool {
+    Trace::is_seen()
+        && match level {
+            Level::Error => tracing::enabled!(target: TARGET, tracing::Level::ERROR),
+            Level::Warn => tracing::enabled!(target: TARGET, tracing::Level::WARN),
+            Level::Info => tracing::enabled!(target: TARGET, tracing::Level::INFO),
+            Level::Debug => tracing::enabled!(target: TARGET, tracing::Level::DEBUG),
+            Level::Trace => tracing::enabled!(target: TARGET, tracing::Level::TRACE),
+        }
 }
 
 fn emit(level: Level, subject: &Subject<'_>, event: &Event, message: Option<&dyn Display>) {
