@@ -56,9 +56,9 @@ impl ToWake {
 }
 
 impl Queue {
-    /// Goes in, if there is room and no one waits.
+    /// Goes in, if there is room: those who wait have been called to what there was.
     pub(super) fn enter(&mut self, limit: u32) -> bool {
-        let is_free = self.waiting.is_empty() && self.inside < limit;
+        let is_free = self.inside < limit;
         self.inside += u32::from(is_free);
         is_free
     }
