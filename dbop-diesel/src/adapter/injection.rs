@@ -33,9 +33,9 @@ impl Handle {
     }
 }
 
-/// What is injected into one run.
+/// What is injected into one run. In a box, so that the futures of runs are not larger for it.
 #[derive(Debug, Default)]
-pub(super) struct Injection<'a>(Option<Watched<'a>>);
+pub(super) struct Injection<'a>(Option<Box<Watched<'a>>>);
 
 #[derive(Debug)]
 struct Watched<'a> {
@@ -73,7 +73,7 @@ struct InBody {
 
 impl<'a> Injection<'a> {
     fn watched(&mut self) -> Option<&mut Watched<'a>> {
-        self.0.as_mut()
+        self.0.as_deref_mut()
     }
 
     /// Whether there can be faults in this run.
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
             return;
         };
         let name = self.subject.name().to_string();
-        self.injection.0 = Some(Watched {
+        self.injection.0 = Some(Box::new(Watched {
             faults,
             run: faults.begin(&name),
             name,
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
             number: 0,
             body_began: None,
             due: None,
-        });
+        }));
     }
 
     /// The next thing to do, if there are faults to look out for.
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
                 self.inject(point, &sql);
             }
         }
-        match &self.injection.0 {
+        match self.injection.0.as_deref() {
             Some(Watched { due: Some(due), .. }) => Step::Batch(Batch {
                 purpose: due.purpose,
                 sql: &due.sql,
