@@ -154,7 +154,7 @@ macro_rules! __runner_methods {
         /// - On PostgreSQL, an attempt waits at most 100 ms for a lock, unless the operation has a lock timeout
         ///   of its own. A longer wait counts as a conflict and takes no retry, until all of them together are
         ///   as long as the default lock timeout. So with 10 s and 5 retries, the defaults, there can be 106
-        ///   attempts: the first, 100 that wait for 100 ms, and 5 retries. Each of the 100 is a WARN record, as
+        ///   attempts: the first, 100 more after waits of 100 ms, and 5 retries. Each of the 100 is a WARN record, as
         ///   every retry is.
         /// - Give operations that rarely collide a name of their own: all operations of a name wait for each
         ///   other, those that touch other rows too. Clones of a runner share its gates.
