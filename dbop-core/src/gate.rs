@@ -24,7 +24,7 @@ mod named;
 mod queue;
 mod turn;
 
-/// How often whoever waits looks again, although it was not woken: a turn that was given to a future that
+/// How often an operation that waits looks again without being woken: a turn that was given to a future that
 /// is not polled would keep all others waiting.
 pub(crate) const RECHECK: Duration = Duration::from_millis(100);
 

@@ -8,7 +8,7 @@ use super::{RECHECK, has_passed};
 
 /// Those who are inside, and those who wait for their turn.
 ///
-/// Whoever leaves gives the turn to the one who has waited for the longest time, and wakes it. It counts as
+/// An operation that leaves gives the turn to the one that has waited longest, and wakes it. It counts as
 /// inside, also before it has [claimed](Self::claim) its turn.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -141,7 +141,7 @@ impl Queue {
         to_wake
     }
 
-    /// Whoever got its turn and has not come since gets to the end of the queue, so that a future which
+    /// An operation that got its turn and has not come since goes to the end of the queue, so that a future which
     /// is not polled does not stop all others.
     pub(super) fn give_up_on_missing(&mut self, limit: u32, now: Instant) -> ToWake {
         for called in &mut self.called {

@@ -72,7 +72,7 @@ fn the_first_to_come_is_the_first_to_be_served() {
     assert_eq!((queue.inside(), queue.waiting()), (1, 2));
     queue.leave(1).wake();
     assert_eq!((woken(&first), woken(&second)), (1, 0));
-    // Whoever comes now does not overtake.
+    // An operation that comes now does not overtake.
     assert!(!queue.enter(1));
     assert!(!queue.claim(b, &second_waker));
     assert!(queue.claim(a, &first_waker));
@@ -228,7 +228,7 @@ fn operations_that_share_a_key_run_one_at_a_time() {
     assert_eq!(keyed::in_use(&both) + keyed::in_use(&other), 0);
 }
 
-/// Whoever has one key and waits for another keeps the first, and gives both back.
+/// An operation that has one key and waits for another keeps the first, and gives both back.
 #[test]
 fn who_waits_for_its_second_key_and_goes_away_holds_none() {
     let time = Time::new();

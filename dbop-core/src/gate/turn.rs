@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Gate<'a> {
     None,
-    /// The hashes of its keys, sorted: whoever has the first ones waits for the next one, and no two wait
+    /// The hashes of its keys, sorted: an operation that has the first ones waits for the next one, and no two wait
     /// for each other.
     Keys(&'a [u64]),
     Named(&'a NamedGate),
