@@ -34,24 +34,32 @@ mod custom;
 ///
 /// # Default
 ///
-/// - `max_retries`: 5, so at most 6 attempts
-/// - `initial_delay`: 100 ms
+/// - `max_retries`: 5, so at most 6 attempts; 20 after the conflicts
+///   [`Deadlock`](FaultClass::Deadlock), [`SerializationFailure`](FaultClass::SerializationFailure) and
+///   [`Busy`](FaultClass::Busy)
+/// - `initial_delay`: 100 ms; 20 ms after a serialization failure, 10 ms after `Busy`
 /// - `max_delay`: 1 s, so a delay after what takes time to pass is between 500 ms and 1 s
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
-/// - no class with a policy of its own, and no function for the delays
+/// - no policy for any other class, and no function for the delays
 /// - no class opted in or excluded, and no code of another class
 /// - `max_silent_losses`: 2, so an operation is retried after the first loss only
 ///
 /// Five retries wait for 1.25 s on average and 2.5 s at most; after what takes time to pass, 3.75 s
-/// and 5 s.
+/// and 5 s. Twenty wait for 8.75 s on average after deadlocks, 7.6 s after serialization failures and
+/// 7.1 s after `Busy`, and for at most twice as long.
+///
+/// `max_retries` and `initial_delay` hold for all classes as soon as they are set, also for the
+/// conflicts.
 ///
 /// Two policies are equal if everything in them is. Functions are equal if they have the same address,
 /// which is not guaranteed for one function, nor excluded for two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    max_retries: u32,
-    initial_delay: Duration,
+    /// `None`: nothing was said, so the conflicts have their own.
+    max_retries: Option<u32>,
+    /// Like [`max_retries`](Self::max_retries).
+    initial_delay: Option<Duration>,
     max_delay: Duration,
     jitter: Jitter,
     seed: Option<u64>,
@@ -64,6 +72,12 @@ pub struct RetryPolicy {
     max_silent_losses: u32,
 }
 
+/// After every class but the conflicts.
+const MAX_RETRIES: u32 = 5;
+
+/// Like [`MAX_RETRIES`].
+const INITIAL_DELAY: Duration = Duration::from_millis(100);
+
 /// For more there is the classifier.
 const MAX_CODES: usize = 8;
 
@@ -75,8 +89,8 @@ impl RetryPolicy {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            max_retries: 5,
-            initial_delay: Duration::from_millis(100),
+            max_retries: None,
+            initial_delay: None,
             max_delay: Duration::from_secs(1),
             jitter: Jitter::Full,
             seed: None,
@@ -101,7 +115,8 @@ impl RetryPolicy {
     }
 
     /// How often an operation is retried *after* the first attempt: 5 means at most 6
-    /// attempts. Defaults to 5. Retries of operations nested in this one count too. An operation's
+    /// attempts. Defaults to 5, and to 20 after [conflicts](Self#default); once it is set, it holds for
+    /// both. Retries of operations nested in this one count too. An operation's
     /// own `max_retries` takes its place. A class can have [more](ClassPolicy::with_max_retries).
     ///
     /// ```
@@ -111,12 +126,13 @@ impl RetryPolicy {
     /// ```
     #[must_use]
     pub const fn with_max_retries(mut self, max_retries: u32) -> Self {
-        self.max_retries = max_retries;
+        self.max_retries = Some(max_retries);
         self
     }
 
     /// The longest possible delay before the first retry; it doubles with every further one, up to
-    /// [`max_delay`](Self::with_max_delay). Defaults to 100 ms. Zero means that no retry ever waits.
+    /// [`max_delay`](Self::with_max_delay). Defaults to 100 ms, or less after some
+    /// [conflicts](Self#default); once it is set, it holds for all. Zero means that no retry ever waits.
     ///
     /// ```
     /// use std::time::Duration;
@@ -127,7 +143,7 @@ impl RetryPolicy {
     /// ```
     #[must_use]
     pub const fn with_initial_delay(mut self, initial_delay: Duration) -> Self {
-        self.initial_delay = initial_delay;
+        self.initial_delay = Some(initial_delay);
         self
     }
 
@@ -186,10 +202,10 @@ impl RetryPolicy {
         self
     }
 
-    /// How often and how soon to retry after faults of this class. None by default: all classes are
-    /// alike, but for the longer delay after what takes time to pass (see
-    /// [`with_max_delay`](Self::with_max_delay)). At most 8 classes. If a class is given twice, the last
-    /// policy counts.
+    /// How often and how soon to retry after faults of this class. By default the classes are alike,
+    /// but for the [conflicts](Self#default) and for the longer delay after what takes time to pass (see
+    /// [`with_max_delay`](Self::with_max_delay)). What the policy of a class leaves open stays as it is
+    /// without. At most 8 classes. If a class is given twice, the last policy counts.
     ///
     /// A class with a policy of its own counts its own retries for the growth of its delays; the others
     /// count all of them. Operations nested in one another each apply the limits of their own policies.
@@ -342,7 +358,10 @@ impl RetryPolicy {
     /// [`with_max_retries`](Self::with_max_retries).
     #[must_use]
     pub const fn max_retries(&self) -> u32 {
-        self.max_retries
+        match self.max_retries {
+            Some(max_retries) => max_retries,
+            None => MAX_RETRIES,
+        }
     }
 
     /// How often the server may close the connection without a word while the body runs: see
@@ -355,7 +374,11 @@ impl RetryPolicy {
     /// The delay arithmetic of this policy: its initial delay, its longest delay and its jitter.
     #[must_use]
     pub const fn backoff(&self) -> Backoff {
-        Backoff::new(self.initial_delay, self.max_delay, self.jitter)
+        let initial_delay = match self.initial_delay {
+            Some(initial_delay) => initial_delay,
+            None => INITIAL_DELAY,
+        };
+        Backoff::new(initial_delay, self.max_delay, self.jitter)
     }
 
     /// The delay arithmetic after faults of this class, without the function given to
@@ -368,8 +391,24 @@ impl RetryPolicy {
     /// How often a run is retried if all its faults are of this class and it is retried on them at all.
     #[must_use]
     pub fn max_retries_after(&self, class: FaultClass) -> u32 {
-        let own = self.class_policy(class).and_then(ClassPolicy::max_retries);
-        own.map_or(self.max_retries, |own| own.min(MAX_CLASS_RETRIES))
+        self.limit_of(class).unwrap_or(self.max_retries())
+    }
+
+    /// How often a run is retried after this class, if that differs from all classes.
+    pub(crate) fn limit_of(&self, class: FaultClass) -> Option<u32> {
+        let own = self.about(class)?.max_retries()?;
+        Some(own.min(MAX_CLASS_RETRIES))
+    }
+
+    /// What holds for this class alone: what was said about it, or else the default of the conflicts.
+    pub(crate) fn about(&self, class: FaultClass) -> Option<ClassPolicy> {
+        let usual = ClassPolicy::of_conflicts(class)
+            .map(|usual| usual.unless(self.max_retries, self.initial_delay))
+            .filter(|usual| *usual != ClassPolicy::new());
+        match (self.class_policy(class), usual) {
+            (Some(own), Some(usual)) => Some(own.or(usual)),
+            (own, usual) => own.copied().or(usual),
+        }
     }
 
     /// What was said about this class with [`with_class_policy`](Self::with_class_policy).
@@ -381,7 +420,7 @@ impl RetryPolicy {
 
     /// `is_slow`: what is in the way takes its time.
     pub(crate) fn backoff_of(&self, class: Option<FaultClass>, is_slow: bool) -> Backoff {
-        let own = class.and_then(|class| self.class_policy(class));
+        let own = class.and_then(|class| self.about(class));
         match (own, is_slow) {
             (Some(own), _) => own.backoff(self.backoff(), is_slow),
             (None, true) => self.backoff().slow(),
@@ -578,216 +617,7 @@ impl Draws {
 }
 
 /// What is counted of the retries of a class.
-pub(crate) const MAX_CLASS_RETRIES: u32 = u16::MAX as u32;
+const MAX_CLASS_RETRIES: u32 = u16::MAX as u32;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_a_seed_two_operations_differ() {
-        let policy = RetryPolicy::new();
-        let one: Vec<_> = policy.delays().take(20).collect();
-        let other: Vec<_> = policy.delays().take(20).collect();
-        assert_ne!(one, other);
-    }
-
-    #[test]
-    fn different_seeds_differ() {
-        let one: Vec<_> = RetryPolicy::new().with_seed(1).delays().take(20).collect();
-        let other: Vec<_> = RetryPolicy::new().with_seed(2).delays().take(20).collect();
-        assert_ne!(one, other);
-    }
-
-    #[test]
-    fn each_delay_is_longer_than_the_one_before() {
-        let policy = RetryPolicy::new().with_jitter(Jitter::None);
-        let delays: Vec<_> = policy.delays().take(3).collect();
-        assert_eq!(delays, [100, 200, 400].map(Duration::from_millis));
-    }
-
-    #[test]
-    fn a_class_is_opted_in_alone() {
-        let policy = RetryPolicy::new().with_retry_on(FaultClass::StatementTimeout);
-        assert!(policy.retries_on(FaultClass::StatementTimeout));
-        assert!(!policy.retries_on(FaultClass::Canceled));
-        assert!(!policy.never_retries_on(FaultClass::StatementTimeout));
-        assert!(!policy.never_retries_on(FaultClass::Canceled));
-    }
-
-    #[test]
-    fn of_opting_in_and_excluding_the_last_call_counts() {
-        const CLASS: FaultClass = FaultClass::Canceled;
-        let excluded = RetryPolicy::new()
-            .with_retry_on(CLASS)
-            .without_retry_on(CLASS);
-        assert!(excluded.never_retries_on(CLASS) && !excluded.retries_on(CLASS));
-        assert!(!excluded.never_retries_on(FaultClass::Deadlock));
-        let opted_in = excluded.with_retry_on(CLASS);
-        assert!(opted_in.retries_on(CLASS) && !opted_in.never_retries_on(CLASS));
-    }
-
-    #[test]
-    fn saying_it_twice_changes_nothing_and_neither_does_a_rule_for_another_class() {
-        use FaultClass::{Busy, Canceled, Deadlock, LockTimeout};
-
-        let rules = ClassRules::NONE
-            .also(Canceled)
-            .also(Canceled)
-            .never(Busy)
-            .never(Busy)
-            .never(Deadlock);
-        assert_eq!(rules.rule(Canceled), Some(ClassRule::Also));
-        assert_eq!(rules.rule(Busy), Some(ClassRule::Never));
-        assert_eq!(rules.rule(Deadlock), Some(ClassRule::Never));
-        assert_eq!(rules.rule(LockTimeout), None);
-        let rules = rules.also(Busy).never(LockTimeout);
-        assert_eq!(rules.rule(Busy), Some(ClassRule::Also));
-        assert_eq!(rules.rule(Canceled), Some(ClassRule::Also));
-        assert_eq!(rules.rule(Deadlock), Some(ClassRule::Never));
-        let rules = rules.never(Canceled);
-        assert_eq!(rules.rule(Canceled), Some(ClassRule::Never));
-        assert_eq!(rules.rule(Busy), Some(ClassRule::Also));
-    }
-
-    #[test]
-    fn a_code_has_the_class_that_it_was_given_last() {
-        const POLICY: RetryPolicy = RetryPolicy::new()
-            .with_class_of(Code::Errno(1), FaultClass::Deadlock)
-            .with_class_of(Code::Errno(2), FaultClass::Busy)
-            .with_class_of(Code::Errno(1), FaultClass::Permanent);
-        assert_eq!(POLICY.class_of(Code::Errno(1)), Some(FaultClass::Permanent));
-        assert_eq!(POLICY.class_of(Code::Errno(2)), Some(FaultClass::Busy));
-        assert_eq!(POLICY.class_of(Code::Sqlite(1)), None);
-    }
-
-    fn with_codes(count: u16) -> RetryPolicy {
-        (0..count).fold(RetryPolicy::new(), |policy, errno| {
-            policy.with_class_of(Code::Errno(errno), FaultClass::Busy)
-        })
-    }
-
-    #[test]
-    fn a_policy_has_room_for_eight_codes() {
-        let full = with_codes(8);
-        assert_eq!(full.class_of(Code::Errno(7)), Some(FaultClass::Busy));
-    }
-
-    #[test]
-    #[should_panic(expected = "at most 8 codes")]
-    fn a_ninth_code_is_refused() {
-        _ = with_codes(9);
-    }
-
-    #[test]
-    fn a_class_is_as_all_classes_where_its_policy_is_silent() {
-        let policy = RetryPolicy::new()
-            .with_initial_delay(Duration::from_millis(7))
-            .with_class_policy(FaultClass::Deadlock, ClassPolicy::new())
-            .with_class_policy(FaultClass::NotConnected, ClassPolicy::new());
-        let same = policy.backoff_after(FaultClass::Deadlock);
-        assert_eq!(same, policy.backoff());
-        let slow = policy.backoff_after(FaultClass::NotConnected);
-        assert_eq!(slow, policy.backoff().slow());
-        assert_eq!(policy.backoff_after(FaultClass::ReadOnlyServer), slow);
-        assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 5);
-    }
-
-    #[test]
-    fn a_class_has_what_its_policy_says() {
-        const OWN: ClassPolicy = ClassPolicy::new()
-            .with_max_retries(9)
-            .with_initial_delay(Duration::from_millis(3))
-            .with_max_delay(Duration::from_millis(9))
-            .with_jitter(Jitter::Decorrelated);
-        for class in [FaultClass::Busy, FaultClass::NotConnected] {
-            let policy = RetryPolicy::new().with_class_policy(class, OWN);
-            let backoff = policy.backoff_after(class);
-            let (initial, longest) = (Duration::from_millis(3), Duration::from_millis(9));
-            assert_eq!(
-                backoff,
-                Backoff::new(initial, longest, Jitter::Decorrelated)
-            );
-            assert_eq!(policy.max_retries_after(class), 9);
-            assert_eq!(policy.backoff_after(FaultClass::Deadlock), policy.backoff());
-            assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 5);
-        }
-    }
-
-    /// A longer `max_delay` alone is what a class that takes its time needs.
-    #[test]
-    fn a_slow_class_with_a_longest_delay_of_its_own_waits_for_half_of_it_at_least() {
-        let patient = ClassPolicy::new().with_max_delay(Duration::from_secs(10));
-        let policy = RetryPolicy::new().with_class_policy(FaultClass::ServerUnavailable, patient);
-        let backoff = policy.backoff_after(FaultClass::ServerUnavailable);
-        assert_eq!(backoff.delay(0, 0), Duration::from_secs(5));
-        assert_eq!(backoff.delay(0, u64::MAX), Duration::from_secs(10));
-    }
-
-    #[test]
-    fn of_two_policies_for_a_class_the_last_one_counts() {
-        let of = |max_retries| ClassPolicy::new().with_max_retries(max_retries);
-        let policy = RetryPolicy::new()
-            .with_class_policy(FaultClass::Busy, of(1))
-            .with_class_policy(FaultClass::Deadlock, of(2))
-            .with_class_policy(FaultClass::Busy, of(3));
-        assert_eq!(policy.max_retries_after(FaultClass::Busy), 3);
-        assert_eq!(policy.max_retries_after(FaultClass::Deadlock), 2);
-        assert_eq!(policy.class_policy(FaultClass::LockTimeout), None);
-    }
-
-    fn with_classes(count: usize) -> RetryPolicy {
-        let classes = &crate::classifier::tests::CLASSES[..count];
-        classes.iter().fold(RetryPolicy::new(), |policy, class| {
-            policy.with_class_policy(*class, ClassPolicy::new().with_max_retries(1))
-        })
-    }
-
-    #[test]
-    fn a_policy_has_room_for_eight_classes() {
-        let full = with_classes(8);
-        let last = crate::classifier::tests::CLASSES[7];
-        assert_eq!(full.max_retries_after(last), 1);
-    }
-
-    #[test]
-    #[should_panic(expected = "at most 8 classes")]
-    fn a_ninth_class_is_refused() {
-        _ = with_classes(9);
-    }
-
-    #[test]
-    fn functions_are_equal_by_their_address_and_are_not_shown() {
-        fn zero(_: &RetryContext) -> Duration {
-            Duration::ZERO
-        }
-        let policy = RetryPolicy::new().with_backoff_fn(zero);
-        assert_eq!(policy, policy.with_backoff_fn(zero));
-        assert_ne!(policy, RetryPolicy::new());
-        assert!(format!("{policy:?}").contains("backoff_fn: Some(own)"));
-    }
-
-    #[test]
-    fn decorrelated_delays_depend_on_those_before() {
-        let policy = RetryPolicy::new()
-            .with_jitter(Jitter::Decorrelated)
-            .with_max_delay(Duration::from_secs(60));
-        for seed in 0..100 {
-            let mut previous = Duration::from_millis(100);
-            for delay in policy.with_seed(seed).delays().take(10) {
-                assert!(delay >= Duration::from_millis(100) && delay <= 3 * previous);
-                previous = delay;
-            }
-        }
-    }
-
-    /// It is copied by each of its setters.
-    #[test]
-    fn a_policy_is_small() {
-        assert!(
-            size_of::<RetryPolicy>() <= 640,
-            "{}",
-            size_of::<RetryPolicy>()
-        );
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ macro_rules! page {
         concat!(
             "[constraints]: crate::guide::settings#statement-timeout\n",
             "[concurrently]: crate::guide::recipes#vacuum-and-indexes-built-concurrently\n",
+            "[classes]: crate::guide::retries#a-policy-for-each-class\n",
             "[contention]: crate::guide::contention\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",

@@ -10,9 +10,9 @@ storm_expects= # while it is not empty, nothing is measured, but the time is add
 expected=0
 
 # The policies that say most: for the cells in which not every one is measured.
-few='one alone;loop;backon;default;20 retries, 10 ms;gate by name;gate by key'
+few='one alone;one alone, by dbop;loop;backon;5 retries;default;20 retries, 10 ms;gate by name;gate by key'
 # Where there is only a queue, and nothing to retry.
-in_a_queue='one alone;loop;default;gate by name;gate by key'
+in_a_queue='one alone;one alone, by dbop;loop;default;gate by name;gate by key'
 # In several processes there is no one alone.
 in_company='loop;default;20 retries, 10 ms;gate by name;gate by key'
 
@@ -84,23 +84,21 @@ storms_on() {
   all=$(contended "$1")
   # Every policy, where there are most conflicts; elsewhere those that say most.
   storm "$1" --clients 32 --cells "$all"
-  storm "$1" --clients 8,128 --cells "$all" --policies "$few"
+  storm "$1" --clients 8,64,128 --cells "$all" --policies "$few"
   case $1 in
     sqlite) storm sqlite --clients 8,32 --cells busy-hot-row,waiting-transfers --policies "$few" ;;
     postgres)
-      storm postgres --clients 8,32,128 --policies "$few" \
+      storm postgres --clients 8,32,64,128 --policies "$few" \
         --cells transfers-1s,serializable-hot-row
       storm postgres --clients 32 --policies "$few" --cells serializable-transfers
       ;;
-    *) storm "$1" --clients 8,32,128 --cells serializable-hot-row --policies "$few" ;;
+    *) storm "$1" --clients 8,32,64 --cells serializable-hot-row --policies "$few" ;;
   esac
   [[ $1 == sqlite ]] || storm "$1" --clients 32 --cells hot-row --policies "$in_a_queue"
   # On tasks; and those who come one after the other, or in two processes.
   storm "$1" --clients 32 --async --cells "$all" --policies "$in_company"
-  if [[ $1 == postgres || $1 == mariadb ]]; then
-    storm "$1" --clients 32 --ramp 2 --cells "$all" --policies "$in_company"
-    storm "$1" --clients 32 --processes 2 --cells "$all" --policies "$in_company"
-  fi
+  storm "$1" --clients 32 --ramp 2 --cells "$all" --policies "$in_company"
+  storm "$1" --clients 32 --processes 2 --cells "$all" --policies "$in_company"
   # The same twice: the noise.
   storm "$1" --clients 32 --repeat 2 --cells "$all" --policies 'one alone;backon;default;gate by key'
   [[ $1 != postgres ]] || storm postgres --outage 20

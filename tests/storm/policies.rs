@@ -64,6 +64,11 @@ pub(crate) const ALONE_BY_DBOP: &str = "one alone, by dbop";
 
 const DEFAULT: RetryPolicy = RetryPolicy::new();
 
+/// All classes alike: 5 retries from 100 ms on.
+const FIVE: RetryPolicy = DEFAULT.with_max_retries(5).with_initial_delay(ms(100));
+
+const TWENTY: RetryPolicy = FIVE.with_max_retries(20);
+
 const PLAIN: Run = Run {
     policy: DEFAULT,
     in_steps: false,
@@ -93,51 +98,54 @@ pub(crate) const POLICIES: &[Policy] = &[
     by_dbop(
         "loop, by dbop",
         "9 retries, 10 ms to 1 s, full jitter",
-        DEFAULT.with_max_retries(9).with_initial_delay(ms(10)),
+        FIVE.with_max_retries(9).with_initial_delay(ms(10)),
     ),
     by_dbop(
         "no backoff",
         "5 retries, at once",
-        DEFAULT.with_initial_delay(Duration::ZERO),
+        FIVE.with_initial_delay(Duration::ZERO),
     ),
     by_dbop(
         "fixed",
         "5 retries, 100 ms before each",
-        DEFAULT.with_jitter(Jitter::None).with_max_delay(ms(100)),
+        FIVE.with_jitter(Jitter::None).with_max_delay(ms(100)),
     ),
     by_dbop(
         "exponential",
         "5 retries, 100 ms to 1 s, no jitter",
-        DEFAULT.with_jitter(Jitter::None),
+        FIVE.with_jitter(Jitter::None),
     ),
     by_dbop(
         "equal",
         "5 retries, 100 ms to 1 s, equal jitter: half of the delay at least",
-        DEFAULT.with_jitter(Jitter::Equal),
+        FIVE.with_jitter(Jitter::Equal),
     ),
     by_dbop(
         "decorrelated",
         "5 retries, 100 ms to 1 s, decorrelated jitter: up to three times the delay before",
-        DEFAULT.with_jitter(Jitter::Decorrelated),
+        FIVE.with_jitter(Jitter::Decorrelated),
     ),
-    by_dbop("default", "5 retries, 100 ms to 1 s, full jitter", DEFAULT),
+    by_dbop("5 retries", "5 retries, 100 ms to 1 s, full jitter", FIVE),
+    by_dbop(
+        "default",
+        "full jitter up to 1 s: 20 retries, after a deadlock from 100 ms, after a serialization failure \
+         from 20 ms, after SQLite's busy from 10 ms",
+        DEFAULT,
+    ),
     by_dbop(
         "20 retries",
-        "the default with 20 retries",
-        DEFAULT.with_max_retries(20),
+        "20 retries, 100 ms to 1 s, full jitter",
+        TWENTY,
     ),
     by_dbop(
         "20 retries, 10 ms",
         "20 retries, 10 ms to 1 s, full jitter",
-        DEFAULT.with_max_retries(20).with_initial_delay(ms(10)),
+        TWENTY.with_initial_delay(ms(10)),
     ),
     by_dbop(
         "20 retries, 1 s to 5 s",
         "20 retries, 1 s to 5 s, full jitter",
-        DEFAULT
-            .with_max_retries(20)
-            .with_initial_delay(ms(1000))
-            .with_max_delay(ms(5000)),
+        TWENTY.with_initial_delay(ms(1000)).with_max_delay(ms(5000)),
     ),
     Policy {
         name: "default, in steps",
@@ -155,16 +163,25 @@ pub(crate) const POLICIES: &[Policy] = &[
     ),
     budgeted(
         "20 retries, budget",
-        "the default with 20 retries, and the same budget",
-        DEFAULT.with_max_retries(20),
+        "20 retries, 100 ms to 1 s, and the same budget",
+        TWENTY,
         RetryBudget::default,
     ),
     budgeted(
         "20 retries, tokens",
-        "the default with 20 retries, and a bucket of 500 tokens",
-        DEFAULT.with_max_retries(20),
+        "20 retries, 100 ms to 1 s, and a bucket of 500 tokens",
+        TWENTY,
         || RetryBudget::token_bucket(500),
     ),
+    Policy {
+        name: "gate by key, in steps",
+        about: "the default, in steps, and a gate for each account",
+        way: Way::Dbop(Run {
+            in_steps: true,
+            gate: Gate::Keys,
+            ..PLAIN
+        }),
+    },
     gated(
         "gate by name",
         "the default, and a gate for all transfers once they collide",

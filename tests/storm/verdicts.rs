@@ -6,7 +6,8 @@ use super::policies::ALONE_BY_DBOP;
 use super::results::Measured;
 use super::tables::{Group, rate};
 
-/// Against what the default is compared.
+/// What is compared, and against what.
+const COMPARED: [&str; 2] = ["default", "default, in steps"];
 const LOOP: &str = "loop";
 
 /// Gates, and the share of what one client does alone that they are to reach, in percent.
@@ -16,7 +17,9 @@ const GATES: [(&str, f64); 2] = [("gate by name", 60.0), ("gate by key", 90.0)];
 pub(crate) fn of(group: &Group) -> String {
     let mut lines = String::new();
     for clients in group.clients() {
-        _ = against_loop(&mut lines, group, clients);
+        for policy in COMPARED {
+            _ = against_loop(&mut lines, group, clients, policy);
+        }
         for (gate, wanted) in GATES {
             _ = at_gate(&mut lines, group, clients, gate, wanted);
         }
@@ -27,15 +30,15 @@ pub(crate) fn of(group: &Group) -> String {
     }
 }
 
-/// Where the default is worse than the loop. Nothing if one of them was not measured.
-fn against_loop(lines: &mut String, group: &Group, clients: usize) -> Option<()> {
-    let default = group.find("default", clients)?;
+/// Where the policy is worse than the loop. Nothing if one of them was not measured.
+fn against_loop(lines: &mut String, group: &Group, clients: usize, policy: &str) -> Option<()> {
+    let default = group.find(policy, clients)?;
     let other = group.find(LOOP, clients)?;
-    _ = write!(lines, "- {clients} clients, `default` and `{LOOP}`: ");
+    _ = write!(lines, "- {clients} clients, `{policy}` and `{LOOP}`: ");
     let verdict = match (default.is_unfair(), other.is_unfair()) {
         (false, false) => worse(default, other),
         (true, true) => "not compared, both are unfair".into(),
-        (true, false) => "not compared, `default` is unfair".into(),
+        (true, false) => format!("not compared, `{policy}` is unfair"),
         (false, true) => format!("not compared, `{LOOP}` is unfair"),
     };
     _ = writeln!(lines, "{verdict}.");
@@ -64,8 +67,8 @@ fn worse(default: &Measured, other: &Measured) -> String {
         ));
     }
     match worse.is_empty() {
-        true => "the default is worse in nothing".into(),
-        false => format!("the default is worse in {}", worse.join(", ")),
+        true => "worse in nothing".into(),
+        false => format!("worse in {}", worse.join(", ")),
     }
 }
 
@@ -135,12 +138,12 @@ mod tests {
         let default = row("default", 100, 5, 20.0, 10);
         assert_eq!(
             verdicts(vec![default.clone(), row("loop", 200, 3, 10.0, 20)]),
-            "\n- 10 clients, `default` and `loop`: the default is worse in committed/s (100 against 200), failed \
+            "\n- 10 clients, `default` and `loop`: worse in committed/s (100 against 200), failed \
              (5 against 3), p99 (20.0 ms against 10.0 ms).\n"
         );
         assert_eq!(
             verdicts(vec![default.clone(), row("loop", 90, 5, 30.0, 9)]),
-            "\n- 10 clients, `default` and `loop`: the default is worse in nothing.\n"
+            "\n- 10 clients, `default` and `loop`: worse in nothing.\n"
         );
         assert_eq!(
             verdicts(vec![default.clone(), row("loop", 900, 0, 1.0, 1)]),

@@ -24,6 +24,7 @@ fn script(budget: &Arc<RetryBudget>) -> Script {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
     script.budget = Some(Arc::clone(budget));
     script.time = Some((Instant::now(), Duration::ZERO));
+    script.policy = script.policy.with_max_retries(5);
     script
 }
 
@@ -168,10 +169,11 @@ fn a_busy_commit_is_paid_for_too() {
 fn nested(budget: &Arc<RetryBudget>, class: FaultClass) -> (Done, u32) {
     let (key, mut bodies) = (new_key(), 0);
     let fault = tests::fault(Dialect::Sqlite, class);
-    let mut outer = tests::Script::at(Dialect::Sqlite, key, 0);
+    let policy = RetryPolicy::new().with_max_retries(5);
+    let mut outer = tests::Script::at(Dialect::Sqlite, key, 0).with_policy(policy);
     outer.budget = Some(Arc::clone(budget));
     let done = outer.run(&[], |_| {
-        let mut step = tests::Script::at(Dialect::Sqlite, key, 1);
+        let mut step = tests::Script::at(Dialect::Sqlite, key, 1).with_policy(policy);
         step.budget = Some(Arc::clone(budget));
         step.run(&[], |_| {
             bodies += 1;

@@ -16,6 +16,11 @@ const fn at_most(max_retries: u32) -> ClassPolicy {
     ClassPolicy::new().with_max_retries(max_retries)
 }
 
+/// All classes alike: 5 retries from 100 ms on.
+const ALIKE: RetryPolicy = RetryPolicy::new()
+    .with_max_retries(5)
+    .with_initial_delay(Duration::from_millis(100));
+
 /// An operation whose attempts fail by these classes in turn, over and over.
 fn run(policy: RetryPolicy, classes: &[FaultClass]) -> Done {
     let mut script = Script::new(Dialect::Postgres).with_policy(policy);
@@ -39,13 +44,28 @@ fn attempts(policy: RetryPolicy, classes: &[FaultClass]) -> u32 {
 
 #[test]
 fn a_class_can_have_fewer_retries() {
-    let policy = RetryPolicy::new().with_class_policy(LockTimeout, at_most(1));
+    let policy = ALIKE.with_class_policy(LockTimeout, at_most(1));
     assert_eq!(attempts(policy, &[LockTimeout]), 2);
     assert_eq!(attempts(policy, &[Deadlock]), 6);
     // Those of other classes are not its own.
     assert_eq!(attempts(policy, &[Deadlock, LockTimeout]), 4);
     let none = RetryPolicy::new().with_class_policy(LockTimeout, at_most(0));
     assert_eq!(attempts(none, &[LockTimeout]), 1);
+}
+
+/// Until the user says how often: then that holds for them too.
+#[test]
+fn conflicts_are_retried_more_often_than_what_else_fails() {
+    let policy = RetryPolicy::new();
+    for class in [Deadlock, SerializationFailure] {
+        assert_eq!(attempts(policy, &[class]), 21);
+        assert_eq!(attempts(policy.with_max_retries(1), &[class]), 2);
+        let own = policy.with_class_policy(class, at_most(3));
+        assert_eq!(attempts(own, &[class]), 4);
+    }
+    assert_eq!(attempts(policy, &[LockTimeout]), 6);
+    // What else fails counts, too.
+    assert_eq!(attempts(policy, &[LockTimeout, Deadlock]), 7);
 }
 
 #[test]
@@ -103,7 +123,7 @@ fn bodies_of_nested(outer: RetryPolicy, inner: RetryPolicy, class: FaultClass) -
 
 #[test]
 fn attempts_of_nested_operations_do_not_multiply_whatever_the_limits_of_classes() {
-    let plain = RetryPolicy::new();
+    let plain = ALIKE;
     let more = plain.with_class_policy(FaultClass::Busy, at_most(20));
     let one = plain.with_class_policy(FaultClass::Busy, at_most(1));
     // SQLite's busy is retried in a savepoint under BEGIN IMMEDIATE as often as the limits allow.
@@ -147,7 +167,7 @@ fn a_class_with_a_policy_counts_its_own_retries_for_its_delays() {
     let own = ClassPolicy::new()
         .with_initial_delay(7 * MS)
         .with_max_delay(20 * MS);
-    let policy = RetryPolicy::new().with_class_policy(Deadlock, own);
+    let policy = ALIKE.with_class_policy(Deadlock, own);
     let of = |class| Fails(fault(Dialect::Postgres, class));
     let (deadlock, conflict) = (of(Deadlock), of(SerializationFailure));
     let mut answers = vec![
@@ -212,7 +232,7 @@ fn a_function_sees_what_there_is_to_see_and_has_the_last_word() {
         Fine,
         Wants,
     ];
-    let policy = RetryPolicy::new().with_backoff_fn(by_hand);
+    let policy = ALIKE.with_backoff_fn(by_hand);
     let slept = delays(policy, &answers);
     let previous = |delay: u32| delay * MS / 1000;
     let expected = [
@@ -285,7 +305,7 @@ fn an_operation_can_have_a_policy_of_its_own() {
     const ONE: RetryPolicy = RetryPolicy::new().with_max_retries(1);
     const NEVER: RetryPolicy = RetryPolicy::new().without_retry_on(Deadlock);
     let deadlock = Given::Fails(errno(1213));
-    for (own, attempts) in [(None, 6), (Some(&ONE), 2), (Some(&NEVER), 1)] {
+    for (own, attempts) in [(None, 21), (Some(&ONE), 2), (Some(&NEVER), 1)] {
         let mut script = reconnecting_tests::Script::new(Dialect::Mysql, Resolution::Nothing);
         script.spec.policy = own;
         let answers = [Given::Fine, Given::Fine, deadlock, Given::Fine];

@@ -177,7 +177,7 @@ fn a_savepoint_waits_for_no_other_attempt() {
 #[test]
 fn a_savepoint_never_retries_a_deadlock() {
     let deadlock = fault(Dialect::Postgres, FaultClass::Deadlock);
-    assert_eq!(runs_until_exhausted(deadlock), (6, 6));
+    assert_eq!(runs_until_exhausted(deadlock), (21, 21));
 }
 
 #[test]

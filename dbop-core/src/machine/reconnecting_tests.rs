@@ -334,7 +334,7 @@ fn sqlite_commits_again_alone() {
         (done.outcome, done.stop),
         (Outcome::Undone, StopReason::NotRetryable)
     );
-    let done = script.run([Fine, Fine, Fine].into_iter().chain([busy; 6]));
+    let done = script.run([Fine, Fine, Fine].into_iter().chain([busy; 21]));
     assert_eq!(
         (done.outcome, done.stop),
         (Outcome::Undone, StopReason::RetriesExhausted)

@@ -15,7 +15,7 @@ use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
 use crate::nesting::Seat;
 use crate::outcome::{Phase, StopReason};
-use crate::policy::{Draws, MAX_CLASS_RETRIES, RetryContext, RetryPolicy};
+use crate::policy::{Draws, RetryContext, RetryPolicy};
 use crate::retry::{Advice, Verdict, decide};
 
 /// The retries of an operation.
@@ -132,8 +132,7 @@ impl<'a> Retries<'a> {
     }
 
     fn limit_of(&self, class: FaultClass) -> Option<u32> {
-        let own = self.policy.class_policy(class)?.max_retries()?;
-        Some(own.min(MAX_CLASS_RETRIES))
+        self.policy.limit_of(class)
     }
 
     /// How often it was retried after this class.
@@ -144,7 +143,7 @@ impl<'a> Retries<'a> {
     /// The next delay by the policy's arithmetic. `is_slow`: what is in the way takes its time.
     fn draw(&mut self, class: Option<FaultClass>, is_slow: bool) -> Duration {
         let policy = self.policy;
-        let own = class.filter(|class| policy.class_policy(*class).is_some());
+        let own = class.filter(|class| policy.about(*class).is_some());
         // The retry that this is about is taken already.
         let of_class = own.map(|_| self.retries_after(class).saturating_sub(1));
         let draws = self.draws.get_or_insert_with(|| policy.draws());

@@ -55,8 +55,8 @@ async fn when_the_other_writer_is_never_done_the_body_is_never_run() {
     assert_eq!(error.to_string(), "database is locked");
     assert_eq!(report.stop, StopReason::RetriesExhausted);
     assert_eq!(report.outcome, Outcome::Undone);
-    assert_eq!((report.attempts, bodies.into_inner()), (6, 0));
-    assert_eq!(clock.slept().len(), 5);
+    assert_eq!((report.attempts, bodies.into_inner()), (21, 0));
+    assert_eq!(clock.slept().len(), 20);
     assert_eq!(depth(&mut conn), Some(0));
     opponent.execute("COMMIT");
     let next = runner
