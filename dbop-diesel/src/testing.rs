@@ -393,7 +393,7 @@ impl<'f> Injection<'f> {
     /// let runner = Runner::new(policy).with_faults(&faults);
     /// let result = runner.operation("pay").run(&mut conn, |_| QueryResult::Ok(()));
     /// assert!(result.is_err());
-    /// assert_eq!(faults.attempts("pay"), 6);
+    /// assert_eq!(faults.attempts("pay"), 21); // busy is retried 20 times
     /// # Ok::<(), ConnectionError>(())
     /// ```
     pub fn attempts(mut self, numbers: impl RangeBounds<u32>) -> Self {
