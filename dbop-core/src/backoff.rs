@@ -1,7 +1,7 @@
 //! Delay arithmetic, pure: a retry's number, two durations and a random number in, a delay out.
 //!
 //! The delay before retry *n* (counted from 0) is drawn uniformly from `0..=ceiling(n)`, where
-//! `ceiling(n) = min(max_delay, initial_delay * 2^n)`: "full jitter". The cap is applied *before*
+//! `ceiling(n) = min(max_delay, initial_delay * multiplier^n)`: "full jitter". The cap is applied *before*
 //! the draw. The other order, a jittered exponential cut off at the cap, sends all clients back at
 //! exactly `max_delay` once the exponential has passed it, so that clients that failed together
 //! come back together.
@@ -31,16 +31,19 @@ pub enum Jitter {
     Decorrelated,
 }
 
-/// Capped exponential backoff: the two durations of a [`RetryPolicy`](crate::RetryPolicy).
+/// Capped exponential backoff: the two durations of a [`RetryPolicy`](crate::RetryPolicy), and how fast the
+/// one grows to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Backoff {
     initial_delay: Duration,
     max_delay: Duration,
     jitter: Jitter,
+    multiplier: u16,
 }
 
 impl Backoff {
-    /// A backoff from its first ceiling, its last ceiling and how to draw below them.
+    /// A backoff from its first ceiling, its last ceiling and how to draw below them. The ceiling doubles
+    /// from one retry to the next.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,7 +60,26 @@ impl Backoff {
             initial_delay,
             max_delay,
             jitter,
+            multiplier: 2,
         }
+    }
+
+    /// How many times as long the ceiling is from one retry to the next. Defaults to 2; 1, like 0, means
+    /// that it does not grow. [`Jitter::Decorrelated`] does not use it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{Backoff, Jitter};
+    ///
+    /// let (first, last) = (Duration::from_millis(20), Duration::from_secs(1));
+    /// let steep = Backoff::new(first, last, Jitter::Full).with_multiplier(8);
+    /// assert_eq!(steep.ceiling(1), Duration::from_millis(160));
+    /// assert_eq!(steep.ceiling(2), Duration::from_secs(1));
+    /// ```
+    #[must_use]
+    pub const fn with_multiplier(mut self, multiplier: u16) -> Self {
+        self.multiplier = multiplier;
+        self
     }
 
     /// The longest possible delay before retry `retry`, counted from 0.
@@ -74,8 +96,10 @@ impl Backoff {
     pub fn ceiling(&self, retry: u32) -> Duration {
         let initial = self.initial_delay.as_nanos();
         let exponential = match self.jitter {
-            Jitter::Decorrelated => tripled(initial, retry.saturating_add(1)),
-            Jitter::Full | Jitter::Equal | Jitter::None => doubled(initial, retry),
+            Jitter::Decorrelated => grown(initial, 3, retry.saturating_add(1)),
+            Jitter::Full | Jitter::Equal | Jitter::None => {
+                grown(initial, self.multiplier.max(1), retry)
+            }
         };
         nanoseconds(exponential.min(self.max_delay.as_nanos()))
     }
@@ -102,7 +126,11 @@ impl Backoff {
             Jitter::None => Jitter::None,
             Jitter::Full | Jitter::Equal | Jitter::Decorrelated => Jitter::Equal,
         };
-        Self::new(initial_delay, self.max_delay, jitter)
+        Self {
+            initial_delay,
+            jitter,
+            ..self
+        }
     }
 
     /// A delay for what takes its time, such as a server that is starting: between half the
@@ -145,7 +173,7 @@ impl Backoff {
             Jitter::Decorrelated => {
                 let base = previous.max(self.initial_delay);
                 let initial = self.initial_delay.as_nanos();
-                let most = tripled(base.as_nanos(), 1).min(self.max_delay.as_nanos());
+                let most = grown(base.as_nanos(), 3, 1).min(self.max_delay.as_nanos());
                 nanoseconds(draw(initial, most, random))
             }
             Jitter::Full | Jitter::Equal | Jitter::None => self.delay(retry, random),
@@ -164,6 +192,12 @@ impl Backoff {
         self.max_delay
     }
 
+    /// How many times as long the ceiling is from one retry to the next.
+    #[must_use]
+    pub const fn multiplier(&self) -> u16 {
+        self.multiplier
+    }
+
     /// How a delay is drawn below its ceiling.
     #[must_use]
     pub const fn jitter(&self) -> Jitter {
@@ -171,16 +205,9 @@ impl Backoff {
     }
 }
 
-/// `nanos * 2^times`, or something far above every cap.
-fn doubled(nanos: u128, times: u32) -> u128 {
-    // Shifting out of the 128 bits would wrap; one bit less than that is already far above
-    // every cap a `Duration` can hold (94 bits).
-    nanos << times.min(nanos.leading_zeros().saturating_sub(1))
-}
-
-/// `nanos * 3^times`, or something far above every cap.
-fn tripled(nanos: u128, times: u32) -> u128 {
-    nanos.saturating_mul(3_u128.saturating_pow(times))
+/// `nanos * multiplier^times`, or something far above every cap: a `Duration` has 94 bits.
+fn grown(nanos: u128, multiplier: u16, times: u32) -> u128 {
+    nanos.saturating_mul(u128::from(multiplier).saturating_pow(times))
 }
 
 /// Uniform between `low` and `high`, both included. If `low` is above `high`, `high`.
@@ -215,6 +242,20 @@ mod tests {
     fn doubles_up_to_the_cap() {
         let ceilings: Vec<u128> = (0..6).map(|n| DEFAULT.ceiling(n).as_millis()).collect();
         assert_eq!(ceilings, [100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn grows_as_fast_as_its_multiplier_says() {
+        let ceilings = |multiplier| {
+            let backoff = DEFAULT.with_multiplier(multiplier);
+            [0, 1, 2, 50].map(|n| backoff.ceiling(n).as_millis())
+        };
+        assert_eq!(ceilings(3), [100, 300, 900, 1000]);
+        assert_eq!(ceilings(u16::MAX), [100, 1000, 1000, 1000]);
+        for flat in [0, 1] {
+            assert_eq!(ceilings(flat), [100; 4]);
+        }
+        assert_eq!(DEFAULT.with_multiplier(3).slow().multiplier(), 3);
     }
 
     #[test]

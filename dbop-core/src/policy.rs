@@ -37,7 +37,8 @@ mod custom;
 /// - `max_retries`: 5, so at most 6 attempts; 20 after the conflicts
 ///   [`Deadlock`](FaultClass::Deadlock), [`SerializationFailure`](FaultClass::SerializationFailure) and
 ///   [`Busy`](FaultClass::Busy)
-/// - `initial_delay`: 100 ms; 20 ms after a serialization failure, 10 ms after `Busy`
+/// - `initial_delay`: 100 ms; 20 ms after conflicts
+/// - `multiplier`: 2, so the longest possible delay doubles; 8 after conflicts
 /// - `max_delay`: 1 s, so a delay after what takes time to pass is between 500 ms and 1 s
 /// - `jitter`: [`Jitter::Full`]
 /// - no seed: the delays differ from run to run
@@ -46,11 +47,10 @@ mod custom;
 /// - `max_silent_losses`: 2, so an operation is retried after the first loss only
 ///
 /// Five retries wait for 1.25 s on average and 2.5 s at most; after what takes time to pass, 3.75 s
-/// and 5 s. Twenty wait for 8.75 s on average after deadlocks, 7.6 s after serialization failures and
-/// 7.1 s after `Busy`, and for at most twice as long.
+/// and 5 s. Twenty after conflicts wait for 9.1 s on average and 18.2 s at most.
 ///
-/// `max_retries` and `initial_delay` hold for all classes as soon as they are set, also for the
-/// conflicts.
+/// `max_retries`, and `initial_delay` with `multiplier`, hold for all classes as soon as they are set, also
+/// for the conflicts.
 ///
 /// Two policies are equal if everything in them is. Functions are equal if they have the same address,
 /// which is not guaranteed for one function, nor excluded for two.
@@ -60,6 +60,8 @@ pub struct RetryPolicy {
     max_retries: Option<u32>,
     /// Like [`max_retries`](Self::max_retries).
     initial_delay: Option<Duration>,
+    /// Like [`max_retries`](Self::max_retries).
+    multiplier: Option<u16>,
     max_delay: Duration,
     jitter: Jitter,
     seed: Option<u64>,
@@ -91,6 +93,7 @@ impl RetryPolicy {
         Self {
             max_retries: None,
             initial_delay: None,
+            multiplier: None,
             max_delay: Duration::from_secs(1),
             jitter: Jitter::Full,
             seed: None,
@@ -130,8 +133,8 @@ impl RetryPolicy {
         self
     }
 
-    /// The longest possible delay before the first retry; it doubles with every further one, up to
-    /// [`max_delay`](Self::with_max_delay). Defaults to 100 ms, or less after some
+    /// The longest possible delay before the first retry; it [grows](Self::with_multiplier) with every
+    /// further one, up to [`max_delay`](Self::with_max_delay). Defaults to 100 ms, and to 20 ms after
     /// [conflicts](Self#default); once it is set, it holds for all. Zero means that no retry ever waits.
     ///
     /// ```
@@ -144,6 +147,24 @@ impl RetryPolicy {
     #[must_use]
     pub const fn with_initial_delay(mut self, initial_delay: Duration) -> Self {
         self.initial_delay = Some(initial_delay);
+        self
+    }
+
+    /// How many times as long the longest possible delay is from one retry to the next. Defaults to 2, and to
+    /// 8 after [conflicts](Self#default); once it or the initial delay is set, it is the same for all. 1, like
+    /// 0, means that it does not grow.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{Jitter, RetryPolicy};
+    ///
+    /// let policy = RetryPolicy::new().with_multiplier(3).with_jitter(Jitter::None);
+    /// let delays: Vec<_> = policy.delays().take(4).collect();
+    /// assert_eq!(delays, [100, 300, 900, 1000].map(Duration::from_millis));
+    /// ```
+    #[must_use]
+    pub const fn with_multiplier(mut self, multiplier: u16) -> Self {
+        self.multiplier = Some(multiplier);
         self
     }
 
@@ -205,7 +226,7 @@ impl RetryPolicy {
     /// How often and how soon to retry after faults of this class. By default the classes are alike,
     /// but for the [conflicts](Self#default) and for the longer delay after what takes time to pass (see
     /// [`with_max_delay`](Self::with_max_delay)). What the policy of a class leaves open stays as it is
-    /// without. At most 8 classes. If a class is given twice, the last policy counts.
+    /// without; how soon is one question, whether it sets the initial delay or the multiplier. At most 8 classes. If a class is given twice, the last policy counts.
     ///
     /// A class with a policy of its own counts its own retries for the growth of its delays; the others
     /// count all of them. Operations nested in one another each apply the limits of their own policies.
@@ -378,7 +399,11 @@ impl RetryPolicy {
             Some(initial_delay) => initial_delay,
             None => INITIAL_DELAY,
         };
-        Backoff::new(initial_delay, self.max_delay, self.jitter)
+        let multiplier = match self.multiplier {
+            Some(multiplier) => multiplier,
+            None => 2,
+        };
+        Backoff::new(initial_delay, self.max_delay, self.jitter).with_multiplier(multiplier)
     }
 
     /// The delay arithmetic after faults of this class, without the function given to
@@ -402,8 +427,9 @@ impl RetryPolicy {
 
     /// What holds for this class alone: what was said about it, or else the default of the conflicts.
     pub(crate) fn about(&self, class: FaultClass) -> Option<ClassPolicy> {
+        let is_delay_set = self.initial_delay.is_some() || self.multiplier.is_some();
         let usual = ClassPolicy::of_conflicts(class)
-            .map(|usual| usual.unless(self.max_retries, self.initial_delay))
+            .map(|usual| usual.unless(self.max_retries.is_some(), is_delay_set))
             .filter(|usual| *usual != ClassPolicy::new());
         match (self.class_policy(class), usual) {
             (Some(own), Some(usual)) => Some(own.or(usual)),

@@ -128,8 +128,7 @@ pub(crate) const POLICIES: &[Policy] = &[
     by_dbop("5 retries", "5 retries, 100 ms to 1 s, full jitter", FIVE),
     by_dbop(
         "default",
-        "full jitter up to 1 s: 20 retries, after a deadlock from 100 ms, after a serialization failure \
-         from 20 ms, after SQLite's busy from 10 ms",
+        "20 retries after these conflicts, full jitter up to 20 ms, 160 ms and then 1 s",
         DEFAULT,
     ),
     by_dbop(

@@ -36,6 +36,7 @@ pub struct ClassPolicy {
     initial_delay: Option<Duration>,
     max_delay: Option<Duration>,
     jitter: Option<Jitter>,
+    multiplier: Option<u16>,
 }
 
 impl ClassPolicy {
@@ -47,6 +48,7 @@ impl ClassPolicy {
             initial_delay: None,
             max_delay: None,
             jitter: None,
+            multiplier: None,
         }
     }
 
@@ -73,7 +75,7 @@ impl ClassPolicy {
         self
     }
 
-    /// The longest possible delay before the first retry of this class; it doubles with every further
+    /// The longest possible delay before the first retry of this class; it grows with every further
     /// one of this class. Not set by default: the policy's `initial_delay` or, for what takes time to
     /// pass, its `max_delay`. Zero means that no retry of this class waits.
     ///
@@ -126,6 +128,24 @@ impl ClassPolicy {
         self
     }
 
+    /// How many times as long the longest possible delay is from one retry of this class to the next. Not
+    /// set by default: the policy's multiplier. 1, like 0, means that it does not grow.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use dbop_core::{ClassPolicy, FaultClass, RetryPolicy};
+    ///
+    /// const POLICY: RetryPolicy = RetryPolicy::new()
+    ///     .with_class_policy(FaultClass::LockTimeout, ClassPolicy::new().with_multiplier(3));
+    /// let backoff = POLICY.backoff_after(FaultClass::LockTimeout);
+    /// assert_eq!(backoff.ceiling(1), Duration::from_millis(300));
+    /// ```
+    #[must_use]
+    pub const fn with_multiplier(mut self, multiplier: u16) -> Self {
+        self.multiplier = Some(multiplier);
+        self
+    }
+
     /// How often a run is retried after faults of this class, if that was set.
     #[must_use]
     pub const fn max_retries(&self) -> Option<u32> {
@@ -135,40 +155,52 @@ impl ClassPolicy {
     /// What a policy says about this class if its user says nothing.
     ///
     /// Measured with up to 128 clients on four rows (`docs/storms.md`): after 5 retries many operations
-    /// still fail that succeed after some more. A server takes its time to find a deadlock, and those who
-    /// come back soon are in the next one; the other conflicts are found at once.
+    /// still fail that succeed after some more. One that met a single conflict may come back soon; those
+    /// who meet another are in a crowd, which only long pauses thin out.
     pub(super) const fn of_conflicts(class: FaultClass) -> Option<Self> {
-        const OFTEN: ClassPolicy = ClassPolicy::new().with_max_retries(20);
+        const CONFLICT: ClassPolicy = ClassPolicy::new()
+            .with_max_retries(20)
+            .with_initial_delay(Duration::from_millis(20))
+            .with_multiplier(8);
         match class {
-            FaultClass::Deadlock => Some(OFTEN),
-            FaultClass::SerializationFailure => {
-                Some(OFTEN.with_initial_delay(Duration::from_millis(20)))
+            FaultClass::Deadlock | FaultClass::SerializationFailure | FaultClass::Busy => {
+                Some(CONFLICT)
             }
-            FaultClass::Busy => Some(OFTEN.with_initial_delay(Duration::from_millis(10))),
             _ => None,
         }
     }
 
-    /// This policy, and where it leaves something open the other one.
+    /// This policy, and where it leaves something open the other one. How soon is one question: whoever
+    /// answers a part of it has answered it.
     pub(super) fn or(self, other: Self) -> Self {
+        let other = other.unless(false, self.says_how_soon());
         Self {
             max_retries: self.max_retries.or(other.max_retries),
             initial_delay: self.initial_delay.or(other.initial_delay),
             max_delay: self.max_delay.or(other.max_delay),
             jitter: self.jitter.or(other.jitter),
+            multiplier: self.multiplier.or(other.multiplier),
         }
     }
 
+    const fn says_how_soon(&self) -> bool {
+        self.initial_delay.is_some() || self.multiplier.is_some()
+    }
+
     /// What is left of it where a policy says for all classes how often to retry, or how soon.
-    pub(super) fn unless(mut self, often: Option<u32>, soon: Option<Duration>) -> Self {
-        self.max_retries = self.max_retries.filter(|_| often.is_none());
-        self.initial_delay = self.initial_delay.filter(|_| soon.is_none());
-        self
+    pub(super) fn unless(self, often: bool, soon: bool) -> Self {
+        Self {
+            max_retries: self.max_retries.filter(|_| !often),
+            initial_delay: self.initial_delay.filter(|_| !soon),
+            multiplier: self.multiplier.filter(|_| !soon),
+            ..self
+        }
     }
 
     /// The backoff of this class, given that of all classes.
     pub(super) fn backoff(&self, of_all: Backoff, is_slow: bool) -> Backoff {
         let max_delay = self.max_delay.unwrap_or(of_all.max_delay());
+        let multiplier = self.multiplier.unwrap_or(of_all.multiplier());
         let inherited = Backoff::new(of_all.initial_delay(), max_delay, of_all.jitter());
         let inherited = match is_slow {
             true => inherited.slow(),
@@ -179,5 +211,6 @@ impl ClassPolicy {
             max_delay,
             self.jitter.unwrap_or(inherited.jitter()),
         )
+        .with_multiplier(multiplier)
     }
 }

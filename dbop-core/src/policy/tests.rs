@@ -141,7 +141,8 @@ fn conflicts_have_a_default_of_their_own_until_it_is_said_how_often_and_how_soon
     let ms = Duration::from_millis;
     let soon = |policy: RetryPolicy, class| policy.backoff_after(class).initial_delay();
     let policy = RetryPolicy::new();
-    for (class, initial_delay) in [(Deadlock, 100), (SerializationFailure, 20), (Busy, 10)] {
+    for class in [Deadlock, SerializationFailure, Busy] {
+        let initial_delay = 20;
         assert_eq!(policy.max_retries_after(class), 20);
         assert_eq!(soon(policy, class), ms(initial_delay));
         let often = policy.with_max_retries(3);
@@ -154,7 +155,16 @@ fn conflicts_have_a_default_of_their_own_until_it_is_said_how_often_and_how_soon
         let other = policy.with_class_policy(class, own);
         assert_eq!(other.max_retries_after(class), 20);
         let longest = Duration::from_secs(1);
-        let expected = Backoff::new(ms(initial_delay), longest, Jitter::Equal);
+        let expected = Backoff::new(ms(initial_delay), longest, Jitter::Equal).with_multiplier(8);
+        for alike in [late, policy.with_multiplier(2)] {
+            assert_eq!(alike.backoff_after(class), alike.backoff());
+        }
+        let own = own.with_initial_delay(ms(300));
+        let doubles = policy.with_class_policy(class, own).backoff_after(class);
+        assert_eq!(
+            (doubles.initial_delay(), doubles.multiplier()),
+            (ms(300), 2)
+        );
         assert_eq!(other.backoff_after(class), expected);
     }
     assert_eq!(policy.max_retries_after(LockTimeout), 5);
