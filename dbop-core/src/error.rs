@@ -121,8 +121,8 @@ impl Error {
         self
     }
 
-    /// How many attempts the operation had that ended with this error. 0 if it was refused before it
-    /// began, and in a report for the error of an attempt that another one followed.
+    /// How many attempts the operation had that ended with this error. 0 if it was refused before its
+    /// first one, and in a report for the error of an attempt that another one followed.
     ///
     /// ```
     /// use dbop_core::Error;

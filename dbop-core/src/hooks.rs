@@ -117,7 +117,7 @@ pub struct GivenUp {
 }
 
 impl GivenUp {
-    /// After so many attempts. 0 if the operation was refused before it began.
+    /// After so many attempts. 0 if the operation was refused before its first one.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
@@ -248,11 +248,11 @@ impl<'a> DueHooks<'a> {
         Self::new(hooks, std::mem::take(&mut done.hooks), end)
     }
 
-    /// Those of an operation that was refused before it began.
+    /// Those of an operation that was refused, in the attempt of this number: 0 before the first one.
     #[must_use]
-    pub fn after_refusal(hooks: &Hooks<'a>) -> Self {
+    pub fn after_refusal(hooks: &Hooks<'a>, attempts: u32) -> Self {
         let end = GivenUp {
-            attempts: 0,
+            attempts,
             fault: None,
             stop: StopReason::NotRetryable,
             outcome: Outcome::Undone,

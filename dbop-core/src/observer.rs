@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::event::{Event, Logging, Subject};
 use crate::fault::Fault;
+use crate::gate::GateStatus;
 use crate::outcome::{Outcome, StopReason};
 
 pub use observation::{AttemptTimes, Observation, Times};
@@ -120,10 +121,12 @@ pub struct Summary {
     pub(crate) stop: StopReason,
     pub(crate) times: Times,
     pub(crate) last_fault: Option<Fault>,
+    pub(crate) gate: Option<GateStatus>,
+    pub(crate) retries_left: Option<u32>,
 }
 
 impl Summary {
-    /// How many attempts were begun. 0 if the operation was refused before it began.
+    /// How many attempts were begun. 0 if the operation was refused before its first one.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
@@ -199,6 +202,20 @@ impl Summary {
     #[must_use]
     pub const fn last_fault(&self) -> Option<Fault> {
         self.last_fault
+    }
+
+    /// How the gate of the operation's name stood when the operation had left it. `None` without such a
+    /// gate.
+    #[must_use]
+    pub const fn gate(&self) -> Option<GateStatus> {
+        self.gate
+    }
+
+    /// How many retries were left in the retry budget of the runner, as
+    /// [`RetryBudget::retries_left`](crate::RetryBudget::retries_left) counts them. `None` without a budget.
+    #[must_use]
+    pub const fn retries_left(&self) -> Option<u32> {
+        self.retries_left
     }
 }
 

@@ -193,18 +193,27 @@ fn finish<S: Slot, T, E: OperationError>(
     results.report(ended)
 }
 
-/// Leaves the machine first, which knows the connection by its address, then the connection. Then its
-/// hooks can have that.
-fn leave<'a, S: Slot>(run: Run<'a>, slot: &mut S) -> Ended<'a> {
-    let mut ended = run.end();
+/// Calls the hooks. Leaves the machine then, which knows the connection by its address, and the connection.
+fn leave<S: Slot>(mut run: Run<'_>, slot: &mut S) -> Ended {
+    call_due_hooks(&mut run, slot);
+    let ended = run.end();
     if ended.connection_is_broken() {
         slot.apply(ConnectionAction::Discard);
     }
-    if ended.has_hooks() {
-        slot.release();
-        ended.call_hooks();
-    }
     ended
+}
+
+/// Calls the hooks that are due: leaves the connection first, which they can have then.
+fn call_due_hooks<S: Slot>(run: &mut Run<'_>, slot: &mut S) {
+    let due = run.due_hooks();
+    if due.is_empty() {
+        return;
+    }
+    if run.leave_connection() {
+        slot.apply(ConnectionAction::Discard);
+    }
+    slot.release();
+    run.call_hooks(due);
 }
 
 fn time(runner: &Runner) -> impl Fn() -> Instant {

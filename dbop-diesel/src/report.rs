@@ -33,7 +33,7 @@ pub struct Report<T, E> {
     /// survived: a COMMIT that was confirmed after its answer was lost, and on SQLite a COMMIT that
     /// was busy at first.
     pub failures: Vec<FailedAttempt<E>>,
-    /// How many attempts were begun. 0 if the operation was rejected before it began.
+    /// How many attempts were begun. 0 if the operation was refused before its first one.
     pub attempts: u32,
     /// Why there was no further attempt.
     pub stop: StopReason,

@@ -246,6 +246,30 @@ async fn of_nested_operations() {
     assert_eq!(seen::of(&step)[0].fields["dbop.scope"], "savepoint");
 }
 
+/// They come when it is over.
+#[scenario]
+async fn of_hooks_there_is_nothing() {
+    seen::watch();
+    let name = unique("hooked");
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let hook = || tracing::info!(name, "in the hook");
+    let result = Runner::default()
+        .operation(&name)
+        .after_commit(&hook)
+        .run(&mut conn, async |conn: &mut Conn| set(conn, 1, 1).await)
+        .await;
+    assert_eq!(result, Ok(1));
+    assert_eq!(
+        seen::tree(&name),
+        [
+            "INFO dbop.operation",
+            "  DEBUG dbop.attempt",
+            "    DEBUG event done",
+        ]
+    );
+}
+
 #[scenario]
 async fn of_one_without_a_name() {
     seen::watch();

@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::named::{Entry, NamedGate};
+use super::named::{Entry, GateStatus, NamedGate};
 use super::queue::Ticket;
 use super::{RECHECK, has_passed, keyed};
 
@@ -69,6 +69,14 @@ impl<'a> Turn<'a> {
     /// Whether there is a gate.
     pub(crate) const fn has_gate(&self) -> bool {
         !matches!(self.gate, Gate::None)
+    }
+
+    /// How the gate of its name stands.
+    pub(crate) fn status(&self) -> Option<GateStatus> {
+        match self.gate {
+            Gate::Named(gate) => Some(gate.status()),
+            Gate::None | Gate::Keys(_) => None,
+        }
     }
 
     /// Whether attempts should not wait for locks for long.

@@ -11,7 +11,7 @@ use crate::config::RunnerConfig;
 use crate::dialect::{Dialect, Level, Skipped, Timeout};
 use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
-use crate::gate::{Gate, Keys, Turn, Wait};
+use crate::gate::{Gate, GateStatus, Keys, Turn, Wait};
 use crate::settings::Setting;
 use crate::spec::Spec;
 
@@ -62,6 +62,12 @@ impl Machine<'_> {
         }
         self.go_to(self.after_queue());
         None
+    }
+
+    /// How the gate of the operation's name stands, if it has one.
+    #[must_use]
+    pub fn gate_status(&self) -> Option<GateStatus> {
+        self.turn.status()
     }
 
     /// Where the next attempt begins.

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observers, Summary};
+use super::Summary;
 use crate::config::RunnerConfig;
-use crate::event::{Event, EventKind, Logging, Subject};
+use crate::event::{Event, EventKind, Subject};
 use crate::fault::Fault;
+use crate::gate::GateStatus;
 use crate::machine::Step;
 use crate::outcome::{Outcome, StopReason};
 
@@ -15,8 +16,7 @@ use crate::outcome::{Outcome, StopReason};
 #[derive(Debug)]
 pub struct Observation<'a> {
     subject: Subject<'a>,
-    observers: &'a Observers,
-    logging: &'a Logging,
+    config: &'a RunnerConfig,
     /// Its connections come from a source, which may have to be waited for.
     waits: bool,
     started: Instant,
@@ -35,6 +35,8 @@ pub struct Observation<'a> {
     paused: Duration,
     queued: Duration,
     last_fault: Option<Fault>,
+    /// Of what is over.
+    ended: Option<Times>,
 }
 
 /// How long an operation took, and what for.
@@ -71,14 +73,12 @@ impl<'a> Observation<'a> {
         waits: bool,
         now: impl FnOnce() -> Instant,
     ) -> Option<Box<Self>> {
-        let observers = config.observers();
-        if observers.is_empty() && !wants_report {
+        if config.observers().is_empty() && !wants_report {
             return None;
         }
         let observation = Box::new(Self {
             subject,
-            observers,
-            logging: config.logging(),
+            config,
             waits,
             started: now(),
             attempt: 0,
@@ -91,6 +91,7 @@ impl<'a> Observation<'a> {
             paused: Duration::ZERO,
             queued: Duration::ZERO,
             last_fault: None,
+            ended: None,
         });
         observation.tell(|observer| observer.on_start(&subject));
         Some(observation)
@@ -160,14 +161,25 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// The operation is over.
+    /// Whether the observers know that the operation is over.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// The operation is over. Tells the observers, unless they know. `gate`: that of its name.
     pub fn end(
-        mut self: Box<Self>,
+        &mut self,
         attempts: u32,
         outcome: Outcome,
         stop: StopReason,
-        now: Instant,
+        gate: Option<GateStatus>,
+        now: impl FnOnce() -> Instant,
     ) -> Times {
+        if let Some(times) = self.ended {
+            return times;
+        }
+        let now = now();
         // What it was waiting for when it was dropped.
         self.connected(|| now);
         self.waited(now);
@@ -178,18 +190,26 @@ impl<'a> Observation<'a> {
             connection_wait: self.connection_wait,
             last_attempt: self.attempt_times(|| now),
         };
+        self.ended = Some(times);
+        if self.config.observers().is_empty() {
+            return times;
+        }
+        let budget = self.config.retry_budget();
         let summary = Summary {
             attempts,
             outcome,
             stop,
             times,
             last_fault: self.last_fault,
+            gate,
+            retries_left: budget.map(|budget| budget.retries_left(now)),
         };
         self.tell(|observer| observer.on_end(&self.subject, &summary));
         times
     }
 
     fn tell(&self, what: impl Fn(&dyn super::Observer)) {
-        self.observers.tell(&self.subject, self.logging, what);
+        let (observers, logging) = (self.config.observers(), self.config.logging());
+        observers.tell(&self.subject, logging, what);
     }
 }

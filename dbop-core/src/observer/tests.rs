@@ -6,6 +6,7 @@ use std::time::Instant;
 use log::{Level, Log, Metadata, Record};
 
 use super::*;
+use crate::budget::RetryBudget;
 use crate::config::RunnerConfig;
 use crate::dialect::Dialect;
 use crate::event::{EventKind, Name};
@@ -130,7 +131,8 @@ fn all_are_told_in_order_although_one_panics() {
         observation.connected(|| now);
         observation.step(1, &Step::Body, || now);
         observation.event(&event(EventKind::Succeeded, None));
-        _ = observation.end(1, Outcome::Committed, StopReason::Succeeded, now);
+        let (outcome, stop) = (Outcome::Committed, StopReason::Succeeded);
+        _ = observation.end(1, outcome, stop, None, || now);
     }
     let expected = [
         "start pay",
@@ -155,7 +157,7 @@ impl Drop for Unwinding<'_> {
         let (outcome, stop) = (Outcome::Undone, StopReason::Panicked);
         _ = observation
             .expect("it is observed")
-            .end(0, outcome, stop, Instant::now());
+            .end(0, outcome, stop, None, Instant::now);
     }
 }
 
@@ -195,7 +197,8 @@ fn times_are_told_apart() {
     observation.step(1, &Step::Queue, at(17));
     observation.step(2, &connect, at(20));
     observation.connected(at(25));
-    let times = observation.end(2, Outcome::Undone, StopReason::OwnError, second(start, 40));
+    let (outcome, stop) = (Outcome::Undone, StopReason::OwnError);
+    let times = observation.end(2, outcome, stop, None, at(40));
     assert_eq!(times.elapsed, Duration::from_secs(40));
     assert_eq!(times.paused, Duration::from_secs(7));
     assert_eq!(times.queued, Duration::from_secs(3));
@@ -212,9 +215,9 @@ fn what_it_waits_for_when_it_is_dropped_counts() {
         let observation = Observation::begin(&config, SUBJECT, true, true, || start);
         observation.expect("it is reported")
     };
-    let end = |observation: Box<Observation<'_>>| {
-        let now = second(start, 5);
-        observation.end(1, Outcome::Undone, StopReason::Cancelled, now)
+    let end = |mut observation: Box<Observation<'_>>| {
+        let (outcome, stop) = (Outcome::Undone, StopReason::Cancelled);
+        observation.end(1, outcome, stop, None, || second(start, 5))
     };
     let mut connecting = begun();
     connecting.step(1, &Step::Connect { within: None }, || start);
@@ -227,18 +230,65 @@ fn what_it_waits_for_when_it_is_dropped_counts() {
     assert_eq!(end(queueing).queued, Duration::from_secs(5));
 }
 
+/// Keeps the last summary.
+#[derive(Default)]
+struct Last(Mutex<Option<Summary>>);
+
+impl Observer for Last {
+    fn on_end(&self, _: &Subject<'_>, summary: &Summary) {
+        *self.0.lock().expect("no panic") = Some(*summary);
+    }
+}
+
+/// The hooks of an operation come after that, and take a time of their own.
+#[test]
+fn an_end_is_told_once_with_its_own_time() {
+    let notes = Arc::new(Notes::default());
+    let mut config = RunnerConfig::default();
+    config.add_observer(notes.clone());
+    let start = Instant::now();
+    let observation = Observation::begin(&config, SUBJECT, false, true, || start);
+    let mut observation = observation.expect("it is observed");
+    assert!(!observation.has_ended());
+    let (outcome, stop) = (Outcome::Committed, StopReason::Succeeded);
+    for _ in 0..2 {
+        let now = || match notes.0.lock().expect("no panic").len() {
+            1 => second(start, 5),
+            _ => panic!("the clock is read again"),
+        };
+        let times = observation.end(1, outcome, stop, None, now);
+        assert_eq!(times.elapsed, Duration::from_secs(5));
+        assert!(observation.has_ended());
+    }
+    let expected = ["start pay", "end: committed after 1 attempt and 5.0s"];
+    assert_eq!(notes.take(), expected);
+}
+
+#[test]
+fn the_end_says_how_the_gate_and_the_budget_stand() {
+    let last = Arc::new(Last::default());
+    let mut config = RunnerConfig::default();
+    config.add_observer(last.clone());
+    let (outcome, stop, now) = (Outcome::Undone, StopReason::OwnError, Instant::now());
+    let end = |config: &RunnerConfig, gate| {
+        let observation = Observation::begin(config, SUBJECT, false, true, || now);
+        let mut observation = observation.expect("it is observed");
+        _ = observation.end(1, outcome, stop, gate, || now);
+        let summary = last.0.lock().expect("no panic").take().expect("an end");
+        (summary.gate(), summary.retries_left())
+    };
+    assert_eq!(end(&config, None), (None, None));
+    let gate = Some(GateStatus {
+        limit: Some(2),
+        inside: 1,
+        waiting: 3,
+    });
+    config.set_retry_budget(Arc::new(RetryBudget::token_bucket(35)));
+    assert_eq!(end(&config, gate), (gate, Some(7)));
+}
+
 #[test]
 fn the_last_fault_is_that_of_the_last_failed_attempt() {
-    /// Keeps the last summary.
-    #[derive(Default)]
-    struct Last(Mutex<Option<Summary>>);
-
-    impl Observer for Last {
-        fn on_end(&self, _: &Subject<'_>, summary: &Summary) {
-            *self.0.lock().expect("no panic") = Some(*summary);
-        }
-    }
-
     let last = Arc::new(Last::default());
     let mut config = RunnerConfig::default();
     config.add_observer(last.clone());
@@ -253,7 +303,7 @@ fn the_last_fault_is_that_of_the_last_failed_attempt() {
         let mut observation = observation.expect("it is observed");
         observation.event(&retrying);
         observation.event(&event(end, None));
-        _ = observation.end(2, Outcome::Undone, stop, now);
+        _ = observation.end(2, Outcome::Undone, stop, None, || now);
         let summary = last.0.lock().expect("no panic").take().expect("an end");
         assert_eq!(summary.last_fault(), expected);
         assert_eq!(summary.is_success(), stop == StopReason::Succeeded);

@@ -1,54 +1,24 @@
-//! The hooks at the end of a run.
+//! The hooks of a run without a run, and those of a sync one.
 
-use dbop_core::machine::{DueHook, DueHooks, Hooks};
-use dbop_core::{Error, Fault};
+use dbop_core::Error;
+use dbop_core::machine::{DueHooks, Hooks};
 
 use super::results::caught;
-use super::run::{End, Ended, Panic};
-
-/// Those that are due where it has ended like this.
-pub(super) fn due_hooks<'a>(
-    end: &mut End,
-    hooks: &Hooks<'a>,
-    fault: Option<Fault>,
-) -> DueHooks<'a> {
-    match end {
-        End::Done(done) => DueHooks::after(done, hooks, fault),
-        End::Refused(_) => DueHooks::after_refusal(hooks),
-    }
-}
+use super::run::Run;
 
 /// The operation was refused before it began: there is no run. Calls the hook for that.
 pub(super) fn refused(error: Error, hooks: &Hooks<'_>) -> Error {
-    let mut due = DueHooks::after_refusal(hooks);
+    let mut due = DueHooks::after_refusal(hooks, 0);
     while let Some(hook) = due.next_due() {
         drop(hook.call());
     }
     error
 }
 
-impl<'a> Ended<'a> {
-    /// Whether hooks are to be called, when the connection is back.
-    #[must_use]
-    pub fn has_hooks(&self) -> bool {
-        !self.hooks.is_empty()
-    }
-
-    /// The next of these hooks.
-    pub fn next_hook(&mut self) -> Option<DueHook<'a>> {
-        self.hooks.next_due()
-    }
-
-    /// A hook was called. The first panic continues when all of them were.
-    pub fn hook_called(&mut self, end: Result<(), Panic>) {
-        if let Err(payload) = end {
-            self.panic.get_or_insert(payload);
-        }
-    }
-
-    /// Calls the hooks of a sync run.
-    pub fn call_hooks(&mut self) {
-        while let Some(hook) = self.next_hook() {
+impl Run<'_> {
+    /// Calls these hooks of a sync run.
+    pub fn call_hooks(&mut self, mut due: DueHooks<'_>) {
+        while let Some(hook) = due.next_due() {
             let end = caught(|| drop(hook.call()));
             self.hook_called(end);
         }

@@ -8,7 +8,7 @@ use dbop_core::{Advice, Fault, Outcome, StopReason};
 use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
-use super::run::{End, Ended, Panic, Refusal, Run};
+use super::run::{End, Ended, Panic, REFUSED, Refusal, Run};
 use crate::error::OperationError;
 use crate::report::{FailedAttempt, Report};
 
@@ -160,7 +160,7 @@ impl<T, E: OperationError> Results<T, E> {
     /// # Panics
     ///
     /// If the operation panicked: with its payload.
-    pub fn report(&mut self, ended: Ended<'_>) -> Report<T, E> {
+    pub fn report(&mut self, ended: Ended) -> Report<T, E> {
         let (end, errors, times) = ended.resume_panic();
         match end {
             End::Done(done) => {
@@ -168,24 +168,25 @@ impl<T, E: OperationError> Results<T, E> {
                 let result = self.answer(done, errors, times.last_attempt);
                 self.with(result, attempts, stop, outcome, times)
             }
-            End::Refused(Refusal::Own(error)) => self.refused_by(error, times),
-            End::Refused(Refusal::Database(error)) => self.refused_with(error.into(), times),
+            End::Refused(Refusal::Own(error), attempts) => self.refused_by(error, attempts, times),
+            End::Refused(Refusal::Database(error), attempts) => {
+                self.refused_with(error.into(), attempts, times)
+            }
         }
     }
 
     /// The report of a run that could not even begin.
     pub fn refused(&mut self, error: dbop_core::Error) -> Report<T, E> {
-        self.refused_by(error, Times::default())
+        self.refused_by(error, 0, Times::default())
     }
 
-    fn refused_by(&mut self, error: dbop_core::Error, times: Times) -> Report<T, E> {
-        let error = error.after(0, StopReason::NotRetryable);
-        self.refused_with(E::from_dbop(error), times)
+    fn refused_by(&mut self, error: dbop_core::Error, attempts: u32, times: Times) -> Report<T, E> {
+        let error = error.after(attempts, REFUSED);
+        self.refused_with(E::from_dbop(error), attempts, times)
     }
 
-    fn refused_with(&mut self, error: E, times: Times) -> Report<T, E> {
-        let (stop, outcome) = (StopReason::NotRetryable, Outcome::Undone);
-        self.with(Err(error), 0, stop, outcome, times)
+    fn refused_with(&mut self, error: E, attempts: u32, times: Times) -> Report<T, E> {
+        self.with(Err(error), attempts, REFUSED, Outcome::Undone, times)
     }
 
     fn with(

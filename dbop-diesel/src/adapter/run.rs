@@ -16,7 +16,7 @@ use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
 use super::errors::AttemptErrors;
-use super::hooks::{due_hooks, refused};
+use super::hooks::refused;
 #[cfg(feature = "testing")]
 use super::injection::Injection;
 use super::results::{UserResults, caught};
@@ -64,8 +64,8 @@ pub(crate) type Panic = Box<dyn Any + Send>;
 #[derive(Debug)]
 pub(super) enum End {
     Done(Done),
-    /// It could not even begin.
-    Refused(Refusal),
+    /// It could not even begin its work, in the attempt of this number: 0 before the first one.
+    Refused(Refusal, u32),
 }
 
 #[derive(Debug)]
@@ -95,10 +95,9 @@ impl<'a> Run<'a> {
         let machine = match Machine::new(dialect, config, spec, can_reconnect, now) {
             Ok(machine) => machine,
             Err(error) => {
-                let (attempts, outcome, stop) = REFUSED;
-                trace.end(attempts, outcome, stop);
-                if let Some(observation) = observation {
-                    _ = observation.end(attempts, outcome, stop, now());
+                trace.end(0, Outcome::Undone, REFUSED);
+                if let Some(mut observation) = observation {
+                    _ = observation.end(0, Outcome::Undone, REFUSED, None, now);
                 }
                 return Err(refused(error, &spec.hooks));
             }
@@ -211,7 +210,7 @@ impl<'a> Run<'a> {
 
     fn refuse(&mut self, refusal: Refusal) -> bool {
         self.machine.leave_gate();
-        self.end = Some(End::Refused(refusal));
+        self.end = Some(End::Refused(refusal, self.machine.attempts()));
         false
     }
 
@@ -403,14 +402,10 @@ impl<'a> Run<'a> {
     /// Ends the run: what is left of it. The machine is dropped here, before the connection, whose address another one
     /// can have after that.
     #[must_use]
-    pub fn end(mut self) -> Ended<'a> {
-        // The clock is the caller's code: if it panics, the observers are told when the run is dropped.
-        let now = self.observation.is_some().then(|| self.host.now());
-        let times = self.end_observation(now);
-        let mut end = self.end.take().expect("the run has ended");
+    pub fn end(mut self) -> Ended {
+        let times = self.tell_end();
         Ended {
-            hooks: due_hooks(&mut end, self.hooks, self.errors.fault),
-            end,
+            end: self.end.take().expect("the run has ended"),
             errors: std::mem::take(&mut self.errors),
             panic: self.panic.take(),
             times,
@@ -418,18 +413,19 @@ impl<'a> Run<'a> {
     }
 
     /// The hooks that are due where it has ended like this. They are called before its [end](Self::end), once it
-    /// has [left](Self::leave_connection) its connection.
+    /// is [over](Self::leave_connection).
     pub fn due_hooks(&mut self) -> DueHooks<'a> {
-        let fault = self.errors.fault;
         match &mut self.end {
-            Some(end) => due_hooks(end, self.hooks, fault),
-            None => DueHooks::after_refusal(self.hooks),
+            Some(End::Done(done)) => DueHooks::after(done, self.hooks, self.errors.fault),
+            _ => DueHooks::after_refusal(self.hooks, self.machine.attempts()),
         }
     }
 
-    /// Leaves the connection, whose address another one can have after that. Returns whether it must not be used
-    /// any more.
+    /// It is over but for its hooks: tells the observers, whose times are without those of the hooks, and leaves
+    /// the connection, whose address another one can have after that. Returns whether it must not be used any
+    /// more.
     pub fn leave_connection(&mut self) -> bool {
+        _ = self.tell_end();
         self.machine.leave_connection();
         matches!(&self.end, Some(End::Done(done)) if done.connection_broken)
     }
@@ -441,24 +437,36 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tells the observers and the spans that it is over.
-    fn end_observation(&mut self, now: Option<Instant>) -> Times {
+    /// Tells the observers and the spans that it is over, unless they know. The clock is the caller's code: if it
+    /// panics, the observers are told when the run is dropped.
+    fn tell_end(&mut self) -> Times {
+        let host = self.host;
+        self.end_observation(|| host.now())
+    }
+
+    fn end_observation(&mut self, now: impl FnOnce() -> Instant) -> Times {
         if self.observation.is_none() && !self.trace.is_open() {
             return Times::default();
         }
         let (attempts, outcome, stop) = self.summary();
         self.trace.end(attempts, outcome, stop);
-        match (self.observation.take(), now) {
-            (Some(observation), Some(now)) => observation.end(attempts, outcome, stop, now),
-            _ => Times::default(),
-        }
+        let Some(observation) = &mut self.observation else {
+            return Times::default();
+        };
+        observation.end(attempts, outcome, stop, self.machine.gate_status(), now)
+    }
+
+    /// Whether someone is to be told that it is over.
+    fn is_watched(&self) -> bool {
+        let is_open = |observation: &Observation<'_>| !observation.has_ended();
+        self.trace.is_open() || self.observation.as_deref().is_some_and(is_open)
     }
 
     /// How many attempts there were, what became of the work, and why there is no further attempt.
     fn summary(&self) -> (u32, Outcome, StopReason) {
         match &self.end {
             Some(End::Done(done)) => (done.attempts, done.outcome, done.stop),
-            Some(End::Refused(_)) => REFUSED,
+            Some(End::Refused(_, attempts)) => (*attempts, Outcome::Undone, REFUSED),
             None => {
                 let stop = match std::thread::panicking() {
                     true => StopReason::Panicked,
@@ -474,31 +482,31 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The summary of an operation that was refused before it began.
-const REFUSED: (u32, Outcome, StopReason) = (0, Outcome::Undone, StopReason::NotRetryable);
+/// Why there is no further attempt of an operation that was refused.
+pub(super) const REFUSED: StopReason = StopReason::NotRetryable;
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        if self.observation.is_some() || self.trace.is_open() {
+        if self.is_watched() {
+            // The observers find the gate as it is without this run.
+            self.machine.leave_gate();
             // Perhaps the clock is what has panicked. Let out, a second panic would abort.
-            let now = caught(|| self.host.now());
-            let now = Some(now.unwrap_or_else(|_| Instant::now()));
-            _ = caught(|| self.end_observation(now));
+            let now = caught(|| self.host.now()).unwrap_or_else(|_| Instant::now());
+            _ = caught(|| self.end_observation(|| now));
         }
     }
 }
 
 /// What is left of a run that has ended.
 #[derive(Debug)]
-pub struct Ended<'a> {
+pub struct Ended {
     end: End,
     errors: AttemptErrors,
-    pub(super) panic: Option<Panic>,
+    panic: Option<Panic>,
     times: Times,
-    pub(super) hooks: DueHooks<'a>,
 }
 
-impl Ended<'_> {
+impl Ended {
     /// Whether the connection must not be used any more.
     #[must_use]
     pub const fn connection_is_broken(&self) -> bool {

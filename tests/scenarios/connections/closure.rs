@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{
-    BeginMode, ConnectError, FaultClass, IsolationLevel, OperationError as _, Outcome, Report,
-    RetryPolicy, StopReason,
+    BeginMode, ConnectError, FaultClass, GivenUp, IsolationLevel, OperationError as _, Outcome,
+    Report, RetryPolicy, StopReason,
 };
 use dbop_tests::{Again, Capture, InstantClock, Notes};
 use diesel::QueryResult;
@@ -88,6 +88,49 @@ async fn that_there_is_no_connection_tells_after_how_many_attempts() {
         (own.attempts(), own.stop()),
         (3, Some(StopReason::RetriesExhausted))
     );
+}
+
+/// That the operation asks for what there is not turns out on a connection, which the second attempt is the first
+/// one to have.
+#[scenario]
+async fn what_is_refused_tells_after_how_many_attempts() {
+    let bed = Bed::new();
+    let (asked, notes, given_up) = (AtomicU32::new(0), Notes::new(), AtomicU32::new(0));
+    let note = |it: &GivenUp| given_up.store(it.attempts(), Ordering::Relaxed);
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .with_observer(notes.clone())
+        .operation("pay")
+        .lock_timeout(Duration::ZERO)
+        .after_giving_up(&note)
+        .run_on_report(
+            &async || match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(ConnectionError::BadConnection("connection refused".into())),
+                _ => Conn::establish(bed.url()).await,
+            },
+            async |conn: &mut Conn| set(conn, 1, 1).await,
+        )
+        .await;
+    let expected = [
+        "pay: start",
+        "pay: attempt 1",
+        "pay: Retrying",
+        "pay: attempt 2",
+        "pay: end 2 undone not_retryable",
+    ];
+    assert_eq!(notes.take(), expected);
+    assert_eq!((report.attempts, given_up.into_inner()), (2, 2));
+    assert_eq!(
+        (report.failures.len(), report.outcome),
+        (1, Outcome::Undone)
+    );
+    let error = report.result.expect_err("refused");
+    let own = error.dbop_error().expect("dbop's");
+    assert_eq!(
+        (own.attempts(), own.stop()),
+        (2, Some(StopReason::NotRetryable))
+    );
+    assert_eq!(bed.balances(), UNTOUCHED);
 }
 
 #[scenario]

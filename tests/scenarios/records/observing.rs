@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dbop_diesel::{
-    Event, EventKind, FaultClass, Observer, OperationError as _, Outcome, RetryPolicy, StopReason,
-    Subject, Summary,
+    Event, EventKind, FaultClass, GivenUp, Observer, OperationError as _, Outcome, RetryPolicy,
+    StopReason, Subject, Summary,
 };
 use dbop_tests::{Capture, InstantClock, Meanwhile, Notes};
 use diesel::QueryResult;
@@ -260,6 +260,49 @@ async fn the_end_says_how_long_it_took_and_what_for() {
     let fault = end.last_fault().expect("a database error");
     assert_eq!(fault.class(), FaultClass::Constraint);
     assert!(end.is_failure() && !end.is_success() && !end.is_cancelled());
+}
+
+/// So the time of an operation is its own, whichever adapter runs it.
+#[scenario]
+async fn the_end_comes_before_the_hooks_and_has_no_time_of_theirs() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    for is_ok in [true, false] {
+        let (notes, clock) = (Notes::new(), Meanwhile::new(|_| ()));
+        let told = Mutex::new(Vec::new());
+        let hook = || {
+            dbop_diesel::Clock::sleep(&*clock, Duration::from_secs(60));
+            told.lock().expect("no panic").push(notes.take());
+        };
+        let note = |_: &GivenUp| hook();
+        let report = Runner::default()
+            .with_clock(clock.clone())
+            .with_observer(notes.clone())
+            .operation("pay")
+            .after_commit(&hook)
+            .after_giving_up(&note)
+            .run_report(&mut conn, async |conn: &mut Conn| {
+                set(conn, 1, 1).await?;
+                if is_ok { Ok(()) } else { Err(Error::NotFound) }
+            })
+            .await;
+        assert_eq!(report.result.is_ok(), is_ok);
+        let (event, end) = match is_ok {
+            true => ("Succeeded", "committed succeeded"),
+            false => ("Returned", "undone own_error"),
+        };
+        let expected = [
+            "pay: start".to_owned(),
+            "pay: attempt 1".to_owned(),
+            format!("pay: {event}"),
+            format!("pay: end 1 {end}"),
+        ];
+        assert_eq!(*told.lock().expect("no panic"), [expected]);
+        assert_eq!(notes.take(), [""; 0], "once");
+        assert_eq!(notes.end().elapsed(), Duration::ZERO);
+        assert_eq!(report.elapsed, Duration::ZERO);
+        assert_eq!(clock.slept().len(), 1);
+    }
 }
 
 /// Keeps what events say.
