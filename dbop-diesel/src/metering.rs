@@ -2,7 +2,8 @@
 
 use dbop_core::{Event, EventKind, Observer, Outcome, StopReason, Subject, Summary};
 use metrics::{
-    Counter, Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
+    Counter, Label, SharedString, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
 };
 
 /// An [`Observer`] that counts and times operations, for the recorder of the `metrics` crate. With the
@@ -17,6 +18,9 @@ use metrics::{
 /// | `dbop.retry.delay` | histogram | s | `db.system.name` |
 /// | `dbop.connection.wait_time` | histogram | s | `dbop.pool` if there is a name |
 /// | `dbop.gate.wait_time` | histogram | s | `db.system.name` |
+/// | `dbop.gate.conflicts` | counter | conflicts | `db.system.name`, `dbop.gate` if asked for |
+/// | `dbop.gate.limit` | gauge | operations | `db.system.name`, `dbop.gate`; only if asked for |
+/// | `dbop.retry.budget` | gauge | retries | `dbop.pool` if there is a name |
 ///
 /// A duration is that of an operation with all its attempts. `error.type` is the database's code, or the
 /// class of a fault without a code, and the [`StopReason`](crate::StopReason) of what failed for another
@@ -24,6 +28,13 @@ use metrics::{
 /// retried, and `own` for an error of the operation's that asked for it. The wait for a connection is that
 /// of an operation in all its attempts; it is there for connections from a source alone. The wait at a gate is
 /// there for operations that have a gate. Nested operations count as well.
+///
+/// The gauges are set at the end of each operation, and stay where they are until the next one ends. `dbop.gate` is
+/// the name of the operations that wait at a gate together. The limit of a gate is how many it lets in at a time, and
+/// 0 if it is open: then there is no limit. It comes with the
+/// [names of operations](Self::with_operation_names): one number for all gates would say nothing. A conflict counts
+/// if a gate has answered to it, by letting in one at a time, or half as many as before. The budget is how
+/// many retries are left, for runners that have a [retry budget](crate::RetryBudget).
 ///
 /// Exporters that allow no dots in names write underscores: `db_client_operation_duration`.
 ///
@@ -64,6 +75,15 @@ impl Metrics {
     /// How long an operation waited for its turn at a gate, in seconds.
     pub const GATE_WAIT: &'static str = "dbop.gate.wait_time";
 
+    /// How many conflicts gates have answered to, by letting in fewer at a time.
+    pub const GATE_CONFLICTS: &'static str = "dbop.gate.conflicts";
+
+    /// How many operations a gate lets in at a time. 0 if it is open, which is no limit.
+    pub const GATE_LIMIT: &'static str = "dbop.gate.limit";
+
+    /// How many retries are left in the retry budget.
+    pub const RETRY_BUDGET: &'static str = "dbop.retry.budget";
+
     /// The names of all metrics.
     pub const NAMES: &'static [&'static str] = &[
         Self::DURATION,
@@ -73,6 +93,9 @@ impl Metrics {
         Self::RETRY_DELAY,
         Self::CONNECTION_WAIT,
         Self::GATE_WAIT,
+        Self::GATE_CONFLICTS,
+        Self::GATE_LIMIT,
+        Self::RETRY_BUDGET,
     ];
 
     /// The bounds of the buckets for durations, in seconds: those of OpenTelemetry's conventions for
@@ -95,8 +118,8 @@ impl Metrics {
         }
     }
 
-    /// Adds the operation's name to the durations, as the label `db.query.summary`. Not set by default:
-    /// each name is a time series of its own, so only for names that are not made up at run time.
+    /// Adds the operation's name to the durations, as the label `db.query.summary`, and to what there is about gates
+    /// of operations' names, as `dbop.gate`. Not set by default: each name is a time series of its own, so only for names that are not made up at run time.
     ///
     /// ```
     /// use dbop_diesel::{Metrics, Runner};
@@ -109,8 +132,8 @@ impl Metrics {
         self
     }
 
-    /// The name of the source of connections, for the label `dbop.pool` of the waits for connections.
-    /// None by default.
+    /// The name of the source of connections, for the label `dbop.pool` of the waits for connections and of the
+    /// retry budget. None by default.
     ///
     /// ```
     /// use dbop_diesel::{Metrics, Runner};
@@ -132,8 +155,14 @@ impl Default for Metrics {
 
 impl Observer for Metrics {
     fn on_event(&self, subject: &Subject<'_>, event: &Event) {
-        if event.kind() != EventKind::Retrying {
-            return;
+        match event.kind() {
+            EventKind::Retrying => {}
+            EventKind::Limited(_) => {
+                let mut labels = vec![system(subject)];
+                labels.extend(self.name("dbop.gate", subject));
+                return counter!(Self::GATE_CONFLICTS, labels).increment(1);
+            }
+            _ => return,
         }
         let class = event.fault().map_or("own", |fault| fault.class().as_str());
         let labels = vec![
@@ -151,23 +180,42 @@ impl Observer for Metrics {
         let outcome = Label::from_static_parts("dbop.outcome", summary.outcome().as_str());
         let mut labels = vec![system(subject)];
         labels.extend(error_type(summary));
-        if self.with_names {
-            labels.push(Label::new("db.query.summary", subject.name().to_string()));
-        }
+        labels.extend(self.name("db.query.summary", subject));
         histogram!(Self::DURATION, labels).record(summary.elapsed());
         let labels = vec![system(subject), outcome];
         histogram!(Self::ATTEMPTS, labels).record(summary.attempts());
         outcomes(summary.outcome(), summary.stop()).increment(1);
         let wait = summary.connection_wait();
         if !wait.is_zero() {
-            let pool = self.pool.clone().map(|name| Label::new("dbop.pool", name));
-            let labels: Vec<_> = pool.into_iter().collect();
-            histogram!(Self::CONNECTION_WAIT, labels).record(wait);
+            histogram!(Self::CONNECTION_WAIT, self.pool()).record(wait);
         }
         let queued = summary.queued();
         if !queued.is_zero() {
             histogram!(Self::GATE_WAIT, vec![system(subject)]).record(queued);
         }
+        if let (Some(gate), Some(name)) = (summary.gate(), self.name("dbop.gate", subject)) {
+            let labels = vec![system(subject), name];
+            gauge!(Self::GATE_LIMIT, labels).set(gate.limit.unwrap_or(OPEN));
+        }
+        if let Some(left) = summary.retries_left() {
+            gauge!(Self::RETRY_BUDGET, self.pool()).set(left);
+        }
+    }
+}
+
+/// The limit of a gate that has none.
+const OPEN: u32 = 0;
+
+impl Metrics {
+    /// The operation's name as this label, for those who have asked for it.
+    fn name(&self, label: &'static str, subject: &Subject<'_>) -> Option<Label> {
+        let name = || Label::new(label, subject.name().to_string());
+        self.with_names.then(name)
+    }
+
+    fn pool(&self) -> Vec<Label> {
+        let label = |name| Label::new("dbop.pool", name);
+        self.pool.clone().map(label).into_iter().collect()
     }
 }
 
@@ -245,5 +293,20 @@ fn describe() {
         Metrics::GATE_WAIT,
         Unit::Seconds,
         "How long a database operation waited for its turn at a gate."
+    );
+    describe_counter!(
+        Metrics::GATE_CONFLICTS,
+        Unit::Count,
+        "Conflicts after which a gate lets in fewer database operations at a time."
+    );
+    describe_gauge!(
+        Metrics::GATE_LIMIT,
+        Unit::Count,
+        "How many database operations a gate lets in at a time; 0 if it is open."
+    );
+    describe_gauge!(
+        Metrics::RETRY_BUDGET,
+        Unit::Count,
+        "How many retries are left in the retry budget."
     );
 }

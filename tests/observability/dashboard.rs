@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use dbop_diesel::StopReason;
+use dbop_diesel::{Metrics, StopReason};
 
 use crate::programs::prometheus;
 
@@ -115,7 +115,11 @@ fn the_dashboard_and_the_rules_ask_for_what_there_is() {
         }
     }
     let all: BTreeSet<_> = shown.iter().flat_map(|query| metrics(query)).collect();
-    assert!(all.len() >= 7, "{all:?}");
+    for name in Metrics::NAMES {
+        let name = name.replace('.', "_");
+        let is_shown = all.iter().any(|shown| shown.starts_with(&*name));
+        assert!(is_shown, "{name} is not on the dashboard: {all:?}");
+    }
     let all: BTreeSet<_> = alerted.iter().flat_map(|query| metrics(query)).collect();
     assert!(all.len() >= 3, "{all:?}");
 }

@@ -7,6 +7,7 @@
     reason = "written once, run with both adapters where both have it"
 )]
 
+mod recorded;
 mod seen;
 
 /// The sync adapter on SQLite.

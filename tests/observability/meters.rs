@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use dbop_diesel::{FaultClass, Metrics, RetryPolicy};
+use dbop_diesel::{FaultClass, Metrics, RetryBudget, RetryDecision, RetryPolicy, Seen};
 use dbop_tests::Meanwhile;
 use diesel::QueryResult;
 use diesel::result::Error;
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::DebuggingRecorder;
 
 use super::money::{insert, set};
 use super::{Bed, Conn, Runner, backend};
+use crate::recorded;
 
 /// Served from the beginning on, so that the first one is an increase.
 const NOT_TO_BE_MISSED: [&str; 3] = [
@@ -19,26 +21,12 @@ const NOT_TO_BE_MISSED: [&str; 3] = [
     "dbop.outcomes dbop.outcome=unknown dbop.stop=panicked",
 ];
 
-/// The values of each metric with its labels.
+/// What is recorded meanwhile.
 fn recorded(work: impl FnOnce()) -> BTreeMap<String, Vec<f64>> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, work);
-    let mut all = BTreeMap::new();
-    for (key, _, description, value) in snapshotter.snapshot().into_vec() {
-        assert!(description.is_some(), "{key:?}");
-        let key = key.key();
-        let mut name = key.name().to_owned();
-        for label in key.labels() {
-            name.push_str(&format!(" {}={}", label.key(), label.value()));
-        }
-        let values = match value {
-            DebugValue::Counter(count) => vec![f64::from(u32::try_from(count).expect("few"))],
-            DebugValue::Gauge(value) => vec![*value],
-            DebugValue::Histogram(values) => values.into_iter().map(|value| *value).collect(),
-        };
-        all.insert(name, values);
-    }
+    let mut all = recorded::values(&snapshotter);
     for name in NOT_TO_BE_MISSED {
         assert_eq!(all.remove(name), Some(vec![0.0]), "{name}");
     }
@@ -132,5 +120,77 @@ fn names_of_operations_and_of_the_pool_when_asked_for() {
             "dbop.operation.attempts db.system.name=sqlite dbop.outcome=committed",
             "dbop.outcomes dbop.outcome=committed dbop.stop=succeeded",
         ]
+    );
+}
+
+/// A unique violation is what a conflict is made of.
+fn conflict(seen: &Seen<'_>) -> Option<FaultClass> {
+    (seen.class() == FaultClass::Constraint).then_some(FaultClass::SerializationFailure)
+}
+
+/// Operations that meet conflicts at their gates, and what is recorded of gates and of the budget.
+fn at_gates(metrics: impl FnOnce() -> Metrics) -> Vec<(String, Vec<f64>)> {
+    let bed = Bed::new();
+    let source = || <Conn as diesel::Connection>::establish(bed.url());
+    let all = recorded(|| {
+        let runner = Runner::new(RetryPolicy::new().with_max_retries(1))
+            .with_clock(Meanwhile::new(|_| ()))
+            .with_gates(true)
+            .with_retry_budget(RetryBudget::token_bucket(50))
+            .with_observer(metrics());
+        let bodies = AtomicU32::new(0);
+        let pay = runner.operation("pay").classify(&conflict);
+        let once = |conn: &mut Conn| match bodies.fetch_add(1, Ordering::Relaxed) {
+            0 => insert(conn, 1),
+            _ => set(conn, 1, 1),
+        };
+        assert_eq!(pay.run_on(&source, once), Ok(1));
+        let gate = runner.gate_status("pay").expect("there are gates");
+        assert_eq!(gate.limit, Some(1));
+        // A pause in which the gate is not needed: the next operation finds that it can be opened.
+        let later = |_: &dbop_diesel::Retry| RetryDecision::After(Duration::from_secs(10));
+        let open = runner.operation("open").classify(&conflict);
+        let opened = open
+            .before_retry(&later)
+            .run_on(&source, |conn| insert(conn, 1));
+        assert!(opened.is_err());
+        assert_eq!(pay.run_on(&source, |conn| set(conn, 1, 2)), Ok(1));
+    });
+    let is_asked_for = |name: &str| name.starts_with("dbop.gate") || name.contains("budget");
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.retain(|(name, _)| is_asked_for(name));
+    all
+}
+
+#[test]
+fn what_gates_let_in_and_what_the_budget_has_left() {
+    let expected = |pairs: &[(&str, f64)]| -> Vec<(String, Vec<f64>)> {
+        let owned = |(name, value): &(&str, f64)| ((*name).to_owned(), vec![*value]);
+        pairs.iter().map(owned).collect()
+    };
+    // Ten retries: one was paid back by its success, and one was lost.
+    assert_eq!(
+        at_gates(|| Metrics::new().with_operation_names().with_pool("main")),
+        expected(&[
+            (
+                "dbop.gate.conflicts db.system.name=sqlite dbop.gate=open",
+                2.0
+            ),
+            (
+                "dbop.gate.conflicts db.system.name=sqlite dbop.gate=pay",
+                1.0
+            ),
+            ("dbop.gate.limit db.system.name=sqlite dbop.gate=open", 1.0),
+            ("dbop.gate.limit db.system.name=sqlite dbop.gate=pay", 0.0),
+            ("dbop.retry.budget dbop.pool=main", 9.0),
+        ])
+    );
+    // One number for all gates would say nothing.
+    assert_eq!(
+        at_gates(Metrics::new),
+        expected(&[
+            ("dbop.gate.conflicts db.system.name=sqlite", 3.0),
+            ("dbop.retry.budget", 9.0),
+        ])
     );
 }

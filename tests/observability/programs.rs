@@ -27,13 +27,18 @@ fn prometheus_gets_each_metric_with_its_unit_and_buckets() {
     for line in [
         "dbop_retries_total{db_system_name=\"sqlite\",dbop_class=\"busy\",dbop_phase=\"begin\"} 1",
         "dbop_outcomes_total{dbop_outcome=\"undone\",dbop_stop=\"own_error\"} 1",
-        "dbop_outcomes_total{dbop_outcome=\"committed\",dbop_stop=\"succeeded\"} 2",
+        "dbop_outcomes_total{dbop_outcome=\"committed\",dbop_stop=\"succeeded\"} 3",
         // Before there is one.
         "dbop_outcomes_total{dbop_outcome=\"unknown\",dbop_stop=\"outcome_unknown\"} 0",
         "dbop_outcomes_total{dbop_outcome=\"undone\",dbop_stop=\"panicked\"} 0",
         "dbop_outcomes_total{dbop_outcome=\"unknown\",dbop_stop=\"panicked\"} 0",
-        "dbop_operation_attempts_bucket{db_system_name=\"sqlite\",dbop_outcome=\"committed\",le=\"2\"} 2",
-        "dbop_connection_wait_time_seconds_count{dbop_pool=\"accounts\"} 4",
+        "dbop_operation_attempts_bucket{db_system_name=\"sqlite\",dbop_outcome=\"committed\",le=\"2\"} 3",
+        "dbop_connection_wait_time_seconds_count{dbop_pool=\"accounts\"} 5",
+        "dbop_gate_conflicts_total{db_system_name=\"sqlite\",dbop_gate=\"number\"} 1",
+        "dbop_gate_limit{db_system_name=\"sqlite\",dbop_gate=\"number\"} 1",
+        "dbop_gate_limit{db_system_name=\"sqlite\",dbop_gate=\"create\"} 0",
+        // 100 of the reserve, less the two that were made.
+        "dbop_retry_budget{dbop_pool=\"accounts\"} 98",
         "db_query_summary=\"transfer\",le=\"10\"} 1",
     ] {
         assert!(text.contains(line), "{line}: {text}");

@@ -10,9 +10,10 @@
 #![allow(missing_docs, reason = "`table!` makes items without documentation")]
 
 use std::error::Error;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Jitter, Keys, Metrics, RetryPolicy, Runner};
+use dbop_diesel::{FaultClass, Jitter, Keys, Metrics, RetryBudget, RetryPolicy, Runner, Seen};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, Pool};
@@ -53,10 +54,17 @@ fn transfer(conn: &mut SqliteConnection) -> QueryResult<usize> {
         .execute(conn)
 }
 
+/// A number that another session has taken since it was looked up is a conflict like others.
+fn taken_meanwhile(seen: &Seen<'_>) -> Option<FaultClass> {
+    (seen.class() == FaultClass::Constraint).then_some(FaultClass::SerializationFailure)
+}
+
 #[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn main() -> Result<(), Box<dyn Error>> {
     let metrics = install()?;
     let runner = Runner::new(RetryPolicy::new().with_jitter(Jitter::None))
+        .with_gates(true)
+        .with_retry_budget(RetryBudget::default())
         .with_observer(Metrics::new().with_operation_names().with_pool("accounts"));
 
     let folder = tempfile::tempdir()?;
@@ -83,9 +91,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let operation = runner.operation("transfer").exclusive_by(&rows);
     operation.run_on(&pool, transfer)?;
     other.join().map_err(|_| "the other program panicked")??;
+    // One that meets a conflict, which closes its gate.
+    let next = AtomicI32::new(2);
+    let operation = runner.operation("number").classify(&taken_meanwhile);
+    operation.run_on(&pool, |conn| {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        diesel::insert_into(accounts::table)
+            .values((accounts::id.eq(number), accounts::balance.eq(0)))
+            .execute(conn)
+    })?;
     // Two that fail: by themselves, and for the database.
     let missing = runner.operation("look up").run_on(&pool, |conn| {
-        accounts::table.find(3).first::<(i32, i64)>(conn)
+        accounts::table.find(4).first::<(i32, i64)>(conn)
     });
     assert_eq!(missing, Err(diesel::result::Error::NotFound));
     let taken = runner.operation("open").run_on(&pool, |conn| {
