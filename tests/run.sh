@@ -473,8 +473,11 @@ choose_target() {
   [[ $name != mariadb ]] || name=mysql # the same tests
   [[ $name != sqlite ]] || shared=
   target=(--package=dbop-tests --features="$shared" --features "$name" --test "$name" --test "async_$name")
-  [[ $name == mysql ]] || target+=(--package=dbop-adoption --test adoption
-    --package=dbop-observability --test observability)
+  target+=(--package=dbop-observability)
+  case $name in
+    mysql) target+=(--test observability_mysql) ;;
+    *) target+=(--test observability --package=dbop-adoption --test adoption) ;;
+  esac
 }
 
 build_and_test() {

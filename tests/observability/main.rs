@@ -55,13 +55,14 @@ mod postgres {
     #[path = "."]
     mod sync {
         use dbop_tests::environment::postgres::sync::unpooled::{
-            Bed, Conn, MODE, RunQueryDsl, Runner, backend, caught, helper, scenario,
+            Bed, Conn, MODE, RunQueryDsl, Runner, backend, caught, helper, scenario, together,
         };
 
         #[expect(dead_code, reason = "some of it is for other tests")]
         #[path = "../scenarios/money.rs"]
         mod money;
 
+        mod deadlock;
         mod locked;
         mod spans;
     }
@@ -70,13 +71,14 @@ mod postgres {
     #[path = "."]
     mod asynchronous {
         use dbop_tests::environment::postgres::asynchronous::unpooled::{
-            Bed, Conn, MODE, RunQueryDsl, Runner, backend, caught, helper, scenario,
+            Bed, Conn, MODE, RunQueryDsl, Runner, backend, caught, helper, scenario, together,
         };
 
         #[expect(dead_code, reason = "some of it is for other tests")]
         #[path = "../scenarios/money.rs"]
         mod money;
 
+        mod deadlock;
         mod locked;
         mod polled;
         mod spans;
