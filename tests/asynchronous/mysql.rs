@@ -24,6 +24,7 @@ mod asynchronous {
     mod fresh_cancellation;
     mod fresh_cancellation_asking;
     mod fresh_deadpool;
+    mod gates;
     mod hooks;
     mod keying;
     mod leaked;

@@ -25,6 +25,7 @@ mod asynchronous {
     mod fresh_cancellation;
     mod fresh_cancellation_asking;
     mod fresh_deadpool;
+    mod gates;
     mod hooks;
     mod keying;
     mod leaked;
@@ -116,6 +117,7 @@ mod from_closure {
     mod connecting;
     mod faults;
     mod gates;
+    mod hurried;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;

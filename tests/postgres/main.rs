@@ -59,6 +59,7 @@ mod from_closure {
     mod connecting;
     mod faults;
     mod gates;
+    mod hurried;
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;

@@ -55,6 +55,12 @@ impl Bed {
             .expect("the server answers")
     }
 
+    /// Where it is for a service, whose deadlocks are found at once.
+    #[must_use]
+    pub fn service_url(&self) -> String {
+        self.url().to_owned()
+    }
+
     /// What makes the connections of a pool, and checks them so.
     #[must_use]
     pub fn manager(&self, check: RecyclingMethod<Conn>) -> AsyncDieselConnectionManager<Conn> {
