@@ -1,17 +1,20 @@
 //! PostgreSQL says what became of a transaction whose id is known. A transaction without one has
 //! written nothing.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Jitter, Outcome, Report, RetryPolicy, StopReason};
+use dbop_diesel::{GivenUp, Jitter, Outcome, Report, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use dbop_tests::{InstantClock, Meanwhile, assert_rolled_back, blocking, is_unknown};
+use dbop_tests::{
+    InstantClock, Meanwhile, Said, assert_rolled_back, blocking, eventually, is_unknown,
+};
 use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::money::{add, balance, insert};
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, scenario};
+use super::steps::session_id;
+use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, after_commit, scenario};
 
 /// How often the server was asked.
 fn questions(proxy: &Proxy) -> usize {
@@ -126,6 +129,57 @@ async fn what_was_aborted_is_done_again() {
     assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
     assert!(questions(&proxy) >= 1);
     assert_eq!(bed.balances()[0], (1, 110));
+}
+
+/// Those of the attempt that was committed, once; and none if it was not, or if nobody knows.
+#[scenario]
+async fn hooks_are_called_if_the_server_says_that_it_was_committed() {
+    const COMMITTED: (Outcome, StopReason) = (Outcome::Committed, StopReason::Succeeded);
+    const UNDONE: (Outcome, StopReason) = (Outcome::Undone, StopReason::RetriesExhausted);
+    const UNKNOWN: (Outcome, StopReason) = (Outcome::Unknown, StopReason::OutcomeUnknown);
+    let late = Cut::Late(Until::Released);
+    for (cut, retries, end, expected) in [
+        (Cut::AnswerLost, 5, COMMITTED, &["builder", "attempt 1"][..]),
+        (Cut::BeforeSent, 5, COMMITTED, &["builder", "attempt 2"]),
+        (Cut::BeforeSent, 0, UNDONE, &["given up"]),
+        (late, 2, UNKNOWN, &["given up"]),
+    ] {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        let planned = proxy.cut(When::commit(), cut);
+        let (said, bodies, session) = (Said::new(), AtomicU32::new(0), AtomicI64::new(0));
+        let (hook, note) = (|| said.say("builder"), |_: &GivenUp| said.say("given up"));
+        let source = async || {
+            // The server takes a moment to notice that its client is gone.
+            let session = session.load(Ordering::Relaxed);
+            if cut == Cut::BeforeSent && session != 0 {
+                eventually("it is rolled back", || !bed.has_written(session));
+            }
+            Conn::establish(proxy.url()).await
+        };
+        let report = Runner::default()
+            .with_clock(InstantClock::new())
+            .operation("pay")
+            .max_retries(retries)
+            .transaction_status()
+            .after_commit(&hook)
+            .after_giving_up(&note)
+            .run_on_report(&source, async |conn: &mut Conn| {
+                session.store(session_id(conn).await, Ordering::Relaxed);
+                let number = bodies.fetch_add(1, Ordering::Relaxed) + 1;
+                let said = said.clone();
+                after_commit(conn, async move || said.say(format!("attempt {number}")))?;
+                add(conn, 1, 10).await
+            })
+            .await;
+        assert_eq!((report.outcome, report.stop), end, "{cut:?} {retries}");
+        assert_eq!(said.all(), expected, "{cut:?} {retries}");
+        assert_eq!(said.holders(), 0, "{cut:?} {retries}");
+        if cut == late {
+            planned.release();
+            blocking(|| planned.wait_until_finished());
+        }
+    }
 }
 
 /// Nothing but the COMMIT itself can be lost without a trace.
