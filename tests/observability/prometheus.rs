@@ -62,7 +62,11 @@ fn taken_meanwhile(seen: &Seen<'_>) -> Option<FaultClass> {
 #[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn main() -> Result<(), Box<dyn Error>> {
     let metrics = install()?;
-    let runner = Runner::new(RetryPolicy::new().with_jitter(Jitter::None))
+    // One retry is enough: its delay is longer than the lock is held.
+    let policy = RetryPolicy::new()
+        .with_initial_delay(Duration::from_millis(100))
+        .with_jitter(Jitter::None);
+    let runner = Runner::new(policy)
         .with_gates(true)
         .with_retry_budget(RetryBudget::default())
         .with_observer(Metrics::new().with_operation_names().with_pool("accounts"));
