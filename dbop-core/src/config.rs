@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::budget::RetryBudget;
 use crate::classifier::{Classifier, Seen, SharedClassifier};
-use crate::dialect::{Batches, Dialect, Level, SavedPragmas};
+use crate::dialect::{Batches, Dialect, Known, Level, SavedPragmas, Sessions};
 use crate::error::Error;
 use crate::event::{Logging, Name};
 use crate::fault::FaultClass;
@@ -33,10 +33,45 @@ pub struct RunnerConfig {
     observers: Observers,
     hidden_failures: OnceByName,
     skipped_in_tests: OnceByName,
-    /// The SQL of top-level operations that ask for nothing, made once.
-    plain: [OnceLock<Batches>; Dialect::COUNT],
-    /// The same, of those that do not wait for locks for long.
-    hurried: OnceLock<Batches>,
+    by_defaults: Arc<ByDefaults>,
+}
+
+/// What depends on the default settings of a runner. Shared by its clones.
+#[derive(Debug, Default)]
+struct ByDefaults {
+    sessions: Sessions,
+    /// The SQL of top-level operations that ask for nothing, each made once.
+    plain: [OnceLock<(Kind, Batches)>; ByDefaults::MOST],
+}
+
+/// What the SQL of such an operation is made for: the database, what is known of the session, and the
+/// lock timeout of an operation that does not wait for as long as others.
+type Kind = (Dialect, Known, Option<Duration>);
+
+impl ByDefaults {
+    /// A runner is for one database as a rule. What is known of its sessions changes rarely.
+    const MOST: usize = 6;
+
+    /// The SQL of this kind. One kind too many has its SQL made for each operation.
+    fn plain(
+        &self,
+        kind: Kind,
+        make: impl Fn() -> Result<Batches, Error>,
+    ) -> Result<Cow<'_, Batches>, Error> {
+        for place in &self.plain {
+            let made = match place.get() {
+                Some(made) => made,
+                None => {
+                    let batches = make()?;
+                    place.get_or_init(|| (kind, batches))
+                }
+            };
+            if made.0 == kind {
+                return Ok(Cow::Borrowed(&made.1));
+            }
+        }
+        make().map(Cow::Owned)
+    }
 }
 
 /// The names of the operations of which something has been reported that is reported once. Shared by
@@ -104,8 +139,12 @@ impl RunnerConfig {
     /// Sets the default settings.
     pub fn set_defaults(&mut self, change: impl FnOnce(&mut Defaults)) {
         change(&mut self.defaults);
-        self.plain = Default::default();
-        self.hurried = OnceLock::new();
+        self.by_defaults = Arc::default();
+    }
+
+    /// What the runner has learned of its sessions.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.by_defaults.sessions
     }
 
     /// Lets the operations of a name queue once they collide, or never.
@@ -168,7 +207,7 @@ impl RunnerConfig {
 
     /// The SQL of an operation. `pragmas` are what the session has, where
     /// [`Dialect::pragmas_to_read`] asks for it. `hurry`: the default lock timeout, if the operation does
-    /// not wait for as long as others.
+    /// not wait for as long as others. `known`: what is known of the session.
     pub(crate) fn batches(
         &self,
         dialect: Dialect,
@@ -176,9 +215,13 @@ impl RunnerConfig {
         settings: &Settings,
         pragmas: SavedPragmas,
         hurry: Option<Duration>,
+        known: Known,
     ) -> Result<Cow<'_, Batches>, Error> {
         let level = placement.level();
-        let make = |defaults| Batches::new(dialect, level, settings, defaults, pragmas);
+        let make = |defaults| {
+            let batches = Batches::new(dialect, level, settings, defaults, pragmas)?;
+            Ok(batches.in_session(known))
+        };
         if !placement.is_outermost() {
             return make(&Defaults::NONE).map(Cow::Owned);
         }
@@ -186,21 +229,16 @@ impl RunnerConfig {
             lock_timeout: hurry.or(self.defaults.lock_timeout),
             ..self.defaults
         };
-        if level != Level::Transaction
-            || *settings != Settings::NONE
-            || pragmas != SavedPragmas::default()
-        {
-            return make(&defaults).map(Cow::Owned);
+        let is_plain = level == Level::Transaction
+            && *settings == Settings::NONE
+            && pragmas == SavedPragmas::default()
+            && !known.asks();
+        match is_plain {
+            true => self
+                .by_defaults
+                .plain((dialect, known, hurry), || make(&defaults)),
+            false => make(&defaults).map(Cow::Owned),
         }
-        let cached = match hurry {
-            Some(_) => &self.hurried,
-            None => &self.plain[dialect as usize],
-        };
-        if let Some(batches) = cached.get() {
-            return Ok(Cow::Borrowed(batches));
-        }
-        let batches = make(&defaults)?;
-        Ok(Cow::Borrowed(cached.get_or_init(|| batches)))
     }
 }
 
@@ -226,7 +264,8 @@ mod tests {
         let machine = Machine::new(Dialect::Sqlite, &config, &spec, false, now).expect("valid");
         let key = std::ptr::from_ref(&config).addr();
         let placement = machine.place(key, depth);
-        let batches = config.batches(Dialect::Sqlite, &placement, settings, pragmas, None);
+        let known = Known::NOTHING;
+        let batches = config.batches(Dialect::Sqlite, &placement, settings, pragmas, None, known);
         matches!(batches, Ok(Cow::Borrowed(_)))
     }
 

@@ -6,6 +6,7 @@
 //! of dbop's.
 //!
 //! - `applied` decides which settings are really set, `unsupported` says why one is not.
+//! - `sessions` is what a runner has learned of its sessions, so that they need not be looked at.
 //! - `plan` and `proof` are what the texts are made from, `batches` makes each text once.
 //! - `postgres`, `mysql`, `sqlite` and `ledger` have the SQL, `sql` joins statements.
 
@@ -21,6 +22,7 @@ pub(crate) use batches::Batches;
 pub(crate) use batches::Undo;
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
+pub(crate) use sessions::{Known, Needed, Sessions};
 pub(crate) use unsupported::Unsupported;
 
 mod applied;
@@ -30,6 +32,7 @@ mod mysql;
 mod plan;
 mod postgres;
 mod proof;
+mod sessions;
 mod sql;
 mod sqlite;
 mod unsupported;
@@ -48,9 +51,6 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// How many dialects there are: for tables with one entry each, indexed by `self as usize`.
-    pub(crate) const COUNT: usize = 3;
-
     /// The name used in log records: `postgresql`, `mysql` or `sqlite`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -48,6 +48,7 @@ use retrying::Retries;
 use rollback::undo_unchecked;
 use state::{AfterPause, State, TokenQuestion};
 
+mod asking;
 mod attempt;
 mod autocommit;
 mod body;
@@ -113,7 +114,9 @@ mod testing;
 ///
 /// What is in parentheses is not always there. An operation without a transaction has no BEGIN, no COMMIT,
 /// and a ROLLBACK only of what its body has left open. Where there is a gate, a `Queue` comes before each attempt. `ReadId` is for
-/// [`Resolution::TransactionStatus`]. `Diagnose` is for an error of unknown text on MySQL and MariaDB:
+/// [`Resolution::TransactionStatus`]. On PostgreSQL a `BeginAgain` can follow the `Begin` of a runner's first
+/// operation, and of a few after it, which has asked whether the session is stricter than the runner's
+/// defaults. `Diagnose` is for an error of unknown text on MySQL and MariaDB:
 /// the server is asked for the number that it has kept in the batch of the ROLLBACK.
 ///
 /// Two questions look alike and are not. *Was the vanished transaction undone?* is asked in
@@ -322,6 +325,7 @@ impl<'a> Machine<'a> {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
             State::Begin => (BatchPurpose::Begin, batches().begin()),
+            State::BeginAgain(sql) => (BatchPurpose::BeginAgain, &**sql),
             State::ReadToken(TokenQuestion::IsThere) => (BatchPurpose::Begin, batches().is_there()),
             State::ReadToken(TokenQuestion::IsCompleted) => {
                 (BatchPurpose::Begin, batches().is_completed())
@@ -415,7 +419,7 @@ impl<'a> Machine<'a> {
             (_, result) => (self.slot(), result),
         };
         match self.state {
-            State::Begin => self.begun(result),
+            State::Begin | State::BeginAgain(_) => self.begun(result),
             State::Commit | State::CommitAgain => self.committed(result),
             State::Rollback(undo) | State::UndiagnosedRollback(undo) => {
                 self.rolled_back(undo, result.err());

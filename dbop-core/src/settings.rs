@@ -158,6 +158,7 @@ impl SynchronousCommit {
 /// - `isolation`: none, that of the session
 /// - `begin_mode`: none: immediate, or deferred for what is read-only
 /// - `deadline`: none
+/// - `sessions_differ`: no
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Defaults {
@@ -175,6 +176,9 @@ pub struct Defaults {
     pub deadline: Option<Duration>,
     /// Skip the settings that are refused only because the caller's transaction is already open.
     pub skip_what_open_transactions_refuse: bool,
+    /// PostgreSQL: look at each session before a default applies, for they have values of their own that
+    /// differ.
+    pub sessions_differ: bool,
 }
 
 impl Defaults {
@@ -187,6 +191,7 @@ impl Defaults {
         begin_mode: None,
         deadline: None,
         skip_what_open_transactions_refuse: false,
+        sessions_differ: false,
     };
 }
 

@@ -27,6 +27,11 @@ macro_rules! __runner_methods {
         /// ones inherit what is in force. It does not apply to SQLite, where the wait is the
         /// connection's `busy_timeout`.
         ///
+        /// On PostgreSQL, the first operation of the runner and its clones asks its session whether that is
+        /// stricter, and one in 1000 asks again. The others rely on the answer, so that the default costs
+        /// no query. Where the sessions of one runner differ in this, say so:
+        /// [`with_differing_sessions`](Self::with_differing_sessions).
+        ///
         /// ```
         /// # use std::time::Duration;
         #[doc = concat!("# use ", $adapter, "::Runner;")]
@@ -97,6 +102,26 @@ macro_rules! __runner_methods {
         ) -> Self {
             self.config
                 .set_defaults(|defaults| defaults.isolation = isolation.into());
+            self
+        }
+
+        /// Whether the sessions that operations get differ in their own timeouts, default isolation level or
+        /// `default_transaction_deferrable`. Defaults to `false`. It applies to PostgreSQL.
+        ///
+        /// They usually have the same by role, database, URL or pool, so that a runner asks one session in
+        /// 1000 operations whether it is stricter than the defaults of the runner and relies on that answer
+        /// until the next one. If some sessions are stricter and others are not, a default can loosen a
+        /// stricter value until the runner has met both kinds. With `true`, every operation looks at its
+        /// session first. That takes no round trip, but two queries.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_differing_sessions(true); // one pool for several roles
+        /// ```
+        #[must_use]
+        pub fn with_differing_sessions(mut self, differ: bool) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.sessions_differ = differ);
             self
         }
 

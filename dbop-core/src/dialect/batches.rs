@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::applied::{Applied, Skipped, Timeout};
 use super::plan::Plan;
 use super::proof::CommitProof;
+use super::sessions::{Known, SessionSetting};
 use super::{Dialect, Level, SavedPragmas, mysql, postgres, sqlite};
 use crate::error::Error;
 use crate::ledger::Entry;
@@ -43,9 +44,44 @@ impl Batches {
             level,
             applied: Applied::resolve(dialect, level, settings, defaults)?,
             before,
+            known: Known::NOTHING,
             proof: None,
             opening: None,
         }))
+    }
+
+    /// For a session of which this is known.
+    pub(crate) fn in_session(self, known: Known) -> Self {
+        Self::of(Plan { known, ..self.plan })
+    }
+
+    /// Whether the session is asked, in the batch that begins an attempt, if it is stricter than the
+    /// defaults.
+    pub(crate) fn asks(&self) -> bool {
+        self.plan.known.asks()
+    }
+
+    /// What it is asked about.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = SessionSetting> {
+        self.plan.known.asked()
+    }
+
+    /// The batches after it has said nothing: it is not stricter.
+    pub(crate) fn in_laxer_session(&self) -> Self {
+        let known = self.plan.known.with_answer();
+        self.clone().in_session(known)
+    }
+
+    /// In what the session is stricter, if this message of an error says so.
+    pub(crate) fn stricter_setting(&self, message: &str) -> Option<SessionSetting> {
+        self.asked()
+            .find(|setting| message.contains(setting.word()))
+    }
+
+    /// The batches after it has said so.
+    pub(crate) fn in_stricter_session(&self, setting: SessionSetting) -> Self {
+        let known = self.plan.known.with_stricter(setting);
+        self.clone().in_session(known)
     }
 
     fn of(plan: Plan) -> Self {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::applied::{Applied, Timeout};
 use super::proof::CommitProof;
+use super::sessions::Known;
 use super::{Dialect, Level, SavedPragmas, milliseconds};
 
 /// What the texts of an operation are made from.
@@ -13,6 +14,8 @@ pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) applied: Applied,
     pub(super) before: SavedPragmas,
+    /// PostgreSQL: what is known of the session, in a transaction of the operation's own.
+    pub(super) known: Known,
     pub(super) proof: Option<CommitProof>,
     /// SQL of the operation's own, at the end of the batch that begins an attempt.
     pub(super) opening: Option<Box<str>>,

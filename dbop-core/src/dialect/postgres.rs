@@ -4,11 +4,15 @@
 //! So a savepoint keeps the old value in a setting of dbop's and restores it. Read-only is undone by
 //! `RELEASE` itself.
 //!
-//! A default depends on the session's own value, which takes a query. As the first query of the
+//! What a default does depends on the session's own value. Where the runner knows that the session is
+//! not stricter, a default is `SET LOCAL`, which is no query; where it is, nothing is set.
+//!
+//! Where that is not known the session is looked at, which takes a query. As the first query of the
 //! operation's transaction it would fix the snapshot of REPEATABLE READ before the operation can lock
-//! a table, and `SET TRANSACTION` would be refused (measured). So a default is set for the session, in
-//! a separate transaction before the operation's but in the same batch, and is restored when the
-//! operation is closed.
+//! a table, and `SET TRANSACTION` would be refused (measured). So the query is in a separate
+//! transaction before the operation's but in the same batch. It either asks, by failing where the
+//! session is stricter, or sets the default for the session, which is restored when the operation is
+//! closed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,6 +21,7 @@ use std::num::NonZeroU32;
 use super::applied::{Applied, Isolation, Timeout};
 use super::plan::Plan;
 use super::proof::CommitProof;
+use super::sessions::{Knowledge, Known, SessionSetting};
 use super::sql::{List, Sql};
 use super::{Level, milliseconds};
 use crate::settings::IsolationLevel;
@@ -36,7 +41,8 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
                 sql.then("SET TRANSACTION READ ONLY");
             }
             let mut select = sql.list("SELECT");
-            for (name, timeout) in timeouts(&plan.applied) {
+            for (setting, timeout) in timeouts(&plan.applied) {
+                let name = setting.name();
                 set(
                     &mut select,
                     name,
@@ -62,22 +68,18 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     if let Some(CommitProof::Token(token)) = proof {
         sql.then(token.cleanup());
     }
-    if changes_session(applied) {
-        set_defaults(&mut sql, applied);
-    }
+    look_at_session(&mut sql, plan);
     sql.then("BEGIN");
-    if let Some(Isolation::Exact(level)) = applied.isolation {
+    if let Some(level) = isolation(plan) {
         sql.push(format_args!(" ISOLATION LEVEL {}", level.as_str()));
     }
     if applied.read_only {
         sql.push(" READ ONLY");
     }
-    if applied.deferrable {
-        sql.push(" DEFERRABLE");
-    }
-    for (name, timeout) in timeouts(applied) {
-        if let Timeout::Exact(duration) = timeout {
-            let value = milliseconds(duration);
+    sql.push(deferrable(plan));
+    for (setting, timeout) in timeouts(applied) {
+        if way(&plan.known, setting, timeout) == Way::Local {
+            let (name, value) = (setting.name(), milliseconds(timeout.duration()));
             sql.then(format_args!("SET LOCAL {name} = {value}"));
         }
     }
@@ -106,14 +108,85 @@ fn has_savepoint(plan: &Plan) -> bool {
     plan.proof.is_some() || plan.applied.read_only
 }
 
-/// Applies the defaults to the session, in a transaction of their own.
-fn set_defaults(sql: &mut Sql, applied: &Applied) {
-    // In a transaction that was begun in SQL, behind Diesel's back, and used, this statement fails:
-    // NOT DEFERRABLE has to come before any query. A bare BEGIN would only be warned about, and the
-    // COMMIT that follows would commit that transaction's work (measured).
+/// How a setting gets into the operation's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In the transaction.
+    Local,
+    /// Into the session before it, after a look at what that has.
+    InSession,
+    /// The session has it, or what is stricter.
+    NotAtAll,
+}
+
+fn way(known: &Known, setting: SessionSetting, timeout: Timeout) -> Way {
+    let Timeout::AtMost(duration) = timeout else {
+        return Way::Local;
+    };
+    match known.of(setting) {
+        Knowledge::Asked | Knowledge::Laxer => Way::Local,
+        // Stricter than the runner's default, which is not to say than any shorter timeout.
+        Knowledge::Stricter if known.bound(setting) == Some(duration) => Way::NotAtAll,
+        Knowledge::Stricter | Knowledge::Nothing => Way::InSession,
+    }
+}
+
+fn way_of_default_isolation(plan: &Plan) -> Option<Way> {
+    let Some(Isolation::AtLeast(_)) = plan.applied.isolation else {
+        return None;
+    };
+    Some(match plan.known.of(SessionSetting::Isolation) {
+        Knowledge::Asked | Knowledge::Laxer => Way::Local,
+        Knowledge::Stricter => Way::NotAtAll,
+        Knowledge::Nothing => Way::InSession,
+    })
+}
+
+/// The isolation level that the transaction begins with.
+fn isolation(plan: &Plan) -> Option<IsolationLevel> {
+    match plan.applied.isolation? {
+        Isolation::Exact(level) => Some(level),
+        Isolation::AtLeast(level) => {
+            (way_of_default_isolation(plan) == Some(Way::Local)).then_some(level)
+        }
+    }
+}
+
+/// Both words guard a BEGIN: in a transaction that was begun in SQL, behind Diesel's back, and used, it
+/// fails with one of them, because they have to come before any query. A bare BEGIN would only be warned
+/// about, and the COMMIT of the operation would commit that transaction's work (measured). Which of them
+/// it is has to be what the session has for itself.
+fn deferrable(plan: &Plan) -> &'static str {
+    if plan.applied.deferrable {
+        return " DEFERRABLE";
+    }
+    if !has_defaults(&plan.applied) {
+        return "";
+    }
+    match plan.known.of(SessionSetting::Deferrable) {
+        Knowledge::Nothing => "",
+        Knowledge::Asked | Knowledge::Laxer => " NOT DEFERRABLE",
+        Knowledge::Stricter => " DEFERRABLE",
+    }
+}
+
+/// Asks the session whether it is stricter than the defaults, or applies them to it, in a transaction of
+/// their own. Where the BEGIN that follows is no guard, this one is.
+fn look_at_session(sql: &mut Sql, plan: &Plan) {
+    let applied = &plan.applied;
+    let is_guarded = !has_defaults(applied) || !deferrable(plan).is_empty();
+    if is_guarded && !plan.known.asks() && !changes_session(plan) {
+        return;
+    }
     sql.then("BEGIN NOT DEFERRABLE");
     let mut select = sql.list("SELECT");
-    for (name, timeout) in defaults(applied) {
+    for setting in plan.known.asked() {
+        let (stricter, word) = (Stricter(plan, setting), setting.word());
+        select.item(format_args!(
+            "CASE WHEN {stricter} THEN current_setting('{word}') END"
+        ));
+    }
+    for (name, timeout) in defaults(plan) {
         set(
             &mut select,
             name,
@@ -121,10 +194,36 @@ fn set_defaults(sql: &mut Sql, applied: &Applied) {
             NewTimeout { name, timeout },
         );
     }
-    if let Some(Isolation::AtLeast(level)) = applied.isolation {
+    if let (Some(Way::InSession), Some(Isolation::AtLeast(level))) =
+        (way_of_default_isolation(plan), applied.isolation)
+    {
         set(&mut select, ISOLATION, Kept::InSession, NewIsolation(level));
     }
     sql.then("COMMIT");
+}
+
+/// Whether the session is stricter, as an expression.
+struct Stricter<'a>(&'a Plan, SessionSetting);
+
+impl fmt::Display for Stricter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(plan, setting) = *self;
+        let name = setting.name();
+        match (setting, plan.applied.isolation, plan.known.bound(setting)) {
+            (SessionSetting::Deferrable, ..) => write!(f, "current_setting('{name}') = 'on'"),
+            (SessionSetting::Isolation, Some(Isolation::AtLeast(level)), _) => {
+                write!(f, "{}", IsStricter(level))
+            }
+            (_, _, Some(bound)) => {
+                let value = milliseconds(bound);
+                write!(
+                    f,
+                    "current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms'"
+                )
+            }
+            (_, _, None) => write!(f, "current_setting('{name}') <> '0'"),
+        }
+    }
 }
 
 pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
@@ -133,8 +232,8 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
         Level::Savepoint(depth) => {
             let mut sql = Sql::new(plan);
             let mut select = sql.list("SELECT");
-            for (name, _) in timeouts(&plan.applied) {
-                restore(&mut select, name, Kept::ByLevel(depth));
+            for (setting, _) in timeouts(&plan.applied) {
+                restore(&mut select, setting.name(), Kept::ByLevel(depth));
             }
             sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
             sql.finish()
@@ -148,7 +247,7 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
 /// deferred constraints are checked before it.
 fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
     let constraints = plan.applied.statement_timeout.is_some();
-    if !has_savepoint(plan) && !changes_session(&plan.applied) {
+    if !has_savepoint(plan) && !changes_session(plan) {
         return Cow::Borrowed(if constraints {
             "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
         } else {
@@ -166,18 +265,18 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
     if constraints {
         sql.then("SET CONSTRAINTS ALL IMMEDIATE");
     }
-    restore_defaults(&mut sql, &plan.applied);
+    restore_defaults(&mut sql, plan);
     sql.then("COMMIT");
     sql.finish()
 }
 
 pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
-        Level::Transaction if !changes_session(&plan.applied) => Cow::Borrowed("ROLLBACK"),
+        Level::Transaction if !changes_session(plan) => Cow::Borrowed("ROLLBACK"),
         Level::Transaction => {
             let mut sql = Sql::new(plan);
             sql.then("ROLLBACK");
-            restore_defaults(&mut sql, &plan.applied);
+            restore_defaults(&mut sql, plan);
             sql.finish()
         }
         Level::Savepoint(depth) => Cow::Owned(format!(
@@ -208,12 +307,12 @@ pub(super) fn probed_rollback(plan: &Plan) -> Cow<'static, str> {
 }
 
 /// Puts back what the session had.
-fn restore_defaults(sql: &mut Sql, applied: &Applied) {
+fn restore_defaults(sql: &mut Sql, plan: &Plan) {
     let mut select = sql.list("SELECT");
-    for (name, _) in defaults(applied) {
+    for (name, _) in defaults(plan) {
         restore(&mut select, name, Kept::InSession);
     }
-    if has_default_isolation(applied) {
+    if way_of_default_isolation(plan) == Some(Way::InSession) {
         restore(&mut select, ISOLATION, Kept::InSession);
     }
 }
@@ -263,27 +362,32 @@ fn restore(select: &mut List<'_>, name: &str, kept: Kept) {
 }
 
 /// Whether defaults change settings of the session.
-fn changes_session(applied: &Applied) -> bool {
-    has_default_isolation(applied) || defaults(applied).next().is_some()
+fn changes_session(plan: &Plan) -> bool {
+    way_of_default_isolation(plan) == Some(Way::InSession) || defaults(plan).next().is_some()
 }
 
-fn defaults(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
-    timeouts(applied).filter(|(_, timeout)| matches!(timeout, Timeout::AtMost(_)))
+/// The timeouts that the session gets.
+fn defaults(plan: &Plan) -> impl Iterator<Item = (&'static str, Timeout)> {
+    timeouts(&plan.applied)
+        .filter(|(setting, timeout)| way(&plan.known, *setting, *timeout) == Way::InSession)
+        .map(|(setting, timeout)| (setting.name(), timeout))
 }
 
-const fn has_default_isolation(applied: &Applied) -> bool {
+/// Whether there is a default whose effect depends on the session.
+fn has_defaults(applied: &Applied) -> bool {
     matches!(applied.isolation, Some(Isolation::AtLeast(_)))
+        || timeouts(applied).any(|(_, timeout)| matches!(timeout, Timeout::AtMost(_)))
 }
 
-const ISOLATION: &str = "default_transaction_isolation";
+const ISOLATION: &str = SessionSetting::Isolation.name();
 
-fn timeouts(applied: &Applied) -> impl Iterator<Item = (&'static str, Timeout)> {
+fn timeouts(applied: &Applied) -> impl Iterator<Item = (SessionSetting, Timeout)> {
     [
-        ("lock_timeout", applied.lock_timeout),
-        ("statement_timeout", applied.statement_timeout),
+        (SessionSetting::LockTimeout, applied.lock_timeout),
+        (SessionSetting::StatementTimeout, applied.statement_timeout),
     ]
     .into_iter()
-    .filter_map(|(name, timeout)| Some((name, timeout?)))
+    .filter_map(|(setting, timeout)| Some((setting, timeout?)))
 }
 
 /// The new value of a timeout, as an expression.
@@ -316,16 +420,25 @@ struct NewIsolation(IsolationLevel);
 
 impl fmt::Display for NewIsolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CASE WHEN current_setting('{ISOLATION}') IN (")?;
+        let (is_stricter, level) = (IsStricter(self.0), lower_case(self.0));
+        write!(
+            f,
+            "CASE WHEN {is_stricter} THEN current_setting('{ISOLATION}') ELSE '{level}' END"
+        )
+    }
+}
+
+/// Whether the session has a stricter isolation level than this one, as an expression.
+struct IsStricter(IsolationLevel);
+
+impl fmt::Display for IsStricter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "current_setting('{ISOLATION}') IN (")?;
         for stricter in self.0.stricter() {
             write!(f, "'{}', ", lower_case(stricter))?;
         }
         // An empty list is no list.
-        let level = lower_case(self.0);
-        write!(
-            f,
-            "'') THEN current_setting('{ISOLATION}') ELSE '{level}' END"
-        )
+        f.write_str("'')")
     }
 }
 

@@ -4,6 +4,7 @@ use crate::settings::SynchronousCommit;
 mod isolation;
 mod opening;
 mod proof;
+mod sessions;
 
 const TOP: Level = Level::Transaction;
 const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);

@@ -14,7 +14,10 @@ use crate::spec::Resolution;
 impl Machine<'_> {
     pub(super) fn begun(&mut self, result: Result<(), Fault>) {
         match result {
-            Ok(()) => self.go_to(State::Body),
+            Ok(()) => {
+                self.learn_of_laxer_session();
+                self.go_to(State::Body);
+            }
             Err(fault) => self.batch_failed(fault),
         }
     }

@@ -8,7 +8,9 @@ use super::attempt::FailureAnswer;
 use super::ending::Enclosing;
 use super::state::State;
 use super::step::ErrorSlot;
-use crate::dialect::{Batches, Level, PragmasToRead, SavedPragmas, Skipped};
+use crate::dialect::{
+    Batches, Dialect, Known, Level, Needed, PragmasToRead, SavedPragmas, Skipped,
+};
 use crate::error::{Error, Kind};
 use crate::fault::Fault;
 use crate::nesting::{EnclosingLoss, Seat, UserCode};
@@ -290,9 +292,10 @@ impl<'a> Machine<'a> {
         }
         let settings = &self.spec.settings;
         let hurry = self.hurried_lock_timeout();
-        let batches = self
-            .config
-            .batches(self.dialect, placement, settings, pragmas, hurry)?;
+        let known = self.known_of_session(placement);
+        let batches =
+            self.config
+                .batches(self.dialect, placement, settings, pragmas, hurry, known)?;
         let proven = match (&self.entry, self.spec.resolution) {
             (Some(entry), _) => batches.with_token(entry),
             (None, Resolution::TransactionStatus) => batches.with_mark(),
@@ -303,5 +306,21 @@ impl<'a> Machine<'a> {
             Some(sql) => Cow::Owned(batches.with_opening(sql)),
             None => batches,
         })
+    }
+
+    /// What is known of the session, where a default of the runner depends on it.
+    fn known_of_session(&self, placement: &Placement) -> Known {
+        let settings = &self.spec.settings;
+        let can_be_known = self.dialect == Dialect::Postgres
+            && placement.is_outermost()
+            && placement.level == Level::Transaction
+            && !settings.without_transaction;
+        if !can_be_known {
+            return Known::NOTHING;
+        }
+        let defaults = self.config.defaults();
+        let has_ladder = !self.spec.lock_timeouts.is_empty();
+        let needed = Needed::by(settings, defaults, has_ladder, self.deadline.is_set());
+        self.config.sessions().known(defaults, needed)
     }
 }

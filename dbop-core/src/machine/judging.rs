@@ -58,7 +58,7 @@ impl Machine<'_> {
     pub(super) fn failing_phase(&self, fault: &Fault) -> Phase {
         match self.state {
             State::Connect => Phase::Connect,
-            State::Begin => Phase::Begin,
+            State::Begin | State::BeginAgain(_) => Phase::Begin,
             State::Commit | State::CommitAgain if self.connection.is_savepoint() => Phase::Release,
             State::Commit | State::CommitAgain => Phase::Commit,
             // As the COMMIT would have told.

@@ -12,6 +12,8 @@ pub(super) enum State {
     Queue,
     Connect,
     Begin,
+    /// The same in a session that has said what it has: this batch.
+    BeginAgain(String),
     Body,
     ReadId,
     Commit,

@@ -59,6 +59,9 @@ pub struct Batch<'a> {
 pub enum BatchPurpose {
     /// Opens a level.
     Begin,
+    /// Opens the level in a session that has answered, by an error of the first batch for it, what that
+    /// batch has asked.
+    BeginAgain,
     /// Closes the level.
     Commit,
     /// Tries again to close the level, after SQLite was busy.
@@ -79,11 +82,12 @@ impl BatchPurpose {
     #[must_use]
     pub const fn depth_change(self, succeeded: bool) -> DepthChange {
         match self {
-            Self::Begin if succeeded => DepthChange::Open,
+            Self::Begin | Self::BeginAgain if succeeded => DepthChange::Open,
             Self::Commit | Self::CommitAgain if succeeded => DepthChange::Close,
             // A failed ROLLBACK leaves nothing that a second one could roll back better.
             Self::Rollback => DepthChange::Close,
             Self::Begin
+            | Self::BeginAgain
             | Self::Commit
             | Self::CommitAgain
             | Self::RollbackAgain

@@ -181,6 +181,7 @@ fn what_each_batch_does_to_the_depth() {
     use DepthChange as D;
     for (purpose, failed, succeeded) in [
         (B::Begin, D::None, D::Open),
+        (B::BeginAgain, D::None, D::Open),
         (B::Commit, D::None, D::Close),
         (B::CommitAgain, D::None, D::Close),
         (B::Rollback, D::Close, D::Close),

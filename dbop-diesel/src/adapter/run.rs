@@ -230,6 +230,11 @@ impl<'a> Run<'a> {
         };
         #[cfg(not(feature = "testing"))]
         let _ = results;
+        if let Err(error) = &result {
+            if self.machine.is_answer_of_session(database_message(error)) {
+                return;
+            }
+        }
         self.answered(result, Machine::batch_done);
     }
 

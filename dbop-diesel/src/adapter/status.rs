@@ -25,7 +25,8 @@ pub fn instrumentation_event(
         BatchPurpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
         BatchPurpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
         BatchPurpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
-        BatchPurpose::CommitAgain
+        BatchPurpose::BeginAgain
+        | BatchPurpose::CommitAgain
         | BatchPurpose::RollbackAgain
         | BatchPurpose::CheckUndone
         | BatchPurpose::Contain => None,

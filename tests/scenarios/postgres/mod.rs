@@ -13,6 +13,7 @@ mod ended;
 mod judged;
 mod languages;
 mod leaks;
+mod learned;
 mod ledger;
 mod locks;
 mod lost_connection;

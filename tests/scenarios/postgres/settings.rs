@@ -157,6 +157,33 @@ async fn nested_operations_have_their_own_and_inherit_the_rest() {
     assert_eq!(timeouts(&mut conn).await, ["0", "0"]);
 }
 
+/// Only the server knows what that is, so it is kept there.
+#[scenario]
+async fn what_the_operation_around_has_set_by_itself_is_there_again_after_a_nested_one() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::default();
+    for _ in 0..2 {
+        let result: QueryResult<()> = runner
+            .run(&mut conn, async |conn: &mut Conn| {
+                conn.batch_execute("SET LOCAL lock_timeout = '1500ms'")
+                    .await?;
+                let nested = runner.operation("nested").lock_timeout(THREE_SECONDS);
+                let seen: QueryResult<String> = nested
+                    .run(conn, async |conn: &mut Conn| {
+                        Ok(show(conn, "lock_timeout").await)
+                    })
+                    .await;
+                assert_eq!(seen.as_deref(), Ok("3s"));
+                assert_eq!(show(conn, "lock_timeout").await, "1500ms");
+                Ok(())
+            })
+            .await;
+        assert_eq!(result, Ok(()));
+        assert_eq!(timeouts(&mut conn).await, ["0", "0"]);
+    }
+}
+
 #[scenario]
 async fn nested_operations_inherit_more_than_the_default_too() {
     let bed = Bed::new();
@@ -178,7 +205,7 @@ async fn nested_operations_inherit_more_than_the_default_too() {
 async fn the_default_lock_timeout_only_makes_stricter() {
     let bed = Bed::new();
     let mut conn = bed.connect();
-    let runner = Runner::default();
+    let differing = Runner::default().with_differing_sessions(true);
     for (session, inside) in [
         ("0", "10s"),
         ("1ms", "1ms"),
@@ -193,16 +220,20 @@ async fn the_default_lock_timeout_only_makes_stricter() {
         conn.batch_execute(&format!("SET lock_timeout = '{session}'"))
             .await
             .expect("allowed to");
-        let seen: QueryResult<String> = runner
-            .run(&mut conn, async |conn: &mut Conn| {
-                Ok(show(conn, "lock_timeout").await)
-            })
-            .await;
-        assert_eq!(
-            seen.expect("done"),
-            inside,
-            "where the session has {session}"
-        );
+        // The first operation of a runner asks, the next ones rely on the answer.
+        let runner = Runner::default();
+        for runner in [&runner, &runner, &differing] {
+            let seen: QueryResult<String> = runner
+                .run(&mut conn, async |conn: &mut Conn| {
+                    Ok(show(conn, "lock_timeout").await)
+                })
+                .await;
+            assert_eq!(
+                seen.expect("done"),
+                inside,
+                "where the session has {session}"
+            );
+        }
         let result: QueryResult<()> = conn
             .transaction(async |conn: &mut Conn| {
                 let seen: QueryResult<String> = runner
@@ -223,21 +254,25 @@ async fn the_default_lock_timeout_only_makes_stricter() {
 async fn the_default_statement_timeout_only_makes_stricter() {
     let bed = Bed::new();
     let mut conn = bed.connect();
-    let runner = Runner::default().with_default_statement_timeout(THREE_SECONDS);
+    let default = || Runner::default().with_default_statement_timeout(THREE_SECONDS);
+    let differing = default().with_differing_sessions(true);
     for (session, inside) in [("0", "3s"), ("2s", "2s"), ("1h", "3s")] {
         conn.batch_execute(&format!("SET statement_timeout = '{session}'"))
             .await
             .expect("allowed to");
-        let seen: QueryResult<String> = runner
-            .run(&mut conn, async |conn: &mut Conn| {
-                Ok(show(conn, "statement_timeout").await)
-            })
-            .await;
-        assert_eq!(
-            seen.expect("done"),
-            inside,
-            "where the session has {session}"
-        );
+        let runner = default();
+        for runner in [&runner, &runner, &differing] {
+            let seen: QueryResult<String> = runner
+                .run(&mut conn, async |conn: &mut Conn| {
+                    Ok(show(conn, "statement_timeout").await)
+                })
+                .await;
+            assert_eq!(
+                seen.expect("done"),
+                inside,
+                "where the session has {session}"
+            );
+        }
         assert_eq!(show(&mut conn, "statement_timeout").await, session);
     }
 }
