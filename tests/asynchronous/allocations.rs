@@ -46,11 +46,17 @@ struct Texts {
 }
 
 impl Texts {
+    /// A runner's first operation has others.
     fn of(depth: u32, defaults: Defaults) -> Self {
         let mut config = RunnerConfig::default();
         config.set_defaults(|own| *own = defaults);
+        _ = Self::next(&config, depth);
+        Self::next(&config, depth)
+    }
+
+    fn next(config: &RunnerConfig, depth: u32) -> Self {
         let spec = Spec::new(Name::Given("texts"));
-        let mut machine = Machine::new(backend::DIALECT, &config, &spec, false, Instant::now)
+        let mut machine = Machine::new(backend::DIALECT, config, &spec, false, Instant::now)
             .expect("valid settings");
         let text = |machine: &mut Machine<'_>| match machine.step(Instant::now) {
             Step::Batch(batch) => batch.sql.to_owned(),
