@@ -41,7 +41,7 @@ pub struct RunnerConfig {
 struct ByDefaults {
     sessions: Sessions,
     /// The SQL of top-level operations that ask for nothing, each made once.
-    plain: [OnceLock<(Kind, Batches)>; ByDefaults::MOST],
+    plain: [OnceLock<(Kind, Batches)>; Self::MOST],
 }
 
 /// What the SQL of such an operation is made for: the database, what is known of the session, and the
