@@ -182,6 +182,11 @@ fn only_a_batch_that_asks_is_answered() {
     _ = machine.batch_done(Ok(()));
     assert!(matches!(machine.step(no_clock), Step::Body));
     assert!(!machine.is_answer_of_session(ANSWER));
+    // Of what follows a failure, too.
+    let answers = [Err("no such thing"), Err(ANSWER)];
+    let (sent, _) = run(&RunnerConfig::default(), &SPEC, &answers);
+    let again = sent.iter().any(|line| line.contains("BeginAgain"));
+    assert!(!again, "{sent:?}");
 }
 
 /// A retry of the operation that has asked relies on the answer.
@@ -217,11 +222,10 @@ fn an_operation_asks_once() {
     assert_eq!(begins, [&format!("{QUESTION}{LAXER}"), LAXER, LAXER]);
 }
 
-/// In a savepoint and without a transaction. Where something is asked or counted, the next operation does
-/// not do what the last one has done.
+/// In a savepoint and without a transaction. If something were asked there, the first operation would not
+/// ask; if something were counted, the last one would.
 #[test]
 fn nothing_is_asked_and_nothing_counted_where_no_default_applies() {
-    let config = RunnerConfig::default();
     let alone = Spec {
         settings: Settings {
             without_transaction: true,
@@ -229,29 +233,26 @@ fn nothing_is_asked_and_nothing_counted_where_no_default_applies() {
         },
         ..SPEC
     };
-    let others = [
+    for (spec, depth, dialect) in [
         (&SPEC, 1, Dialect::Postgres),
         (&alone, 0, Dialect::Postgres),
         (&SPEC, 0, Dialect::Mysql),
         (&SPEC, 0, Dialect::Sqlite),
-    ];
-    let begin = |spec, depth, dialect| {
-        let mut machine = Machine::new(dialect, &config, spec, false, no_clock).expect("valid");
-        connect(&mut machine, new_key(), depth);
-        if let Step::Batch(batch) = machine.step(no_clock) {
-            assert!(!batch.sql.contains("is_stricter"), "{dialect} {depth}");
-            _ = machine.batch_done(Ok(()));
-        }
-    };
-    for (spec, depth, dialect) in others {
-        begin(spec, depth, dialect);
-    }
-    let (sent, _) = run(&config, &SPEC, &[]);
-    assert_eq!(sent, of(&format!("{QUESTION}{LAXER}")));
-    for (spec, depth, dialect) in others {
-        for _ in 1..1000 {
-            begin(spec, depth, dialect);
-        }
+    ] {
+        let config = RunnerConfig::default();
+        let begin = || {
+            let machine = Machine::new(dialect, &config, spec, false, no_clock);
+            let mut machine = machine.expect("valid");
+            connect(&mut machine, new_key(), depth);
+            if let Step::Batch(batch) = machine.step(no_clock) {
+                assert!(!batch.sql.contains("is_stricter"), "{dialect} {depth}");
+                _ = machine.batch_done(Ok(()));
+            }
+        };
+        begin();
+        let first = of(&format!("{QUESTION}{LAXER}"));
+        assert_eq!(run(&config, &SPEC, &[]).0, first);
+        (2..1000).for_each(|_| begin());
         assert_eq!(run(&config, &SPEC, &[]).0, of(LAXER));
     }
 }
