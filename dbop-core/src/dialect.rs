@@ -18,8 +18,7 @@ use crate::fault::{Code, Fault, FaultClass};
 use crate::settings::{Defaults, Settings};
 
 pub(crate) use applied::{Skipped, Timeout};
-pub(crate) use batches::Batches;
-pub(crate) use batches::Undo;
+pub(crate) use batches::{Batches, TokenQuestion, Undo};
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
 pub(crate) use sessions::{Known, Needed, Sessions};

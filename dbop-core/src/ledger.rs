@@ -1,8 +1,9 @@
 //! The ledger: tokens that are committed together with the work they stand for.
 //!
-//! When the answer to a COMMIT is lost, inserting its token again tells whether it was carried out.
-//! The unique key makes that insert wait for a transaction that still holds the token. So a delayed
-//! COMMIT cannot arrive after the answer was "no", which a SELECT for the token could not rule out.
+//! When the answer to a COMMIT is lost, the question about it writes the token as one that is never
+//! committed, and commits that. The unique key makes it wait for a transaction that still holds the token,
+//! and refuses a COMMIT that comes after it, also where that arrives at another server that takes writes.
+//! So a "no" is final, which a SELECT for the token could not be. The next attempt takes a new token.
 //!
 //! A token can have been committed with only the first part of the work, by DDL or by a COMMIT in the
 //! operation's SQL. So the batch that closes the transaction marks the token as completed.
@@ -21,10 +22,11 @@ pub(crate) mod token;
 /// Remembers the tokens of one database that are no longer needed. Create one for each database and
 /// share it between all operations on that database, for example in a `static`.
 ///
-/// A token is needed until its operation has returned. The next operation with the same ledger
-/// deletes it in its own transaction, without a round trip, so the table stays as small as the number
-/// of running operations. The statement that [`prune`](Self::prune) returns deletes the tokens that a
-/// terminated process left behind.
+/// A token is needed until its operation has returned. One operation in 64 with the same ledger deletes the
+/// tokens of the 64 before it, in front of its own transaction and without a round trip. So the table has
+/// about as many rows as there are running operations, and up to 64 more for each ledger. The statement
+/// that [`prune`](Self::prune) returns deletes the tokens that a terminated process left behind, and those
+/// that were asked for and found not to be committed.
 ///
 /// ```
 /// use dbop_core::{Dialect, Ledger};
@@ -39,6 +41,10 @@ pub(crate) mod token;
 /// # Default
 ///
 /// [`new`](Self::new): no token is remembered.
+///
+/// # Panics
+///
+/// An operation with a ledger panics if the operating system has no randomness for its token.
 #[derive(Debug, Default)]
 pub struct Ledger {
     served: Mutex<Vec<Token>>,
@@ -68,9 +74,12 @@ impl Ledger {
         sql::create_table(dialect)
     }
 
-    /// The statement that deletes tokens older than a day by the server's clock. Send it once a day. No
-    /// operation may run for a day: an operation whose token was deleted would take its work for undone.
-    /// Empty on SQLite.
+    /// The statement that deletes the tokens that were written more than a day ago by the server's clock.
+    /// Send it once a day. It waits for no operation in progress. No operation may ask what became of its
+    /// COMMIT for longer than a day: one whose token was deleted would take its work for undone. Empty on
+    /// SQLite.
+    ///
+    /// On MySQL and MariaDB it needs `SKIP LOCKED`: MySQL 8.0 or MariaDB 10.6.
     ///
     /// ```
     /// use dbop_core::{Dialect, Ledger};
@@ -86,22 +95,25 @@ impl Ledger {
     #[must_use]
     pub(crate) fn open(&self) -> Entry<'_> {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = served.len().saturating_sub(DELETED_AT_ONCE);
+        let rest = served.len().checked_sub(DELETED_AT_ONCE);
         Entry {
             ledger: self,
             token: Token::new(),
+            first_attempt: 1,
             is_written: AtomicBool::new(false),
             is_closed: false,
-            served: served.split_off(rest),
+            served: rest.map_or_else(Vec::new, |rest| served.split_off(rest)),
         }
     }
 }
 
-/// The token of an operation, and the served tokens that it deletes in its transaction.
+/// The token of an operation, and the served tokens that it deletes.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     ledger: &'a Ledger,
     token: Token,
+    /// Which attempt was the first to write the token.
+    first_attempt: u32,
     is_written: AtomicBool,
     is_closed: bool,
     served: Vec<Token>,
@@ -115,6 +127,20 @@ impl Entry<'_> {
         Some(sql)
     }
 
+    /// The token is never committed: the attempts from this one on take another one. The old one is left
+    /// to [`Ledger::prune`], because a server that does not have it yet could still commit the work.
+    pub(crate) fn take_new_token(&mut self, attempt: u32) {
+        self.token = Token::new();
+        self.first_attempt = attempt;
+        // The attempt before has deleted them.
+        self.served.clear();
+    }
+
+    /// Whether an attempt before this one has written the token.
+    pub(crate) const fn is_of_earlier_attempt(&self, attempt: u32) -> bool {
+        attempt > self.first_attempt
+    }
+
     /// Records how the operation ended. An entry that is dropped instead counts as unknown if its SQL
     /// was issued, and as undone otherwise.
     pub(crate) fn close(mut self, outcome: Outcome) {
@@ -122,9 +148,8 @@ impl Entry<'_> {
         match outcome {
             _ if !self.is_written.load(Ordering::Relaxed) => {}
             Outcome::Committed => self.served = vec![self.token],
+            // Perhaps no attempt came as far as to delete them. It does no harm to do it twice.
             Outcome::Undone => {}
-            // They may be deleted already, and deleting a missing row locks a gap on MySQL: `prune`
-            // deletes the rest.
             Outcome::Unknown => self.served.clear(),
         }
     }
@@ -146,41 +171,46 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// How many tokens an operation deletes at most: the rest is left to later ones.
-const DELETED_AT_ONCE: usize = 32;
+/// How many tokens are deleted together.
+const DELETED_AT_ONCE: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What an operation sends of it.
+    fn sql(entry: &Entry<'_>, dialect: Dialect) -> (String, String) {
+        let sql = entry.issue_sql(dialect).expect("a token");
+        (sql.cleanup(), sql.opening())
+    }
+
+    fn commit_one(ledger: &Ledger) -> String {
+        let entry = ledger.open();
+        assert_eq!(sql(&entry, Dialect::Mysql).0, "");
+        let token = entry.token.to_string();
+        entry.close(Outcome::Committed);
+        token
+    }
+
     #[test]
-    fn a_token_that_has_served_is_deleted_by_the_next_operation_that_commits() {
-        let ledger = Ledger::new();
-        let first = ledger.open();
-        let token = first.token.to_string();
-        let sql = |entry: &Entry<'_>, dialect| {
-            entry
-                .issue_sql(dialect)
-                .expect("a token")
-                .opening()
-                .to_owned()
-        };
-        let postgres = first.issue_sql(Dialect::Postgres).expect("a token");
-        assert!(postgres.cleanup().is_empty() && !postgres.opening().contains("DELETE"));
-        assert!(postgres.opening().contains(&token));
-        first.close(Outcome::Committed);
-        let undone = ledger.open();
-        let deletes = format!("DELETE FROM dbop_ledger WHERE token = '{token}'");
-        let postgres = undone.issue_sql(Dialect::Postgres).expect("a token");
-        assert!(postgres.cleanup().ends_with(&format!("{deletes}; COMMIT")));
-        assert!(!postgres.opening().contains("DELETE"));
-        undone.close(Outcome::Undone);
-        let committed = ledger.open();
-        assert!(sql(&committed, Dialect::Mysql).ends_with(&deletes));
-        let next = committed.token.to_string();
-        committed.close(Outcome::Committed);
-        let sql = sql(&ledger.open(), Dialect::Mysql);
-        assert!(!sql.contains(&token) && sql.contains(&next), "{sql}");
+    fn one_operation_deletes_the_tokens_of_many_before_it() {
+        for dialect in [Dialect::Postgres, Dialect::Mysql] {
+            let ledger = Ledger::new();
+            let tokens: Vec<_> = (0..64).map(|_| commit_one(&ledger)).collect();
+            let undone = ledger.open();
+            let (cleanup, opening) = sql(&undone, dialect);
+            assert_eq!(cleanup.matches("DELETE").count(), 1);
+            assert!(tokens.iter().all(|token| cleanup.contains(token)));
+            let own = undone.token.to_string();
+            assert!(opening.contains(&own) && !opening.contains("DELETE"));
+            assert!(!cleanup.contains(&own));
+            undone.close(Outcome::Undone);
+            let committed = ledger.open();
+            assert_eq!(sql(&committed, dialect).0, cleanup, "once more");
+            committed.close(Outcome::Committed);
+            assert_eq!(ledger.open().served.len(), 0);
+            assert_eq!(ledger.served.lock().expect("no panic").len(), 1);
+        }
     }
 
     #[test]
@@ -189,41 +219,48 @@ mod tests {
         let first = ledger.open();
         assert!(first.issue_sql(Dialect::Sqlite).is_none());
         first.close(Outcome::Committed);
-        assert!(ledger.open().served.is_empty());
-        let second = ledger.open();
-        _ = second.issue_sql(Dialect::Postgres);
-        second.close(Outcome::Committed);
+        assert!(ledger.served.lock().expect("no panic").is_empty());
+        (0..64).for_each(|_| _ = commit_one(&ledger));
         for outcome in [Outcome::Committed, Outcome::Unknown] {
             ledger.open().close(outcome);
         }
-        assert_eq!(ledger.open().served.len(), 1, "still to be deleted");
+        assert_eq!(ledger.open().served.len(), 64, "still to be deleted");
     }
 
     #[test]
     fn what_is_dropped_in_between_leaves_its_tokens_to_be_pruned() {
         let ledger = Ledger::new();
-        let first = ledger.open();
-        _ = first.issue_sql(Dialect::Mysql);
-        first.close(Outcome::Committed);
+        (0..64).for_each(|_| _ = commit_one(&ledger));
         drop(ledger.open());
-        assert_eq!(ledger.open().served.len(), 1, "not begun");
-        let canceled = ledger.open();
-        _ = canceled.issue_sql(Dialect::Mysql);
-        drop(canceled);
-        assert!(ledger.open().served.is_empty());
+        assert_eq!(ledger.open().served.len(), 64, "not begun");
+        for is_unknown in [false, true] {
+            (0..64).for_each(|_| ledger.served.lock().expect("no panic").push(Token::new()));
+            let canceled = ledger.open();
+            _ = canceled.issue_sql(Dialect::Mysql);
+            match is_unknown {
+                true => canceled.close(Outcome::Unknown),
+                false => drop(canceled),
+            }
+        }
+        let left = ledger.open();
+        assert_eq!(left.served.len(), 64, "of 192");
+        assert!(ledger.served.lock().expect("no panic").is_empty());
     }
 
     #[test]
-    fn many_tokens_are_deleted_in_batches() {
+    fn after_a_no_there_is_another_token() {
         let ledger = Ledger::new();
-        let entries: Vec<_> = (0..40).map(|_| ledger.open()).collect();
-        for entry in entries {
-            _ = entry.issue_sql(Dialect::Mysql);
-            entry.close(Outcome::Committed);
-        }
-        let (one, other) = (ledger.open(), ledger.open());
-        assert_eq!((one.served.len(), other.served.len()), (32, 8));
-        drop((one, other));
-        assert_eq!(ledger.open().served.len(), 32, "given back");
+        (0..64).for_each(|_| _ = commit_one(&ledger));
+        let mut entry = ledger.open();
+        let (_, first) = sql(&entry, Dialect::Postgres);
+        assert!(!entry.is_of_earlier_attempt(1) && entry.is_of_earlier_attempt(2));
+        entry.take_new_token(2);
+        let (cleanup, second) = sql(&entry, Dialect::Postgres);
+        assert_eq!(cleanup, "");
+        assert_ne!(second, first);
+        assert!(!entry.is_of_earlier_attempt(2) && entry.is_of_earlier_attempt(3));
+        let second = entry.token;
+        entry.close(Outcome::Committed);
+        assert_eq!(*ledger.served.lock().expect("no panic"), [second]);
     }
 }

@@ -46,7 +46,7 @@ use payment::Due;
 use reports::Reports;
 use retrying::Retries;
 use rollback::undo_unchecked;
-use state::{AfterPause, State, TokenQuestion};
+use state::{AfterPause, State};
 
 mod asking;
 mod attempt;
@@ -106,7 +106,7 @@ mod testing;
 ///                                     Done                               │
 ///                                                         │              │
 ///             ┌── pause ── ask again ◄──┐                 ▼              │
-///             └────────► Connect ──► Verify, ReadStatus, ReadToken ──────┘ was not committed
+///             └────────► Connect ──► Verify, ReadStatus, AskForToken ────┘ was not committed
 ///                                       │ was committed, or no answer
 ///                                       ▼
 ///                                     Done
@@ -122,7 +122,8 @@ mod testing;
 /// Two questions look alike and are not. *Was the vanished transaction undone?* is asked in
 /// `CheckUndone`, on the same connection, when a ROLLBACK finds no transaction. *Did the COMMIT
 /// happen?* is asked on a fresh connection, when its answer was lost; the operation's
-/// [`Resolution`] says how.
+/// [`Resolution`] says how. For a token of the ledger that takes a transaction: `AskForToken`, `ReadToken`,
+/// `CommitAnswer`.
 ///
 /// # Lifetimes
 ///
@@ -304,7 +305,10 @@ impl<'a> Machine<'a> {
             }
             State::Body => self.connection.set_user_code(UserCode::Body),
             State::Verify => self.connection.set_user_code(UserCode::Look),
-            State::ReadToken(_) => self.fit_batches(left),
+            State::AskForToken => {
+                self.fit_batches(left);
+                self.word_question();
+            }
             _ => {}
         }
     }
@@ -313,6 +317,11 @@ impl<'a> Machine<'a> {
     fn look(&mut self, left: Option<Duration>) -> Step<'_> {
         let connection = &self.connection;
         let batches = || connection.batches();
+        let question = || {
+            let question = self.question.as_ref();
+            let of_token = question.and_then(|question| question.of_token.as_deref());
+            of_token.expect("it has been worded")
+        };
         let (purpose, sql) = match &mut self.state {
             State::Queue => return Step::Queue,
             State::Connect | State::Pause(..) => return Step::Connect { within: left },
@@ -326,10 +335,9 @@ impl<'a> Machine<'a> {
             }
             State::Begin => (BatchPurpose::Begin, batches().begin()),
             State::BeginAgain(sql) => (BatchPurpose::BeginAgain, &**sql),
-            State::ReadToken(TokenQuestion::IsThere) => (BatchPurpose::Begin, batches().is_there()),
-            State::ReadToken(TokenQuestion::IsCompleted) => {
-                (BatchPurpose::Begin, batches().is_completed())
-            }
+            State::AskForToken => (BatchPurpose::Ask, question().batches.begin()),
+            State::ReadToken => return Step::Read(&question().state),
+            State::CommitAnswer(_) => (BatchPurpose::CommitAnswer, question().batches.commit()),
             State::Commit => (BatchPurpose::Commit, batches().commit()),
             State::CommitAgain => (BatchPurpose::CommitAgain, batches().commit_again()),
             State::Rollback(undo) => (BatchPurpose::Rollback, batches().undo(*undo)),
@@ -337,10 +345,11 @@ impl<'a> Machine<'a> {
             State::UndiagnosedRollback(undo) => {
                 (BatchPurpose::RollbackAgain, batches().undo(*undo))
             }
-            State::ReadTokenRollback(..) => (
-                BatchPurpose::Rollback,
-                batches().undo(undo_unchecked(batches())),
-            ),
+            State::RollBackQuestion(_) => {
+                let batches = &question().batches;
+                let undo = batches.undo(undo_unchecked(batches));
+                (BatchPurpose::Rollback, undo)
+            }
             State::RollbackAgain { .. } => (
                 BatchPurpose::RollbackAgain,
                 batches().undo(undo_unchecked(batches())),
@@ -428,15 +437,15 @@ impl<'a> Machine<'a> {
             State::RollbackAgain { gone } => self.rolled_back_again(gone, result.is_ok()),
             State::CheckUndone => self.undone_checked(result.err()),
             State::Contain(_) => self.contained(result.is_ok()),
-            State::ReadToken(question) => self.token_read(question, result),
-            State::ReadTokenRollback(question, found) => {
-                self.token_rolled_back(question, found, result.is_ok());
-            }
+            State::AskForToken => self.token_asked(result),
+            State::CommitAnswer(answer) => self.answer_committed(answer, result),
+            State::RollBackQuestion(fault) => self.question_rolled_back(fault, result.is_ok()),
             State::Queue
             | State::Connect
             | State::Body
             | State::ReadId
             | State::ReadStatus(_)
+            | State::ReadToken
             | State::Diagnose(..)
             | State::Verify
             | State::Pause(..)
@@ -460,7 +469,7 @@ impl<'a> Machine<'a> {
             | State::RollbackAgain { .. }
             | State::CheckUndone
             | State::Contain(_)
-            | State::ReadTokenRollback(..) => ErrorSlot::Rollback,
+            | State::RollBackQuestion(_) => ErrorSlot::Rollback,
             _ if self.attempt.failure.is_none() => ErrorSlot::First,
             _ => ErrorSlot::Dropped,
         }

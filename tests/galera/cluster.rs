@@ -1,6 +1,7 @@
-//! The node under test, and an arbitrator without which it has no quorum.
+//! The node under test, and another member: an arbitrator without which it has no quorum, or a second node.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -18,9 +19,17 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// A cluster of two members, for one test at a time.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    arbitrator: Child,
-    /// It writes a file where it runs.
-    _folder: TempDir,
+    other: Other,
+}
+
+#[derive(Debug)]
+enum Other {
+    Arbitrator {
+        process: Child,
+        /// It writes a file where it runs.
+        _folder: TempDir,
+    },
+    Node,
 }
 
 #[derive(QueryableByName)]
@@ -51,13 +60,38 @@ fn address_of_node() -> String {
     address.expect("an address").trim().to_owned()
 }
 
+/// Waits until the test before this one is over.
+fn take() {
+    blocking(|| {
+        while IS_TAKEN.swap(true, Ordering::Acquire) {
+            sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+fn has_two_members() -> bool {
+    status("wsrep_cluster_size") == "2" && is_ready()
+}
+
+/// Starts a second node beside the one under test, or stops it. What is printed is its URL.
+fn second_node(arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/second.sh");
+    let first = std::env::var_os("DBOP_TEST_DIR").expect("start with tests/run.sh");
+    let mut bash = Command::new("bash");
+    let output = bash.arg(script).arg(first).args(arguments).output();
+    let output = output.expect("bash");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 impl Cluster {
+    /// With an arbitrator.
     pub(crate) fn new() -> Self {
-        blocking(|| {
-            while IS_TAKEN.swap(true, Ordering::Acquire) {
-                sleep(Duration::from_millis(20));
-            }
-        });
+        take();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let own = listener.local_addr().expect("an address");
         drop(listener);
@@ -75,13 +109,22 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn();
         let cluster = Self {
-            arbitrator: arbitrator.expect("garbd: tests/run.sh installs it"),
-            _folder: folder,
+            other: Other::Arbitrator {
+                process: arbitrator.expect("garbd: tests/run.sh installs it"),
+                _folder: folder,
+            },
         };
-        eventually("the arbitrator has joined", || {
-            status("wsrep_cluster_size") == "2" && is_ready()
-        });
+        eventually("the arbitrator has joined", has_two_members);
         cluster
+    }
+
+    /// With a second node, whose URL is returned.
+    pub(crate) fn of_two_nodes() -> (Self, String) {
+        take();
+        let cluster = Self { other: Other::Node };
+        let url = blocking(|| second_node(&[]));
+        eventually("the second node has joined", has_two_members);
+        (cluster, url)
     }
 
     /// Kills the arbitrator. From then on the node refuses everything.
@@ -105,9 +148,10 @@ impl Cluster {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.arbitrator.id())
-            .ok()
-            .and_then(Pid::from_raw);
+        let Other::Arbitrator { process, .. } = &self.other else {
+            panic!("there is no arbitrator");
+        };
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("a running arbitrator");
     }
 }
@@ -118,8 +162,13 @@ fn is_ready() -> bool {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        _ = self.arbitrator.kill();
-        _ = self.arbitrator.wait();
+        match &mut self.other {
+            Other::Arbitrator { process, .. } => {
+                _ = process.kill();
+                _ = process.wait();
+            }
+            Other::Node => _ = blocking(|| second_node(&["stop"])),
+        }
         // For the next test; this one has failed already if that does not help.
         blocking(|| {
             for _ in 0..100 {

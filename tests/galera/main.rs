@@ -1,4 +1,5 @@
-//! dbop on a Galera cluster of one node and an arbitrator: the node loses the quorum with it.
+//! dbop on a Galera cluster: of one node and an arbitrator, with which the node loses the quorum, and of two
+//! nodes that take writes.
 
 mod cluster;
 
@@ -9,12 +10,13 @@ mod sync {
     use dbop_tests::mysql::{Bed, Conn};
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
-    use diesel::connection::SimpleConnection;
+    use diesel::connection::{Connection, SimpleConnection};
     use diesel::r2d2;
 
     type Pool = r2d2::Pool<r2d2::ConnectionManager<Conn>>;
 
     mod quorum;
+    mod several;
 }
 
 /// The async adapter, on deadpool.
@@ -26,10 +28,11 @@ mod asynchronous {
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests::mysql::Bed;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
-    use diesel_async::SimpleAsyncConnection as SimpleConnection;
+    use diesel_async::{AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection};
     use diesel_async::pooled_connection::deadpool;
 
     type Pool = deadpool::Pool<Conn>;
 
     mod quorum;
+    mod several;
 }

@@ -43,7 +43,7 @@ fn the_table_of_the_ledger_is_created_by_one_and_there_for_all() {
                 false => conn.batch_execute(create)?,
                 true => runner.run(conn, |conn| conn.batch_execute(create))?,
             }
-            conn.batch_execute("SELECT token FROM dbop_ledger")
+            conn.batch_execute("SELECT id FROM dbop_ledger")
         });
         for result in results {
             assert_eq!(result, Ok(()));

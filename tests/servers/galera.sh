@@ -1,21 +1,46 @@
 # shellcheck shell=bash
-# A Galera cluster of MariaDB: one node. A test brings an arbitrator, and so can take the quorum away.
+# A Galera cluster of MariaDB: one node. A test brings an arbitrator, and so can take the quorum away, or a
+# second node (second.sh).
 
 galera_url() { mysql_url "$@"; }
 galera_init() { mariadb_init "$@"; }
 galera_ask() { mariadb_ask "$@"; }
 
-# galera_spawn DIR ROOT VERSION PORT: without a quorum it takes no statement from the second in which
-# it suspects the other members.
+# galera_spawn DIR ROOT VERSION PORT [MEMBERS]: MEMBERS is the port for other members of a node that is there
+# already. Without a quorum a node takes no statement from the second in which it suspects the others.
 galera_spawn() {
-  local dir=$1 root=$2 server_port=$4 port members
+  local dir=$1 root=$2 server_port=$4 members=${5:-} port options
   free_port # for other members
-  members="gmcast.listen_addr=tcp://127.0.0.1:$port;evs.keepalive_period=PT0.3S"
-  members+=";evs.suspect_timeout=PT1S;evs.inactive_timeout=PT3S;evs.install_timeout=PT3S"
-  mariadb_spawn "$dir" "$root" "$3" "$server_port" --binlog-format=ROW --innodb-autoinc-lock-mode=2 \
+  say "$port" >"$dir/members"
+  options="base_host=127.0.0.1;base_port=$port;gcache.size=8M;gmcast.listen_addr=tcp://127.0.0.1:$port"
+  options+=";ist.recv_addr=127.0.0.1:$((port + 1));evs.keepalive_period=PT0.3S"
+  options+=";evs.suspect_timeout=PT1S;evs.inactive_timeout=PT3S;evs.install_timeout=PT3S"
+  # The account of the servers need not be able to enter this folder.
+  mkdir -p "$dir/bin"
+  cp "$(dirname "${BASH_SOURCE[0]}")/wsrep_sst_copy" "$dir/bin/"
+  PATH="$dir/bin:$PATH" mariadb_spawn "$dir" "$root" "$3" "$server_port" \
+    --binlog-format=ROW --innodb-autoinc-lock-mode=2 \
     --wsrep-on=ON --wsrep-provider="$root/usr/lib/galera/libgalera_smm.so" \
-    --wsrep-cluster-name=dbop --wsrep-cluster-address=gcomm:// --wsrep-node-address=127.0.0.1 \
-    --wsrep-provider-options="base_host=127.0.0.1;base_port=$port;gcache.size=8M;$members"
+    --wsrep-cluster-name=dbop --wsrep-cluster-address="gcomm://${members:+127.0.0.1:$members}" \
+    --wsrep-node-address=127.0.0.1 --wsrep-sst-method=copy --wsrep-provider-options="$options"
+}
+
+# second_node DIR: start another node of the cluster whose first one is in DIR, in a folder of its own there;
+# print its URL.
+second_node() {
+  local dir=$1/second root wanted port version
+  local -x TMPDIR=$dir/tmp
+  { read -r root; read -r wanted; } <"$1/again"
+  stop_server "$dir"
+  rm -rf "$dir"
+  mkdir -p "$dir"/{data,tmp}
+  [[ $(id -u) != 0 ]] || chown nobody: "$dir"/{data,tmp}
+  say galera >"$dir/kind"
+  : >"$dir/accounts.sql" # it gets them with the data
+  free_port
+  galera_spawn "$dir" "$root" "$wanted" "$port" "$(<"$1/members")"
+  ready "$dir" galera "$root" "$wanted" "$port" || { tail -n 30 "$dir/log" >&2; return 1; }
+  galera_url "$port"
 }
 
 # test_galera: what only a cluster can show.
@@ -24,7 +49,8 @@ test_galera() {
   build "galera" "${target[@]}" || return 0
   current=$temporary/galera
   if start "$current" "galera $(versions mariadb) host"; then
-    test_server "$current" || keep_log "$current"
+    DBOP_TEST_DIR=$current test_server "$current" || keep_log "$current"
+    stop_server "$current/second"
   fi
   stop
 }

@@ -71,6 +71,7 @@ mod sync {
     type Conn = super::Conn;
     type Pool = diesel::r2d2::Pool<ConnectionManager<Conn>>;
 
+    pub(super) mod acknowledged;
     pub(super) mod crash;
     pub(super) mod restart;
     pub(super) mod standby;
@@ -91,6 +92,7 @@ mod asynchronous {
 
     type Pool = deadpool::Pool<Conn>;
 
+    pub(super) mod acknowledged;
     pub(super) mod crash;
     pub(super) mod restart;
     pub(super) mod standby;
@@ -148,5 +150,29 @@ fn a_server_that_is_down_is_asked_until_the_deadline_async() {
     let server = Arc::new(Server::of_this_run());
     on_many_threads(asynchronous::restart::it_is_asked_until_the_deadline(
         server,
+    ));
+}
+
+/// A bed with the table of the ledger.
+fn with_ledger() -> Arc<Bed> {
+    _ = Server::of_this_run();
+    let bed = Bed::new();
+    bed.connect()
+        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .expect("a new table");
+    Arc::new(bed)
+}
+
+#[test]
+fn a_yes_waits_for_the_standby_sync() {
+    let _alone = rounds::alone();
+    sync::acknowledged::a_yes_waits_for_the_standby(with_ledger());
+}
+
+#[test]
+fn a_yes_waits_for_the_standby_async() {
+    let _alone = rounds::alone();
+    on_many_threads(asynchronous::acknowledged::a_yes_waits_for_the_standby(
+        with_ledger(),
     ));
 }

@@ -99,6 +99,16 @@ impl Applied {
     }
 }
 
+impl Applied {
+    /// What the transaction of a question about a COMMIT takes over. At a higher level, PostgreSQL would
+    /// not show it what was committed while it waited.
+    pub(super) fn ask(&mut self, dialect: Dialect) {
+        if dialect == Dialect::Postgres {
+            self.isolation = Some(Isolation::Exact(IsolationLevel::ReadCommitted));
+        }
+    }
+}
+
 fn timeout(
     setting: Setting,
     asked: Option<Duration>,

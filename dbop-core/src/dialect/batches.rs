@@ -247,17 +247,27 @@ impl Batches {
         self.text(Text::Restoration)
     }
 
-    /// Begins a transaction that fails with a duplicate if the token is there.
-    pub(crate) fn is_there(&self) -> &str {
-        match self.plan.opening {
-            Some(_) => self.text(Text::IsThere),
-            None => self.begin(),
-        }
+    /// Whether the token of the operation is written.
+    pub(crate) const fn has_token(&self) -> bool {
+        matches!(self.plan.proof, Some(CommitProof::Token(_)))
     }
 
-    /// Begins a transaction that fails with a duplicate if the token is there and completed.
-    pub(crate) fn is_completed(&self) -> &str {
-        self.text(Text::IsCompleted)
+    /// The question about the operation's token, in a transaction with the timeouts of the operation.
+    /// `None` if no token is written.
+    pub(crate) fn question(&self) -> Option<TokenQuestion> {
+        let Some(CommitProof::Token(token)) = &self.plan.proof else {
+            return None;
+        };
+        let mut plan = Plan {
+            proof: None,
+            opening: Some(token.ask().into()),
+            ..self.plan.clone()
+        };
+        plan.applied.ask(plan.dialect);
+        Some(TokenQuestion {
+            batches: Self::of(plan),
+            state: token.state_query(),
+        })
     }
 
     fn text(&self, text: Text) -> &str {
@@ -268,12 +278,7 @@ impl Batches {
         let plan = &self.plan;
         match (text, plan.dialect) {
             (Text::Begin, _) => self.open(),
-            (Text::IsThere, Dialect::Postgres) => postgres::begin(plan),
-            (Text::IsThere, Dialect::Mysql) => mysql::begin(plan),
-            (Text::IsThere, Dialect::Sqlite) => sqlite::begin(plan),
-            (Text::Commit, Dialect::Postgres) => postgres::commit(plan),
-            (Text::Commit, Dialect::Mysql) => mysql::commit(plan),
-            (Text::Commit, Dialect::Sqlite) => sqlite::commit(plan),
+            (Text::Commit, _) => commit(plan),
             (Text::Rollback, Dialect::Postgres) => postgres::rollback(plan),
             (Text::Rollback, Dialect::Mysql) => mysql::rollback(plan),
             (Text::Rollback, Dialect::Sqlite) => sqlite::rollback(plan),
@@ -283,50 +288,57 @@ impl Batches {
             (Text::Restoration, Dialect::Postgres) => Cow::Borrowed(""),
             (Text::Restoration, Dialect::Mysql) => mysql::restoration(plan),
             (Text::Restoration, Dialect::Sqlite) => sqlite::restoration(plan),
-            (Text::IsCompleted, _) => self.ask_for_token(),
         }
     }
 
     fn open(&self) -> Cow<'static, str> {
-        let begin = self.render(Text::IsThere);
+        let begin = begin(&self.plan);
         match self.plan.opening.as_deref().map(str::trim) {
             None | Some("") => begin,
             Some(sql) => Cow::Owned(format!("{begin}; {sql}")),
         }
     }
+}
 
-    fn ask_for_token(&self) -> Cow<'static, str> {
-        let question = match &self.plan.proof {
-            Some(CommitProof::Token(token)) => token.is_completed(),
-            Some(CommitProof::Mark) | None => String::new(),
-        };
-        let plain = Self::of(Plan {
-            proof: None,
-            opening: None,
-            ..self.plan.clone()
-        });
-        Cow::Owned(format!("{}; {question}", plain.begin()))
+/// What asks for a token of the ledger.
+#[derive(Debug)]
+pub(crate) struct TokenQuestion {
+    /// The transaction that asks. The answer counts once it is committed.
+    pub(crate) batches: Batches,
+    /// The query in it that reads the answer, as a [`RowState`](super::ledger::RowState).
+    pub(crate) state: String,
+}
+
+fn begin(plan: &Plan) -> Cow<'static, str> {
+    match plan.dialect {
+        Dialect::Postgres => postgres::begin(plan),
+        Dialect::Mysql => mysql::begin(plan),
+        Dialect::Sqlite => sqlite::begin(plan),
+    }
+}
+
+fn commit(plan: &Plan) -> Cow<'static, str> {
+    match plan.dialect {
+        Dialect::Postgres => postgres::commit(plan),
+        Dialect::Mysql => mysql::commit(plan),
+        Dialect::Sqlite => sqlite::commit(plan),
     }
 }
 
 /// The texts of an operation.
 #[derive(Clone, Copy, Debug)]
 enum Text {
-    /// Everything that an attempt begins with.
     Begin,
-    /// The same without the operation's own SQL.
-    IsThere,
     Commit,
     Rollback,
     CheckedRollback,
     ProbedRollback,
     BlindRollback,
     Restoration,
-    IsCompleted,
 }
 
 impl Text {
-    const COUNT: usize = Self::IsCompleted as usize + 1;
+    const COUNT: usize = Self::Restoration as usize + 1;
 }
 
 /// How an attempt is undone.

@@ -39,6 +39,9 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
 
 fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
+    if let Some(CommitProof::Token(token)) = &plan.proof {
+        sql.then(token.cleanup());
+    }
     let mut set = sql.list("SET");
     set.item(format_args!("@dbop_autocommit=@@autocommit"));
     set.item(format_args!("autocommit=0"));

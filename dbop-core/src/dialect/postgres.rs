@@ -88,10 +88,10 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         sql.then(format_args!("SET LOCAL synchronous_commit = '{value}'"));
     }
     if let Some(proof) = proof {
-        sql.then(match proof {
-            CommitProof::Token(token) => token.opening(),
-            CommitProof::Mark => MARK,
-        });
+        match proof {
+            CommitProof::Token(token) => sql.then(token.opening()),
+            CommitProof::Mark => sql.then(MARK),
+        };
     }
     if has_savepoint(plan) {
         sql.then("SAVEPOINT dbop_alive");
@@ -255,13 +255,11 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
         });
     }
     let mut sql = Sql::new(plan);
-    sql.then(match has_savepoint(plan) {
-        true => "RELEASE SAVEPOINT dbop_alive",
-        false => "SAVEPOINT dbop",
-    });
-    if let Some(CommitProof::Token(token)) = &plan.proof {
-        sql.then(token.closing());
-    }
+    match &plan.proof {
+        Some(CommitProof::Token(token)) => sql.then(token.closing()),
+        _ if has_savepoint(plan) => sql.then("RELEASE SAVEPOINT dbop_alive"),
+        _ => sql.then("SAVEPOINT dbop"),
+    };
     if constraints {
         sql.then("SET CONSTRAINTS ALL IMMEDIATE");
     }

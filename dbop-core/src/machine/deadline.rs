@@ -93,7 +93,7 @@ impl Machine<'_> {
             }
             // So may one for a question.
             (
-                State::Connect | State::ReadStatus(_) | State::ReadToken(_) | State::Verify,
+                State::Connect | State::ReadStatus(_) | State::AskForToken | State::Verify,
                 Some(_),
             ) if left.is_zero() => {
                 self.deadline.is_late = true;

@@ -171,7 +171,7 @@ fn after_a_lost_commit_those_of_the_attempt_that_was_committed_are_handed_over()
     assert_eq!((bodies, done.hooks.len()), (2, 1), "of the second attempt");
 }
 
-/// In the first attempt. Later it could be the token of an attempt that was committed.
+/// In an attempt with a new token. Later it could be the token of an attempt that was committed.
 #[test]
 fn a_constraint_of_the_operations_own_sql_is_no_token() {
     static LEDGER: crate::Ledger = crate::Ledger::new();
@@ -196,6 +196,16 @@ fn a_constraint_of_the_operations_own_sql_is_no_token() {
         fails,
     ];
     assert_eq!(outcome(sql, &second), (2, Outcome::Unknown));
+    // Lost, asked for, not committed: the next attempt has another token.
+    let lost = Given::Fails(Fault::from_class(
+        Dialect::Postgres,
+        FaultClass::ConnectionLost,
+    ));
+    let asked = [[Given::Fine; 3].as_slice(), &[lost], &[Given::Fine; 4]].concat();
+    let after = |answers: &[Given]| outcome(sql, &[&asked, answers].concat());
+    assert_eq!(after(&[fails]), (2, Outcome::Undone));
+    let wants = [Given::Fine, Given::Wants, Given::Fine, Given::Fine, fails];
+    assert_eq!(after(&wants), (3, Outcome::Unknown));
 }
 
 /// What a lock timeout has ended is not known, in the operation's own SQL as in its body.

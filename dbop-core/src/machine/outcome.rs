@@ -3,14 +3,18 @@
 //! The question is asked on a fresh connection, in the way that the operation's [`Resolution`]
 //! names, until it is answered or there is no time left.
 
+use std::borrow::Cow;
+
 use super::Machine;
 use super::attempt::Failure;
 use super::ending::Enclosing;
-use super::state::{AfterPause, State, TokenQuestion};
+use super::state::{AfterPause, State};
 use super::step::{ConnectionAction, ErrorSlot, Pause, Verified};
-use crate::dialect::TransactionStatus;
+use crate::dialect::ledger::RowState;
+use crate::dialect::{TokenQuestion, TransactionStatus};
 use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
+use crate::ledger::Entry;
 use crate::nesting::UserCode;
 use crate::outcome::Outcome;
 use crate::policy::ClassRule;
@@ -22,6 +26,8 @@ use crate::spec::Resolution;
 pub(super) struct Question {
     /// The delay before it was cut short, so that it is asked in time.
     pub(super) hurried: bool,
+    /// What is sent to ask for the token of the ledger.
+    pub(super) of_token: Option<Box<TokenQuestion>>,
 }
 
 impl Machine<'_> {
@@ -62,7 +68,8 @@ impl Machine<'_> {
             && match self.spec.resolution {
                 Resolution::Nothing => false,
                 Resolution::TransactionStatus => self.attempt.transaction_id.is_some(),
-                Resolution::Verify | Resolution::Ledger(_) => true,
+                Resolution::Verify => true,
+                Resolution::Ledger(_) => self.connection.batches().has_token(),
             }
     }
 
@@ -122,16 +129,29 @@ impl Machine<'_> {
                 let id = self.attempt.transaction_id.flatten().unwrap_or_default();
                 State::ReadStatus(id.status_query())
             }
-            Resolution::Ledger(_) => State::ReadToken(TokenQuestion::IsThere),
+            Resolution::Ledger(_) => State::AskForToken,
             Resolution::Nothing | Resolution::Verify => State::Verify,
         }
     }
 
     /// The query of the last step was answered.
     pub fn read_done(&mut self, result: Result<Option<String>, Fault>) -> ErrorSlot {
-        let is_asked = matches!(self.state, State::ReadStatus(_));
-        debug_assert!(is_asked, "no query was asked for");
         let slot = self.slot();
+        match self.state {
+            State::ReadStatus(_) => self.status_read(result),
+            State::ReadToken => match result {
+                Ok(answer) => {
+                    let answer = RowState::from_answer(answer.as_deref());
+                    self.go_to(State::CommitAnswer(answer));
+                }
+                Err(fault) => self.question_in_the_way(fault),
+            },
+            _ => debug_assert!(false, "no query was asked for"),
+        }
+        slot
+    }
+
+    fn status_read(&mut self, result: Result<Option<String>, Fault>) {
         match result.map(|answer| TransactionStatus::from_answer(answer.as_deref())) {
             Ok(TransactionStatus::Committed) => self.found(true),
             Ok(TransactionStatus::Aborted) => self.found(false),
@@ -140,7 +160,6 @@ impl Machine<'_> {
             Ok(TransactionStatus::Unknown) => self.finish_unknown(),
             Err(fault) => self.question_failed(Some(fault), Advice::Judge),
         }
-        slot
     }
 
     /// The caller has looked. `depth` is the number of transactions and savepoints now open on the
@@ -156,40 +175,65 @@ impl Machine<'_> {
         }
     }
 
-    /// The token was inserted again: that fails if it is there, or there and completed.
-    pub(super) fn token_read(&mut self, question: TokenQuestion, result: Result<(), Fault>) {
-        let found = match result {
-            Ok(()) => Ok(false),
-            Err(fault) if fault.recognized_class() == FaultClass::Constraint => Ok(true),
-            Err(fault) if !fault.leaves_connection_usable() => {
-                self.connection.is_broken = true;
-                return self.question_failed(Some(fault), Advice::Judge);
-            }
-            Err(fault) => Err(fault),
-        };
-        self.go_to(State::ReadTokenRollback(question, found));
+    /// Makes the batches of the question, with the time that is left for it.
+    pub(super) fn word_question(&mut self) {
+        let of_token = self.connection.batches().question().map(Box::new);
+        if let Some(question) = &mut self.question {
+            question.of_token = of_token;
+        }
     }
 
-    pub(super) fn token_rolled_back(
-        &mut self,
-        question: TokenQuestion,
-        found: Result<bool, Fault>,
-        rolled_back: bool,
-    ) {
+    /// The token is written as one that is never committed, unless it was there.
+    pub(super) fn token_asked(&mut self, result: Result<(), Fault>) {
+        match result {
+            Ok(()) => self.go_to(State::ReadToken),
+            Err(fault) => self.question_in_the_way(fault),
+        }
+    }
+
+    /// Before that, the answer could still change: on another server, or because a crash or a failover
+    /// takes it back.
+    pub(super) fn answer_committed(&mut self, answer: RowState, result: Result<(), Fault>) {
+        match (result, answer) {
+            (Err(fault), _) => self.question_in_the_way(fault),
+            (Ok(()), RowState::Never) => {
+                self.take_new_token();
+                self.found(false);
+            }
+            (Ok(()), RowState::Done) => self.found(true),
+            (Ok(()), RowState::NotCompleted | RowState::Other) => self.finish_unknown(),
+        }
+    }
+
+    fn question_in_the_way(&mut self, fault: Fault) {
+        if fault.leaves_connection_usable() {
+            self.go_to(State::RollBackQuestion(fault));
+        } else {
+            self.connection.is_broken = true;
+            self.question_failed(Some(fault), Advice::Judge);
+        }
+    }
+
+    pub(super) fn question_rolled_back(&mut self, fault: Fault, rolled_back: bool) {
         self.connection.is_broken |= !rolled_back;
-        match (question, found) {
-            (_, Err(fault)) => self.question_failed(Some(fault), Advice::Judge),
-            (TokenQuestion::IsThere, Ok(false)) => self.found(false),
-            (TokenQuestion::IsThere, Ok(true)) if rolled_back => {
-                self.go_to(State::ReadToken(TokenQuestion::IsCompleted));
+        match fault.recognized_class() {
+            // Of the question itself, which was perhaps not committed.
+            FaultClass::OutcomeUnknown | FaultClass::TransactionLost => {
+                self.connection.is_broken = true;
+                self.ask_again(ConnectionAction::Discard, Some(fault));
             }
-            // From the beginning, on another connection.
-            (TokenQuestion::IsThere, Ok(true)) => {
-                self.ask_again(ConnectionAction::Discard, None);
-            }
-            (TokenQuestion::IsCompleted, Ok(true)) => self.found(true),
-            // Only the part before a COMMIT that was not ours.
-            (TokenQuestion::IsCompleted, Ok(false)) => self.finish_unknown(),
+            _ => self.question_failed(Some(fault), Advice::Judge),
+        }
+    }
+
+    /// The attempts from the next one on write another token: this one is never committed.
+    fn take_new_token(&mut self) {
+        let Some(entry) = &mut self.entry else {
+            return debug_assert!(false, "a token without an entry");
+        };
+        entry.take_new_token(self.attempt.number + 1);
+        if let Some(batches) = self.connection.batches().with_token(entry) {
+            self.connection.set_batches(Cow::Owned(batches));
         }
     }
 
@@ -201,9 +245,11 @@ impl Machine<'_> {
             && fault.recognized_class() == FaultClass::Constraint
     }
 
-    /// The constraint is one of the operation's own: before the second attempt there is no token.
+    /// The constraint is one of the operation's own: no attempt before this one has written the token.
     fn is_of_opening_sql(&self) -> bool {
-        self.spec.begin_with_sql.is_some() && self.attempt.number == 1
+        let number = self.attempt.number;
+        let is_new = |entry: &Entry<'_>| !entry.is_of_earlier_attempt(number);
+        self.spec.begin_with_sql.is_some() && self.entry.as_ref().is_some_and(is_new)
     }
 
     /// It is known whether the work is there.

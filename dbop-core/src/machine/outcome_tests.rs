@@ -86,7 +86,14 @@ fn an_error_of_its_own_does_not_settle_what_went_before() {
 
     // The ledger's no is a proof.
     let mut script = Script::new(Dialect::Postgres, ledger());
-    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, Fine, Fine, Refuses]);
+    let asked = [Fine, Fine, Fine, Fine];
+    let second = [Fine, Refuses];
+    let done = script.run(
+        [Fine, Fine, Fine, lost()]
+            .into_iter()
+            .chain(asked)
+            .chain(second),
+    );
     assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 2));
     assert!(matches!(done.answer, Answer::FirstError));
 }
@@ -158,7 +165,7 @@ fn a_no_of_verify_is_no_proof_and_others_are() {
         let mut script = Script::new(Dialect::Postgres, resolution);
         let asked = match resolution {
             Resolution::Verify => vec![Fine, Finds(false)],
-            _ => vec![Fine, Fine, Fine],
+            _ => vec![Fine; 4],
         };
         let answers = lose.into_iter().chain(asked).chain([Fine, constraint]);
         let done = script.run(answers);
@@ -228,68 +235,35 @@ fn the_id_of_another_transaction_is_not_asked_for() {
     assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
 }
 
+/// What is asked and answered after a COMMIT whose answer was lost, from the second connection on.
+fn asked(dialect: Dialect, answers: &[Given]) -> (Script, Done) {
+    let lost = fault(dialect, FaultClass::ConnectionLost);
+    let mut script = Script::new(dialect, ledger());
+    let lose = [Fine, Fine, Fine, lost, Fine];
+    let done = script.run(lose.into_iter().chain(answers.iter().copied()));
+    script.steps.drain(..6);
+    (script, done)
+}
+
 #[test]
-fn the_ledger_is_asked_by_inserting_the_token_again() {
+fn the_answer_of_the_ledger_counts_once_it_is_committed() {
     for dialect in [Dialect::Postgres, Dialect::Mysql] {
-        let lost = fault(dialect, FaultClass::ConnectionLost);
-        let lose = [Fine, Fine, Fine, lost, Fine];
-        let mut script = Script::new(dialect, ledger());
-        let there = fault(dialect, FaultClass::Constraint);
-        let done = script.run(lose.into_iter().chain([there, Fine, there]));
-        assert_eq!(
-            script.steps[6..],
-            [
-                "connect",
-                "Begin",
-                "Rollback",
-                "Begin",
-                "Rollback",
-                "FoundCommitted"
-            ]
-        );
-        assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
-        assert!(script.opened[1].contains("VALUES ('"));
-        let completed = "; INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE";
-        assert!(script.opened[2].contains(completed), "{:?}", script.opened);
-
-        let mut script = Script::new(dialect, ledger());
-        let done = script.run(lose.into_iter().chain([there]));
-        assert_eq!(
-            script.steps[9..],
-            ["Begin", "Rollback", "OutcomeUnknown"],
-            "committed by DDL, as far as it had come"
-        );
-        assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
-
-        // If the second question fails, both are asked again.
-        let blocked = fault(dialect, FaultClass::LockTimeout);
-        for in_the_way in [
-            vec![there, Fine, lost, Fine],
-            vec![there, lost, Fine],
-            vec![there, Fine, blocked, Fine, Fine],
+        for (state, last, outcome) in [
+            ("1", "FoundCommitted", Outcome::Committed),
+            // Committed by DDL, as far as it had come.
+            ("0", "OutcomeUnknown", Outcome::Unknown),
+            // What only a person can have written.
+            ("7", "OutcomeUnknown", Outcome::Unknown),
         ] {
-            let mut script = Script::new(dialect, ledger());
-            let then = [there, Fine, there];
-            let answers = lose.into_iter().chain(in_the_way).chain(then);
-            let done = script.run(answers);
-            let is_asked = |step: &&String| *step == "Asking";
-            assert_eq!(script.steps.iter().filter(is_asked).count(), 2);
-            assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+            let (script, done) = asked(dialect, &[Fine, Reads(state)]);
+            let expected = ["connect", "Ask", "token", "CommitAnswer", last];
+            assert_eq!(script.steps, expected, "{state}");
+            assert_eq!((done.outcome, done.attempts), (outcome, 1));
         }
-
-        let mut script = Script::new(dialect, ledger());
-        let done = script.run(lose.into_iter().chain([blocked, Fine, Fine]));
+        let (script, done) = asked(dialect, &[Fine, Reads("2")]);
         assert_eq!(
-            script.steps[6..],
+            script.steps[4..],
             [
-                "connect",
-                "Begin",
-                "Rollback",
-                "Asking",
-                "GiveBack open",
-                "connect",
-                "Begin",
-                "Rollback",
                 "Retrying",
                 "Keep settled",
                 "Begin",
@@ -299,6 +273,72 @@ fn the_ledger_is_asked_by_inserting_the_token_again() {
             ]
         );
         assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    }
+}
+
+/// The token of the lost attempt is never committed, so the next one needs another.
+#[test]
+fn after_a_no_the_next_attempt_has_another_token() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let token = |sql: &str| {
+            let opening = match dialect {
+                Dialect::Postgres => "decode('64626f70', 'hex'), decode('",
+                _ => "X'64626f70', X'",
+            };
+            let (_, rest) = sql.split_once(opening).expect("a token");
+            rest[..32].to_owned()
+        };
+        let (script, _) = asked(dialect, &[]);
+        let tokens: Vec<_> = script.opened.iter().map(|sql| token(sql)).collect();
+        let [first, asked_for, second] = &tokens[..] else {
+            panic!("{:?}", script.opened);
+        };
+        assert_eq!(first, asked_for);
+        assert_ne!(first, second);
+        // Another attempt for another reason keeps it: it is found where the first one has committed it.
+        let mut script = Script::new(dialect, ledger());
+        script.run([Fine, Fine, fault(dialect, FaultClass::ConnectionLost)]);
+        assert_eq!(script.opened[0], script.opened[1]);
+    }
+}
+
+/// Whatever is in the way of the question, nothing is claimed: it is asked again, from the beginning.
+#[test]
+fn what_is_in_the_way_of_the_question_is_no_answer() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        let class = |class| fault(dialect, class);
+        for (in_the_way, connects) in [
+            (FaultClass::LockTimeout, 2),
+            (FaultClass::Deadlock, 2),
+            (FaultClass::SerializationFailure, 2),
+            (FaultClass::StatementTimeout, 2),
+            (FaultClass::ConnectionLost, 2),
+            (FaultClass::ReadOnlyServer, 2),
+            (FaultClass::OutcomeUnknown, 2),
+            (FaultClass::TransactionLost, 2),
+        ] {
+            for step in 0..3 {
+                let fails = [&[Fine; 2][..step], &[class(in_the_way)]].concat();
+                let is_usable = in_the_way != FaultClass::ConnectionLost;
+                let rolled_back = if is_usable { vec![Fine] } else { vec![] };
+                let then = [Fine, Fine, Reads("1")];
+                let what = format!("{dialect} {in_the_way:?} {step}");
+                let answers = [&fails[..], &rolled_back, &then].concat();
+                let (script, done) = asked(dialect, &answers);
+                let count = |name| script.steps.iter().filter(|step| *step == name).count();
+                assert_eq!(count("Asking"), 1, "{what}: {:?}", script.steps);
+                assert_eq!(count("Rollback"), usize::from(is_usable), "{what}");
+                assert_eq!(count("connect"), connects, "{what}");
+                assert_eq!(done.outcome, Outcome::Committed, "{what}");
+                assert_eq!(done.attempts, 1, "{what}");
+                // Without another question, and with an answer that is not committed.
+                let mut script = Script::new(dialect, ledger());
+                script.policy = RetryPolicy::no_retries();
+                let lose = [Fine, Fine, Fine, class(FaultClass::ConnectionLost), Fine];
+                let done = script.run(lose.into_iter().chain(answers));
+                assert_eq!(done.outcome, Outcome::Unknown, "{what}");
+            }
+        }
     }
 }
 
@@ -446,8 +486,9 @@ fn a_commit_that_failed_without_an_answer_that_counts_is_asked_about() {
             "Asking",
             "Discard open",
             "connect",
-            "Begin",
-            "Rollback",
+            "Ask",
+            "token",
+            "CommitAnswer",
             "Retrying",
             "Keep settled",
             "Begin",
@@ -490,11 +531,11 @@ fn a_look_that_leaves_a_transaction_open_costs_the_connection() {
 
 #[test]
 fn a_question_that_cannot_be_rolled_back_costs_the_connection() {
-    let mut script = Script::new(Dialect::Postgres, ledger());
-    let done = script.run([Fine, Fine, Fine, lost(), Fine, Fine, lost()]);
+    let blocked = fault(Dialect::Postgres, FaultClass::LockTimeout);
+    let (script, done) = asked(Dialect::Postgres, &[blocked, lost()]);
     assert_eq!(
-        script.steps[7..11],
-        ["Begin", "Rollback", "Retrying", "Discard settled"]
+        script.steps[..5],
+        ["connect", "Ask", "Rollback", "Asking", "Discard open"]
     );
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
 }

@@ -101,7 +101,7 @@ impl Script {
                     }
                 }
                 Step::Batch(batch) => {
-                    if batch.purpose == BatchPurpose::Begin {
+                    if matches!(batch.purpose, BatchPurpose::Begin | BatchPurpose::Ask) {
                         self.opened.push(batch.sql.to_owned());
                     }
                     self.steps.push(format!("{:?}", batch.purpose));
@@ -151,11 +151,14 @@ impl Script {
                     });
                 }
                 Step::Read(_) => {
-                    self.steps.push("status".into());
+                    let is_token = matches!(self.spec.resolution, Resolution::Ledger(_));
+                    self.steps
+                        .push(if is_token { "token" } else { "status" }.into());
                     _ = machine.read_done(match next() {
                         Fails(fault) => Err(fault),
                         Reads(text) => Ok(Some(text.into())),
-                        _ => Ok(None),
+                        // A token that was not there is one that is never committed.
+                        _ => Ok(is_token.then(|| "2".into())),
                     });
                 }
                 Step::Diagnose(_) => {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::step::{Done, Pause};
 use crate::dialect::Undo;
+use crate::dialect::ledger::RowState;
 use crate::fault::Fault;
 
 #[derive(Debug)]
@@ -37,19 +38,14 @@ pub(super) enum State {
     // Did the COMMIT happen?
     Verify,
     ReadStatus(String),
-    ReadToken(TokenQuestion),
-    /// With the answer that is known by now.
-    ReadTokenRollback(TokenQuestion, Result<bool, Fault>),
+    AskForToken,
+    ReadToken,
+    /// The answer, which counts if this is committed.
+    CommitAnswer(RowState),
+    /// With what was in the way.
+    RollBackQuestion(Fault),
     Pause(Pause, AfterPause),
     Done(Option<Done>),
-}
-
-/// What is asked about a token of the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenQuestion {
-    IsThere,
-    /// Given that it is there.
-    IsCompleted,
 }
 
 /// What comes after a pause on the same connection.

@@ -74,6 +74,10 @@ pub enum BatchPurpose {
     CheckUndone,
     /// Makes sure that nothing sticks that is written after the enclosing transaction was lost.
     Contain,
+    /// Opens a transaction, and asks in it what became of a COMMIT.
+    Ask,
+    /// Commits that question, with which its answer counts.
+    CommitAnswer,
 }
 
 impl BatchPurpose {
@@ -82,14 +86,18 @@ impl BatchPurpose {
     #[must_use]
     pub const fn depth_change(self, succeeded: bool) -> DepthChange {
         match self {
-            Self::Begin | Self::BeginAgain if succeeded => DepthChange::Open,
-            Self::Commit | Self::CommitAgain if succeeded => DepthChange::Close,
+            Self::Begin | Self::BeginAgain | Self::Ask if succeeded => DepthChange::Open,
+            Self::Commit | Self::CommitAgain | Self::CommitAnswer if succeeded => {
+                DepthChange::Close
+            }
             // A failed ROLLBACK leaves nothing that a second one could roll back better.
             Self::Rollback => DepthChange::Close,
             Self::Begin
             | Self::BeginAgain
+            | Self::Ask
             | Self::Commit
             | Self::CommitAgain
+            | Self::CommitAnswer
             | Self::RollbackAgain
             | Self::CheckUndone
             | Self::Contain => DepthChange::None,

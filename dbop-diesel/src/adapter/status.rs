@@ -22,8 +22,12 @@ pub fn instrumentation_event(
 ) -> Option<InstrumentationEvent<'static>> {
     let level = NonZeroU32::MIN.saturating_add(base);
     match purpose {
-        BatchPurpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
-        BatchPurpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
+        BatchPurpose::Begin | BatchPurpose::Ask => {
+            Some(InstrumentationEvent::begin_transaction(level))
+        }
+        BatchPurpose::Commit | BatchPurpose::CommitAnswer => {
+            Some(InstrumentationEvent::commit_transaction(level))
+        }
         BatchPurpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
         BatchPurpose::BeginAgain
         | BatchPurpose::CommitAgain

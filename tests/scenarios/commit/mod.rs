@@ -8,3 +8,4 @@ mod hooks;
 pub(super) mod ledger;
 pub(super) mod lost;
 mod matrix;
+pub(super) mod question;

@@ -2,13 +2,18 @@
 //! without the rest of it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use dbop_diesel::{Ledger, Outcome, Report, StopReason};
-use dbop_tests::proxy::{Cut, Proxy, When};
-use dbop_tests::{InstantClock, is_unknown};
+use dbop_tests::proxy::{Cut, Proxy, Until, When};
+use dbop_tests::{InstantClock, Meanwhile, blocking, eventually, is_unknown};
+use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::commit::ledger::with_table;
+use super::commit::question::{question_about, rows_written, session_id};
 use super::money::add;
 use super::{Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
 
@@ -94,4 +99,71 @@ async fn whatever_language_the_server_speaks() {
         assert_eq!(report.outcome, Outcome::Committed, "{language}");
         assert_eq!(balances, WHOLE);
     }
+}
+
+/// Several that wait for a row which is then rolled back are a deadlock to InnoDB: all but one are told so.
+/// Whichever that is, it is no answer.
+#[scenario]
+async fn a_deadlock_of_two_askers_is_no_answer() {
+    let bed = Arc::new(with_table().await);
+    let proxy = Arc::new(Proxy::start(bed.url()));
+    let cut = proxy.cut(When::commit(), Cut::Late(Until::Released));
+    let sessions = Arc::new(Mutex::new(Vec::<i64>::new()));
+    let meanwhile = Arc::new(Mutex::new(None));
+    let clock = {
+        let (bed, proxy) = (Arc::clone(&bed), Arc::clone(&proxy));
+        let (sessions, meanwhile) = (Arc::clone(&sessions), Arc::clone(&meanwhile));
+        Meanwhile::new(move |sleep| {
+            if sleep > 1 {
+                return;
+            }
+            let other = bed.opponent();
+            let question = question_about(&rows_written(&proxy)[0]);
+            let (bed, sessions) = (Arc::clone(&bed), Arc::clone(&sessions));
+            let askers = thread::spawn(move || {
+                let session =
+                    |number: usize| sessions.lock().expect("no panic").get(number).copied();
+                eventually("it is asked", || session(1).is_some());
+                bed.wait_until_blocked(session(1).expect("the asker"));
+                other.start(&format!("START TRANSACTION; {question}"));
+                bed.wait_until_blocked(other.id());
+                bed.kill(session(0).expect("the attempt"));
+                let is_deadlock = other.finish().is_err();
+                other.execute("COMMIT");
+                is_deadlock
+            });
+            *meanwhile.lock().expect("no panic") = Some(askers);
+        })
+    };
+    let (ledger, bodies) = (Ledger::new(), AtomicU32::new(0));
+    let source = async || {
+        let mut conn = Conn::establish(proxy.url()).await?;
+        let id = session_id(&mut conn).await.expect("an id");
+        sessions.lock().expect("no panic").push(id);
+        diesel::ConnectionResult::Ok(conn)
+    };
+    let body = async |conn: &mut Conn| {
+        bodies.fetch_add(1, Ordering::Relaxed);
+        QueryResult::Ok(add(conn, 1, 10).await?)
+    };
+    let report = Runner::default()
+        .with_clock(clock.clone())
+        .operation("pay")
+        .lock_timeout(Duration::from_secs(20))
+        .ledger(&ledger)
+        .run_on_report(&source, body)
+        .await;
+    let askers = meanwhile.lock().expect("no panic").take();
+    let other_deadlocked = blocking(|| askers.expect("begun").join()).expect("no panic");
+    assert_eq!(report.result, Ok(1));
+    assert_eq!((report.attempts, bodies.into_inner()), (2, 2));
+    let slept = clock.slept().len();
+    assert_eq!(
+        slept,
+        if other_deadlocked { 1 } else { 2 },
+        "one of the two"
+    );
+    cut.release();
+    blocking(|| cut.wait_until_finished());
+    assert_eq!(bed.balances()[0], (1, 110));
 }

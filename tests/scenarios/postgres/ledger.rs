@@ -24,7 +24,7 @@ async fn what_was_committed_by_the_operation_is_not_the_whole() {
     ] {
         let bed = with_table().await;
         let proxy = Proxy::start(bed.url());
-        _ = proxy.cut(When::statement("SET completed"), cut);
+        _ = proxy.cut(When::statement("dbop_alive.is_gone"), cut);
         let ledger = Ledger::new();
         let bodies = AtomicU32::new(0);
         let report = Runner::default()
@@ -129,9 +129,9 @@ async fn an_operation_that_cannot_reach_the_table_any_more_is_undone() {
 async fn serializable_operations_do_not_depend_on_each_other_by_their_tokens() {
     let bed = with_table().await;
     let mut conn = bed.connect();
-    conn.batch_execute("INSERT INTO dbop_ledger (token) VALUES ('1'), ('2'); ANALYZE dbop_ledger")
-        .await
-        .expect("a small table");
+    let rows =
+        "INSERT INTO dbop_ledger (scope, id) VALUES ('', '1'), ('', '2'); ANALYZE dbop_ledger";
+    conn.batch_execute(rows).await.expect("a small table");
     let ledgers = [Ledger::new(), Ledger::new()];
     let runner = Runner::default();
     let [outer, inner] = ledgers.each_ref().map(|ledger| {
@@ -142,8 +142,8 @@ async fn serializable_operations_do_not_depend_on_each_other_by_their_tokens() {
             .ledger(ledger)
     });
     let source = async || Conn::establish(bed.url()).await;
-    // From the second time on each has a token to delete.
-    for _ in 0..3 {
+    // From the 65th time on each has tokens to delete.
+    for _ in 0..67 {
         let done: QueryResult<()> = outer
             .run_on(&source, async |_: &mut Conn| {
                 inner.run_on(&source, async |_: &mut Conn| Ok(())).await

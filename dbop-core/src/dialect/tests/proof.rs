@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ledger::Ledger;
+use crate::outcome::Outcome;
+use crate::settings::IsolationLevel;
 
 /// The token is the first thing in the transaction. At the end it comes after the check, and before
 /// what must directly precede the COMMIT.
@@ -48,15 +50,14 @@ fn a_proof_is_opened_first_and_closed_after_the_check() {
             "SELECT set_config(",
             "COMMIT",
             "BEGIN",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+            "INSERT INTO dbop_ledger (scope, id) VALUES (decode('64626f70', 'hex'), decode('",
             "SAVEPOINT dbop_alive",
         ],
     );
     starts(
         postgres.commit(),
         &[
-            "RELEASE SAVEPOINT dbop_alive",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+            "INSERT INTO dbop_ledger AS l (scope, id) VALUES (decode('64626f70', 'hex'), decode('",
             "SET CONSTRAINTS ALL IMMEDIATE",
             "SELECT set_config(",
             "COMMIT",
@@ -69,14 +70,14 @@ fn a_proof_is_opened_first_and_closed_after_the_check() {
             "SET @dbop_autocommit=@@autocommit",
             "START TRANSACTION",
             "SAVEPOINT dbop_alive",
-            "INSERT INTO dbop_ledger (token) VALUES ('dbop",
+            "INSERT INTO dbop_ledger (scope, id) VALUES (X'64626f70', X'",
         ],
     );
     starts(
         mysql.commit(),
         &[
             "RELEASE SAVEPOINT dbop_alive",
-            "UPDATE dbop_ledger SET completed = TRUE",
+            "UPDATE dbop_ledger SET state = 1, changed_at = CURRENT_TIMESTAMP(6) WHERE scope = X'6",
             "SET SESSION",
             "COMMIT AND NO CHAIN NO RELEASE",
             "SET autocommit=@dbop_autocommit",
@@ -96,28 +97,81 @@ fn a_proof_is_opened_first_and_closed_after_the_check() {
     }
 }
 
-/// The question is asked without the token that the operation itself would insert.
+/// It writes the token as one that is never committed, and commits that in a transaction of its own, at a
+/// level at which it sees what was committed while it waited.
 #[test]
-fn whether_a_token_is_completed_is_asked_in_a_transaction_without_it() {
+fn a_question_is_a_transaction_that_writes() {
     let ledger = Ledger::new();
     let entry = ledger.open();
-    for (dialect, begin) in [
-        (Dialect::Postgres, "BEGIN; "),
+    let settings = Settings {
+        lock_timeout: Some(Duration::from_secs(3)),
+        isolation: Some(IsolationLevel::Serializable),
+        ..Settings::default()
+    };
+    for (dialect, begin, write, state, commit) in [
+        (
+            Dialect::Postgres,
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 3000; \
+             INSERT INTO dbop_ledger (scope, id, state) VALUES (decode('64626f70', 'hex'), decode('",
+            "', 'hex'), 2) ON CONFLICT (scope, id) DO UPDATE SET changed_at = clock_timestamp()",
+            "SELECT state::text AS s FROM dbop_ledger WHERE scope = decode('64626f70', 'hex') \
+             AND id = decode('",
+            "SAVEPOINT dbop; COMMIT",
+        ),
         (
             Dialect::Mysql,
-            "SET @dbop_autocommit=@@autocommit, autocommit=0; START TRANSACTION; \
-             SAVEPOINT dbop_alive; ",
+            "SET @dbop_autocommit=@@autocommit, autocommit=0, \
+             @dbop_lock=@@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout=3; \
+             SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION; SAVEPOINT dbop_alive; \
+             INSERT INTO dbop_ledger (scope, id, state) VALUES (X'64626f70', X'",
+            "', 2) ON DUPLICATE KEY UPDATE changed_at = CURRENT_TIMESTAMP(6)",
+            "SELECT CAST(state AS CHAR) AS s FROM dbop_ledger WHERE scope = X'64626f70' \
+             AND id = X'",
+            "RELEASE SAVEPOINT dbop_alive; SET SESSION innodb_lock_wait_timeout=@dbop_lock; \
+             COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit",
+        ),
+    ] {
+        let plain = batches(dialect, TOP, settings);
+        assert!(plain.question().is_none(), "there is no token");
+        let batches = plain.with_token(&entry).expect("a token");
+        let question = batches.question().expect("a question");
+        let sql = question.batches.begin();
+        assert!(sql.starts_with(begin) && sql.ends_with(write), "{sql}");
+        assert!(question.state.starts_with(state), "{}", question.state);
+        assert_eq!(question.batches.commit(), commit);
+    }
+}
+
+/// In front of it, in a transaction of their own.
+#[test]
+fn an_operation_deletes_the_tokens_of_many_before_it() {
+    let ledger = Ledger::new();
+    for _ in 0..64 {
+        let entry = ledger.open();
+        _ = entry.issue_sql(Dialect::Postgres);
+        entry.close(Outcome::Committed);
+    }
+    let entry = ledger.open();
+    for (dialect, delete, commit) in [
+        (
+            Dialect::Postgres,
+            "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+             SET LOCAL synchronous_commit = off; DELETE FROM dbop_ledger AS l \
+             WHERE l.scope = decode('64626f70', 'hex') AND l.id IN (decode('",
+            "', 'hex')); COMMIT; BEGIN; INSERT",
+        ),
+        (
+            Dialect::Mysql,
+            "DELETE l FROM dbop_ledger AS l FORCE INDEX (PRIMARY) \
+             WHERE l.scope = X'64626f70' AND l.id IN (X'",
+            "'); COMMIT AND NO CHAIN NO RELEASE; SET @dbop_autocommit",
         ),
     ] {
         let plain = batches(dialect, TOP, Settings::default());
         let batches = plain.with_token(&entry).expect("a token");
-        let question = batches.is_completed().strip_prefix(begin).expect(begin);
-        assert!(
-            question.starts_with(
-                "INSERT INTO dbop_ledger (token) SELECT token FROM dbop_ledger WHERE token = 'dbop"
-            ) && question.ends_with("' AND completed"),
-            "{question}"
-        );
+        let sql = batches.begin();
+        assert!(sql.starts_with(delete) && sql.contains(commit), "{sql}");
+        assert!(!batches.commit().contains("DELETE"));
     }
 }
 

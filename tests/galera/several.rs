@@ -1,0 +1,169 @@
+//! Two nodes that take writes. The COMMIT goes to the first one and the question about it to the second, which
+//! lags behind or is asked before the COMMIT arrives. What the question writes is certified by both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dbop_diesel::{Dialect, Ledger, Outcome, Report};
+use dbop_tests::proxy::{Cut, Proxy, Until, When};
+use dbop_tests::{Meanwhile, Number, blocking, eventually};
+use diesel::result::Error;
+use diesel::{MysqlConnection, QueryResult, sql_query};
+
+use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, helper, scenario};
+use crate::cluster::Cluster;
+
+/// In the ledger and among the accounts.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    done: i64,
+    never: i64,
+    balance: i64,
+}
+
+/// What a node has, asked by a session of its own.
+fn seen(url: &str) -> Seen {
+    let mut conn =
+        <MysqlConnection as diesel::Connection>::establish(url).expect("the node answers");
+    let mut number = |sql: &str| {
+        let row = diesel::RunQueryDsl::get_result(sql_query(sql), &mut conn);
+        let row: Number = row.expect("a number");
+        row.n
+    };
+    Seen {
+        done: number("SELECT count(*) AS n FROM dbop_ledger WHERE state = 1"),
+        never: number("SELECT count(*) AS n FROM dbop_ledger WHERE state = 2"),
+        balance: number("SELECT balance AS n FROM accounts WHERE id = 1"),
+    }
+}
+
+/// A cluster with the tables that this takes, and the URL of the same database on the second node.
+fn two_nodes() -> (Cluster, Bed, String) {
+    let (cluster, server) = Cluster::of_two_nodes();
+    let bed = Bed::new();
+    let (_, name) = bed.url().rsplit_once('/').expect("a database in the URL");
+    let (server, _) = server.rsplit_once('/').expect("a database in the URL");
+    let second = format!("{server}/{name}");
+    let conn = bed.opponent();
+    conn.execute(Ledger::create_table(Dialect::Mysql));
+    conn.execute("CREATE TABLE large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL)");
+    conn.execute("INSERT INTO large (n) SELECT 0 FROM seq_1_to_100000");
+    let is_there = || {
+        let conn = <MysqlConnection as diesel::Connection>::establish(&second);
+        conn.is_ok_and(|mut conn| {
+            let count = sql_query("SELECT count(*) AS n FROM large");
+            let row: QueryResult<Number> = diesel::RunQueryDsl::get_result(count, &mut conn);
+            row.is_ok_and(|row| row.n == 100_000)
+        })
+    };
+    eventually("the second node has everything", is_there);
+    (cluster, bed, second)
+}
+
+/// Pays on the first node, and asks on the second. What it has to apply first is in its way if it `lags`.
+#[helper]
+async fn pay(
+    (proxy, second): (&Proxy, &str),
+    (bed, clock): (&Bed, &Arc<Meanwhile>),
+    (lags, retries): (bool, u32),
+) -> (Report<usize, Error>, u32) {
+    let (ledger, bodies, connections) = (Ledger::new(), AtomicU32::new(0), AtomicU32::new(0));
+    let source = async || {
+        let is_first = connections.fetch_add(1, Ordering::Relaxed) == 0;
+        Conn::establish(if is_first { proxy.url() } else { second }).await
+    };
+    let report = Runner::default()
+        .with_clock(clock.clone())
+        .operation("pay")
+        .max_retries(retries)
+        .ledger(&ledger)
+        .run_on_report(&source, async |conn: &mut Conn| {
+            let is_first = bodies.fetch_add(1, Ordering::Relaxed) == 0;
+            let pay = "UPDATE accounts SET balance = balance + 10 WHERE id = 1";
+            let paid = sql_query(pay).execute(conn).await?;
+            if is_first && lags {
+                bed.opponent().execute("UPDATE large SET n = n + 1");
+            }
+            Ok(paid)
+        })
+        .await;
+    (report, bodies.into_inner())
+}
+
+/// What both nodes have in the end.
+fn on_both(bed: &Bed, second: &str, expected: &Seen) {
+    for node in [bed.url(), second] {
+        eventually("the node has everything", || seen(node) == *expected);
+    }
+}
+
+const NOT_PAID: Seen = Seen {
+    done: 0,
+    never: 1,
+    balance: 100,
+};
+
+/// The "no" is committed before the COMMIT arrives, so that is refused on the first node as well.
+#[scenario]
+async fn a_commit_that_arrives_after_the_no_of_another_node_is_refused() {
+    let (_cluster, bed, second) = two_nodes();
+    for retries in [0, 5] {
+        let proxy = Proxy::start(bed.url());
+        let cut = proxy.cut(When::commit(), Cut::Late(Until::Released));
+        let clock = Meanwhile::new(|_| {});
+        let (report, bodies) = pay((&proxy, &second), (&bed, &clock), (false, retries)).await;
+        let paid = Seen {
+            done: 1,
+            never: 2,
+            balance: 110,
+        };
+        if retries == 0 {
+            report.result.expect_err("not paid");
+            assert_eq!((report.outcome, bodies), (Outcome::Undone, 1));
+        } else {
+            assert_eq!(report.result, Ok(1));
+            assert_eq!((report.attempts, bodies), (2, 2));
+        }
+        cut.release();
+        blocking(|| cut.wait_until_finished());
+        on_both(&bed, &second, if retries == 0 { &NOT_PAID } else { &paid });
+    }
+}
+
+/// The second node does not have the token yet, so the question writes it; but its COMMIT is refused, and it is
+/// asked again until the node has it.
+#[scenario]
+async fn a_node_that_lags_behind_does_not_say_no() {
+    let (_cluster, bed, second) = two_nodes();
+    for retries in [0, 5] {
+        let before = seen(bed.url());
+        let proxy = Proxy::start(bed.url());
+        _ = proxy.cut(When::commit(), Cut::AnswerLost);
+        let lagged = Arc::new(AtomicU32::new(0));
+        let clock = {
+            let (lagged, second, done) = (Arc::clone(&lagged), second.clone(), before.done);
+            Meanwhile::new(move |_| {
+                let lags = seen(&second).done == done;
+                lagged.fetch_add(u32::from(lags), Ordering::Relaxed);
+            })
+        };
+        let (report, bodies) = pay((&proxy, &second), (&bed, &clock), (true, retries)).await;
+        assert!(
+            lagged.load(Ordering::Relaxed) > 0,
+            "it does not have the token yet"
+        );
+        assert_eq!(bodies, 1, "not done again");
+        match report.outcome {
+            Outcome::Committed => assert_eq!(report.result, Ok(1)),
+            // A question that was refused is no answer, and there may be none left.
+            Outcome::Unknown => assert!(retries == 0 || clock.slept().len() > 5),
+            outcome => panic!("{outcome:?}"),
+        }
+        let expected = Seen {
+            done: before.done + 1,
+            never: 0,
+            balance: before.balance + 10,
+        };
+        on_both(&bed, &second, &expected);
+    }
+}

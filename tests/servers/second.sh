@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# shellcheck source-path=SCRIPTDIR
+# second.sh DIR [stop]: start a second node of the Galera cluster whose first node is in DIR, for a test, and
+# print its URL; or stop it.
+set -euo pipefail
+umask 022
+
+servers=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$servers/lib.sh"
+source "$servers/mariadb.sh"
+source "$servers/mysql.sh"
+source "$servers/galera.sh"
+
+case ${2-} in
+  stop) stop_server "$1/second" ;;
+  *) second_node "$1" ;;
+esac
