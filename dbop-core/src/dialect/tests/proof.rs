@@ -156,15 +156,15 @@ fn an_operation_deletes_the_tokens_of_many_before_it() {
         (
             Dialect::Postgres,
             "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
-             SET LOCAL synchronous_commit = off; DELETE FROM dbop_ledger AS l \
-             WHERE l.scope = decode('64626f70', 'hex') AND l.id IN (decode('",
+             SET LOCAL synchronous_commit = off; DELETE FROM dbop_ledger \
+             WHERE scope = decode('64626f70', 'hex') AND id IN (decode('",
             "', 'hex')); COMMIT; BEGIN; INSERT",
         ),
         (
             Dialect::Mysql,
-            "DELETE l FROM dbop_ledger AS l FORCE INDEX (PRIMARY) \
-             WHERE l.scope = X'64626f70' AND l.id IN (X'",
-            "'); COMMIT AND NO CHAIN NO RELEASE; SET @dbop_autocommit",
+            "DELETE l FROM (SELECT X'",
+            "' AS id) AS served STRAIGHT_JOIN dbop_ledger AS l FORCE INDEX (PRIMARY) \
+             ON l.scope = X'64626f70' AND l.id = served.id; COMMIT AND NO CHAIN NO RELEASE; SET @dbop_autocommit",
         ),
     ] {
         let plain = batches(dialect, TOP, Settings::default());
