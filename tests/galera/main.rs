@@ -28,8 +28,8 @@ mod asynchronous {
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests::mysql::Bed;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
-    use diesel_async::{AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection};
     use diesel_async::pooled_connection::deadpool;
+    use diesel_async::{AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection};
 
     type Pool = deadpool::Pool<Conn>;
 

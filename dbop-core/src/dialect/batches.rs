@@ -176,10 +176,11 @@ impl Batches {
     }
 
     /// Whether what comes before the COMMIT in its batch fails only where the server has refused the
-    /// transaction. A statement timeout asks for deferred constraints to be checked there.
+    /// transaction. A statement timeout asks for deferred constraints to be checked there, and a token is
+    /// completed there.
     pub(crate) const fn only_checks_before_commit(&self) -> bool {
-        matches!(self.plan.level, Level::Savepoint(_))
-            || self.plan.applied.statement_timeout.is_none()
+        let only_checks = self.plan.applied.statement_timeout.is_none() && !self.has_token();
+        matches!(self.plan.level, Level::Savepoint(_)) || only_checks
     }
 
     /// Whether nothing follows the COMMIT in its batch.

@@ -456,7 +456,7 @@ fn sqlite_restores_each_pragma_that_it_has_changed_and_no_other() {
 }
 
 #[test]
-fn what_comes_before_a_commit_can_fail_for_other_reasons_only_with_a_statement_timeout() {
+fn what_comes_before_a_commit_can_fail_for_other_reasons_with_a_statement_timeout_and_a_token() {
     for (level, settings, only_checks) in [
         (TOP, Settings::default(), true),
         (TOP, timeouts(), false),
@@ -465,6 +465,10 @@ fn what_comes_before_a_commit_can_fail_for_other_reasons_only_with_a_statement_t
         let batches = batches(Dialect::Postgres, level, settings);
         assert_eq!(batches.only_checks_before_commit(), only_checks);
     }
+    let ledger = crate::ledger::Ledger::new();
+    let plain = batches(Dialect::Postgres, TOP, Settings::default());
+    let proven = plain.with_token(&ledger.open()).expect("a token");
+    assert!(!proven.only_checks_before_commit());
     assert!(batches(Dialect::Postgres, TOP, timeouts()).commit_is_last());
     assert!(!batches(Dialect::Mysql, TOP, timeouts()).commit_is_last());
 }

@@ -141,12 +141,7 @@ fn a_question_whose_connection_comes_too_late_is_not_asked() {
         let done = script.run([Fine, Fine, Fine, lost]);
         assert_eq!(done.outcome, Outcome::Unknown, "{:?}", script.steps);
         let asked = script.steps.iter().filter(|step| *step == question).count();
-        assert_eq!(
-            asked,
-            0,
-            "{:?}",
-            script.steps
-        );
+        assert_eq!(asked, 0, "{:?}", script.steps);
         assert!(
             script
                 .steps

@@ -22,12 +22,10 @@ pub fn instrumentation_event(
 ) -> Option<InstrumentationEvent<'static>> {
     let level = NonZeroU32::MIN.saturating_add(base);
     match purpose {
-        BatchPurpose::Begin | BatchPurpose::Ask => {
-            Some(InstrumentationEvent::begin_transaction(level))
-        }
-        BatchPurpose::Commit | BatchPurpose::CommitAnswer => {
-            Some(InstrumentationEvent::commit_transaction(level))
-        }
+        BatchPurpose::Begin => Some(InstrumentationEvent::begin_transaction(level)),
+        BatchPurpose::Commit => Some(InstrumentationEvent::commit_transaction(level)),
+        BatchPurpose::Ask => instrumentation_event(BatchPurpose::Begin, base),
+        BatchPurpose::CommitAnswer => instrumentation_event(BatchPurpose::Commit, base),
         BatchPurpose::Rollback => Some(InstrumentationEvent::rollback_transaction(level)),
         BatchPurpose::BeginAgain
         | BatchPurpose::CommitAgain
