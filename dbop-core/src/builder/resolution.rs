@@ -134,7 +134,11 @@ macro_rules! __resolution_methods {
 
         /// Finds out what became of a commit whose answer was lost by a token that is committed
         /// with the work, in the table that [`Ledger::create_table`](crate::Ledger::create_table)
-        /// creates. It costs no round trip.
+        /// creates. It costs two statements and no round trip.
+        ///
+        /// A "no" is committed, too, as a token that is never committed with any work. So it is final, even
+        /// where the question reaches another server that takes writes, and the next attempt takes a new
+        /// token.
         ///
         /// With it an operation is done at most once, and exactly once when `run_on` returns `Ok`.
         /// The outcome stays unknown only if the server could not be asked before the deadline, or
