@@ -94,6 +94,14 @@ soak seconds="300" *backends:
 storm seconds="3" *backends:
     DBOP_STORM_SECONDS={{ seconds }} tests/run.sh storm {{ backends }}
 
+# Measure what an operation costs beside bare Diesel, and draw the page about it; it says how long that takes.
+bench *backends:
+    tests/run.sh bench {{ backends }}
+
+# Measure how long what dbop-core does in memory takes.
+bench-core *args:
+    cargo bench -p dbop-core {{ args }}
+
 # Make the tables of the servers' messages in other languages, from what comes with their packages.
 languages:
     tests/run.sh languages

@@ -30,6 +30,9 @@ COMMAND is one of these; most are for servers that stay:
   lose      only those transfers, on servers that do not stay
   storm     measure policies of retries under contention, on servers that do not stay; what follows `--`
             are the arguments of one run (see `-- --help`), without it tests/servers/storm.sh says which
+  bench     measure what an operation costs, on servers that do not stay, and render docs/cost.md; what
+            follows `--` are the arguments of one run (see `-- --help`), without it tests/servers/bench.sh
+            says which. DBOP_BENCH_SIZE=quick only shows that it works
   prepare   only install what is missing
   up        start servers and print their addresses
   test      run the tests against the servers that are up, or against yours; installs nothing
@@ -63,6 +66,7 @@ source "$tests/servers/alone.sh"
 source "$tests/servers/refused.sh"
 source "$tests/servers/losses.sh"
 source "$tests/servers/storm.sh"
+source "$tests/servers/bench.sh"
 
 results=()      # the lines to end with
 failed=0        # the status to end with
@@ -81,7 +85,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    refused | lose | storm | prepare | up | test | status | logs | down | languages)
+    refused | lose | storm | bench | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -98,7 +102,7 @@ main() {
         exit
         ;;
       --)
-        [[ $command =~ ^(run|refused|lose|storm|test)$ ]] || wrong_usage "$command runs no tests"
+        [[ $command =~ ^(run|refused|lose|storm|bench|test)$ ]] || wrong_usage "$command runs no tests"
         shift
         break
         ;;

@@ -12,54 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dbop_core::machine::{BodyEnd, Machine, Name, RunnerConfig, SavedPragmas, Spec, Step};
-use dbop_core::{Dialect, Outcome};
+use operation::{Connection, plain};
+
+mod operation;
 
 const THREADS: [usize; 6] = [1, 2, 4, 8, 16, 1];
-
-/// A connection, by its address, and the runner that all operations on it have.
-struct Connection {
-    config: RunnerConfig,
-}
-
-impl Connection {
-    fn new() -> Self {
-        Self {
-            config: RunnerConfig::default(),
-        }
-    }
-
-    /// Runs an operation at a depth, and so many in its body.
-    fn run(&self, depth: u32, nested: u32) {
-        let key = std::ptr::from_ref(self).addr();
-        let spec = Spec::new(Name::Given("nesting"));
-        let machine = Machine::new(Dialect::Postgres, &self.config, &spec, false, no_clock);
-        let mut machine = machine.expect("nothing is asked for");
-        loop {
-            match machine.step(no_clock) {
-                Step::Connect { .. } => {
-                    let placement = machine.place(key, depth);
-                    let connected = machine.connected(placement, SavedPragmas::default());
-                    connected.expect("nothing is asked for");
-                }
-                Step::Batch(_) => _ = machine.batch_done(Ok(())),
-                Step::Body => {
-                    for _ in 0..nested {
-                        self.run(depth + 1, 0);
-                    }
-                    machine.body_done(BodyEnd::Ok, Some(depth + 1));
-                }
-                Step::Report(_) => {}
-                Step::Done(done) => break assert_eq!(done.outcome, Outcome::Committed),
-                step => unreachable!("{step:?} in an operation without trouble"),
-            }
-        }
-    }
-}
-
-fn no_clock() -> Instant {
-    unreachable!("there is no deadline")
-}
 
 /// How many operations a second so many threads do together.
 fn measure(threads: usize, nested: u32, time: Duration) -> f64 {
@@ -67,12 +24,12 @@ fn measure(threads: usize, nested: u32, time: Duration) -> f64 {
     thread::scope(|scope| {
         let work = || {
             let connection = Connection::new();
-            connection.run(0, nested);
+            connection.run(&plain(), 0, nested);
             start.wait();
             let mut operations = 0_u32;
             while !stop.load(Ordering::Relaxed) {
                 for _ in 0..64 {
-                    connection.run(0, nested);
+                    connection.run(&plain(), 0, nested);
                 }
                 operations += 64;
             }

@@ -10,6 +10,7 @@ macro_rules! page {
             "[concurrently]: crate::guide::recipes#vacuum-and-indexes-built-concurrently\n",
             "[classes]: crate::guide::retries#a-policy-for-each-class\n",
             "[contention]: crate::guide::contention\n",
+            "[cost]: crate::guide::cost\n",
             "[dead server]: crate::guide::unknown_outcome#notice-a-dead-server\n",
             "[dead sessions]: crate::guide::limits#bodies-that-end-their-connection\n",
             "[errors]: crate::guide::errors#which-error-types-work\n",
@@ -112,6 +113,10 @@ pub mod limits {}
 #[cfg_attr(not(doctest), doc = page!("../docs/round-trips.md"))]
 #[cfg_attr(doctest, doc = "Round trips.")]
 pub mod round_trips {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/cost.md"))]
+#[cfg_attr(doctest, doc = "Cost.")]
+pub mod cost {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/sync-in-async.md"))]
 #[cfg_attr(doctest, doc = "Sync connections in async code.")]

@@ -132,4 +132,5 @@ generate_crate() {
   done
 }
 
-main "$@"
+# ../build-cost has use for the crates.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

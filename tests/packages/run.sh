@@ -96,7 +96,7 @@ complete() {
   local file key
   cmp LICENSE "$2/LICENSE"
   for file in README.md docs; do
-    [[ ! -e $1/$file ]] || diff -r --exclude="*.svg" --exclude=storms "$1/$file" "$2/$file"
+    [[ ! -e $1/$file ]] || diff -r --exclude="*.svg" --exclude=storms --exclude=cost "$1/$file" "$2/$file"
   done
   for key in description documentation readme keywords categories license rust-version; do
     grep -q "^$key = " "$2/Cargo.toml" || die "$1: the package has no $key"

@@ -8,8 +8,11 @@
 mod migrations;
 mod pool_in_closure;
 mod replaced_file;
+mod small_bench;
 mod small_storm;
 
+#[path = "../bench/harness.rs"]
+mod bench;
 #[path = "../storm/harness.rs"]
 mod storm;
 

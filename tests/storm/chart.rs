@@ -9,7 +9,7 @@ use super::Outcome;
 use super::results::Measured;
 use super::tables::Group;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// A policy, and its points.
 pub(crate) type Line<'a> = (&'a str, Vec<(f64, f64)>);
@@ -72,11 +72,11 @@ fn panel(
 }
 
 /// A line of the legend.
-fn explain(area: &Area<'_>, index: usize, policy: &str, x: i32) -> Outcome<()> {
+pub(crate) fn explain(area: &Area<'_>, index: usize, name: &str, x: i32) -> Outcome<()> {
     let y = 40 + 20 * i32::try_from(index)?;
     let color = Palette99::pick(index).stroke_width(3);
     area.draw(&PathElement::new(vec![(x, y), (x + 20, y)], color))?;
-    let text = Text::new(policy, (x + 26, y - 6), ("sans-serif", 13));
+    let text = Text::new(name, (x + 26, y - 6), ("sans-serif", 13));
     Ok(area.draw(&text)?)
 }
 

@@ -13,7 +13,7 @@ pub(crate) const HELP: &str = "\
 Lets many clients work on a few rows, under one policy of retries after another.
 
 usage: storm [--servers URL,..] [--cells NAME,..] [--policies NAME;..] [--clients N,..] [--seconds N]
-             [--ramp N] [--processes N] [--async] [--repeat N] [--out FOLDER]
+             [--ramp N] [--processes N] [--async] [--repeat N] [--json] [--out FOLDER]
        storm --outage N [--rate N] [--policies NAME;..] [--repeat N] [--out FOLDER]
        storm --list
        storm --expect ARGUMENT..
@@ -23,7 +23,8 @@ The server is the one of DBOP_TEST_URL; without it the cells are those of SQLite
 others, and `sqlite` is one of them. --cells and --policies are names of --list (default: all of the
 backend), --clients defaults to 8,32,64,128, --seconds to 5. With --ramp the clients begin one after
 the other, over so many seconds. --processes shares the clients out among processes. --out (default:
-target/storm) gets a line for each cell and policy in results.tsv; --render makes tables and charts of
+target/storm) gets a line for each cell and policy in results.tsv; with --json what is printed is one
+object for each, except for outages. --render makes tables and charts of
 that, in the page storms.md and the folder storms of the FOLDER.
 
 --expect measures nothing, and says how many seconds that takes.
@@ -56,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) processes: usize,
     pub(crate) is_async: bool,
     pub(crate) repeat: usize,
+    /// What is printed is for programs.
+    pub(crate) is_json: bool,
     /// How long the server is stopped.
     pub(crate) outage: Option<Duration>,
     /// How many operations arrive in each second of that.
@@ -75,6 +78,7 @@ impl Options {
             processes: 1,
             is_async: false,
             repeat: 1,
+            is_json: false,
             outage: None,
             rate: 200,
             out: PathBuf::from("target/storm"),
@@ -154,6 +158,11 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Outcome<Asked
             }
             "--expect" => {
                 is_expected = true;
+                continue;
+            }
+            "--json" => {
+                options.is_json = true;
+                rest.push(name);
                 continue;
             }
             "--async" => {

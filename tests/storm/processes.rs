@@ -1,17 +1,17 @@
 //! Several processes that share the clients.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
 use super::backends::Backend;
 use super::cells::Work;
 use super::conduct::PATIENCE;
 use super::policies::{POLICIES, Policy};
 use super::tally::Tally;
+use super::{Outcome, again};
 
 /// What the clients of one process have to do.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ struct Process {
 
 impl Process {
     fn start(job: &Job) -> Outcome<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = again()?
             .args(["--as-clients", &job.line()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

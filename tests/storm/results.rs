@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::Outcome;
 use super::cells::Cell;
 use super::options::Options;
@@ -35,7 +37,7 @@ const COLUMNS: [&str; 19] = [
 ];
 
 /// The figures of a cell under a policy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Measured {
     pub(crate) server: String,
     pub(crate) cell: String,

@@ -79,8 +79,12 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
     }
     text += &twice(&all);
     text += &page::tables(results, docs)?;
-    let page = docs.join("storms.md");
-    let old = fs::read_to_string(&page).unwrap_or_else(|_| format!("{BEGIN}\n{END}\n"));
+    put_between_marks(&docs.join("storms.md"), &text)
+}
+
+/// Replaces what stands between the marks of a page.
+pub(crate) fn put_between_marks(page: &Path, text: &str) -> Outcome<()> {
+    let old = fs::read_to_string(page).unwrap_or_else(|_| format!("{BEGIN}\n{END}\n"));
     let (head, rest) = old.split_once(BEGIN).ok_or("the page has no mark")?;
     let (_, tail) = rest.split_once(END).ok_or("the page has one mark only")?;
     Ok(fs::write(

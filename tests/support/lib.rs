@@ -67,6 +67,7 @@ mod examples {
     page!(Adopting, "../../docs/adopting.md");
     page!(Architecture, "../../docs/architecture.md");
     page!(Contention, "../../docs/contention.md");
+    page!(Cost, "../../docs/cost.md");
     page!(Errors, "../../docs/errors.md");
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
     page!(Hooks, "../../docs/hooks.md");
