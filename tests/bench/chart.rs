@@ -42,7 +42,7 @@ pub(crate) fn draw_guarantees(groups: &[Group<'_>], path: &Path) -> Outcome<()> 
         for (row, guarantee) in rows.iter().enumerate() {
             let y = number(row) + number(index + 1) / lines;
             if let Some(found) = group.find(guarantee) {
-                let Interval { ratio, low, high } = found.interval;
+                let Interval { ratio, low, high } = within(found.interval, (low, high));
                 let line = PathElement::new(vec![(low, y), (high, y)], color.stroke_width(2));
                 chart.draw_series([line])?;
                 chart.draw_series([Circle::new((ratio, y), 3, color.filled())])?;
@@ -89,11 +89,16 @@ pub(crate) fn draw_threads(rows: &[&Measured], path: &Path) -> Outcome<()> {
             let rows = rows.iter();
             rows.filter(|row| (&row.case, &row.partner) == (case, partner))
         };
-        let points = of_pair().map(|row| (f64::from(row.connections), row.interval.ratio));
+        let points = of_pair().map(|row| {
+            (
+                f64::from(row.connections),
+                row.interval.ratio.clamp(low, high),
+            )
+        });
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
         for row in of_pair() {
             let x = f64::from(row.connections);
-            let Interval { ratio, low, high } = row.interval;
+            let Interval { ratio, low, high } = within(row.interval, (low, high));
             let line = PathElement::new(vec![(x, low), (x, high)], color.stroke_width(1));
             chart.draw_series([line])?;
             chart.draw_series([Circle::new((x, ratio), 3, color.filled())])?;
@@ -111,6 +116,16 @@ fn range(intervals: impl Iterator<Item = Interval>) -> (f64, f64) {
         high = high.max(interval.high + 0.02);
     }
     (low.max(0.0), high.min(3.0))
+}
+
+/// What of an interval a chart shows.
+fn within(interval: Interval, (low, high): (f64, f64)) -> Interval {
+    let shown = |ratio: f64| ratio.clamp(low, high);
+    Interval {
+        ratio: shown(interval.ratio),
+        low: shown(interval.low),
+        high: shown(interval.high),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is small")]

@@ -1,6 +1,6 @@
 //! A case beside its partner, block by block.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::backends::{self, Crew};
 use super::cases::{Case, Pair};
@@ -20,6 +20,14 @@ pub(crate) struct Place {
     server: Option<Program>,
 }
 
+/// What a client did in a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shift {
+    pub(crate) operations: u64,
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+}
+
 /// What the clients did in a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
@@ -28,6 +36,17 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// It lasts from the first that begins to the last that ends.
+    pub(crate) fn of(shifts: &[Shift]) -> Self {
+        let begun = shifts.iter().map(|shift| shift.begun).min();
+        let ended = shifts.iter().map(|shift| shift.ended).max();
+        let time = ended.zip(begun).map(|(ended, begun)| ended - begun);
+        Self {
+            operations: shifts.iter().map(|shift| shift.operations).sum(),
+            time: time.unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn per_second(self) -> f64 {
         float(self.operations) / self.time.as_secs_f64()
     }
@@ -243,6 +262,21 @@ mod tests {
         assert!((measured.interval.ratio - 0.5).abs() < 1e-9, "{measured:?}");
         assert!((measured.of_partner.per_second - 10.0).abs() < 1e-9);
         assert_eq!(measured.of_case.server_cpu_us, None);
+    }
+
+    #[test]
+    fn a_block_lasts_from_the_first_beginning_to_the_last_end() {
+        let begun = Instant::now();
+        let shift = |operations, from, to| Shift {
+            operations,
+            begun: begun + Duration::from_millis(from),
+            ended: begun + Duration::from_millis(to),
+        };
+        let block = Block::of(&[shift(3, 10, 20), shift(4, 5, 15), shift(3, 8, 30)]);
+        assert_eq!(
+            (block.operations, block.time),
+            (10, Duration::from_millis(25))
+        );
     }
 
     #[test]

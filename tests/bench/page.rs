@@ -356,11 +356,11 @@ mod tests {
             line.expect("a line").to_owned()
         };
         assert_eq!(
-            line("guarantee"),
+            line("how to have it"),
             "| guarantee | how to have it | PostgreSQL 15.18, 16 connections | PostgreSQL 15.18, 32 connections |"
         );
         assert!(line("default lock timeout").ends_with("| default | 0.97 (0.96 to 0.98) | |"));
-        assert!(line("lost").ends_with("| `ledger` | | 0.97 (0.96 to 0.98) |"));
+        assert!(line("`ledger`").ends_with("| `ledger` | | 0.97 (0.96 to 0.98) |"));
         let text = in_full(&groups[0]);
         let expected =
             "| run1 | bare1 | 0.97 (0.96 to 0.98) | 100 / 100 | 130.0 / 120.0 | 9.0 / 9.0 |";

@@ -1,7 +1,6 @@
 //! Clients that are tasks, with deadpool.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -63,7 +62,7 @@ struct Tasks {
 impl Crew for Tasks {
     fn work(&self, what: What, bound: Bound) -> Outcome<Block> {
         let clients = usize::try_from(self.connections)?;
-        let start = Arc::new(Start::new(clients + 1));
+        let start = Arc::new(Start::new(clients));
         let mut tasks = Vec::new();
         for row in (FIRST_ROW..).take(clients) {
             let (pool, tools) = (self.pool.clone(), self.tools.clone());
@@ -71,14 +70,11 @@ impl Crew for Tasks {
             tasks.push(self.runtime.spawn(client));
         }
         self.runtime.block_on(async {
-            start.wait().await;
-            let begun = Instant::now();
-            let mut operations = 0;
+            let mut shifts = Vec::new();
             for task in tasks {
-                operations += task.await??;
+                shifts.push(task.await??);
             }
-            let time = begun.elapsed();
-            Ok(Block { operations, time })
+            Ok(Block::of(&shifts))
         })
     }
 }

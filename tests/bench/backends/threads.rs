@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dbop_tests::TestPool as _;
 use diesel::QueryResult;
@@ -51,7 +51,7 @@ struct Threads {
 impl Crew for Threads {
     fn work(&self, what: What, bound: Bound) -> Outcome<Block> {
         let clients = usize::try_from(self.connections)?;
-        let start = Arc::new(Start::new(clients + 1));
+        let start = Arc::new(Start::new(clients));
         let mut threads = Vec::new();
         for row in (FIRST_ROW..).take(clients) {
             let (pool, tools) = (self.pool.clone(), self.tools.clone());
@@ -59,14 +59,11 @@ impl Crew for Threads {
             let client = move || work(pool, tools, what, row, bound, start);
             threads.push(thread::Builder::new().spawn(client)?);
         }
-        start.wait();
-        let begun = Instant::now();
-        let mut operations = 0;
+        let mut shifts = Vec::new();
         for thread in threads {
-            operations += thread.join().map_err(|_| "a client has panicked")??;
+            shifts.push(thread.join().map_err(|_| "a client has panicked")??);
         }
-        let time = begun.elapsed();
-        Ok(Block { operations, time })
+        Ok(Block::of(&shifts))
     }
 }
 

@@ -11,6 +11,7 @@ use diesel::prelude::{ExpressionMethods as _, QueryDsl as _};
 use super::{Conn, Connection as _, Pool, RunQueryDsl as _, Runner, SimpleConnection as _, Start};
 use super::{DIALECT, by_hand, checkout, helper};
 use crate::bench::cases::What;
+use crate::bench::compare::Shift;
 use crate::bench::options::Bound;
 
 static LEDGER: Ledger = Ledger::new();
@@ -41,7 +42,7 @@ impl Tools {
     }
 }
 
-/// Operation after operation, on a row of its own. Returns how many there were.
+/// Operation after operation, on a row of its own.
 #[helper]
 pub(super) async fn work(
     pool: Pool,
@@ -50,7 +51,7 @@ pub(super) async fn work(
     row: i32,
     bound: Bound,
     start: Arc<Start>,
-) -> QueryResult<u64> {
+) -> QueryResult<Shift> {
     let held = match what.is_on_pool() {
         true => None,
         false => Some(checkout(&pool).await),
@@ -59,15 +60,20 @@ pub(super) async fn work(
     // Only now: the others would wait for ever.
     let mut held = held.transpose()?;
     let begun = Instant::now();
-    let mut done = 0;
-    while !bound.is_reached(done, begun) {
+    let mut operations = 0;
+    while !bound.is_reached(operations, begun) {
         match &mut held {
             Some(conn) => operate(conn, &tools, what, row).await?,
             None => operate_on(&pool, &tools, what, row).await?,
         }
-        done += 1;
+        operations += 1;
     }
-    Ok(done)
+    let ended = Instant::now();
+    Ok(Shift {
+        operations,
+        begun,
+        ended,
+    })
 }
 
 #[helper]
