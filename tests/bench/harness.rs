@@ -20,7 +20,7 @@ mod interval;
 mod options;
 mod page;
 mod processor;
-mod record;
+pub(crate) mod record;
 mod verdicts;
 
 /// Does what the arguments say; `--help` lists them.

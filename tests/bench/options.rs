@@ -33,7 +33,7 @@ carried out --ops. --note is added to the name of the server. --out is a file to
 `contention` has the arguments of the storms (see `bench contention --help`) and prints JSON as well.
 
 `render` makes tables and charts of the lines of FILE, in the page cost.md and the folder cost of the FOLDER.
-Beside FILE it looks for instructions.txt, a table that is shown as it is.";
+Beside FILE it looks for instructions.md, a table that is shown as it is.";
 
 /// What to do.
 #[derive(Debug)]

@@ -161,7 +161,7 @@ pub(crate) fn render(results: &Path, docs: &Path) -> Outcome<()> {
         text += "\n![The share of the throughput, by the number of threads](cost/threads.svg)\n";
     }
     text += &compiled(&builds);
-    text += &counted(&results.with_file_name("instructions.txt"))?;
+    text += &counted(&results.with_file_name("instructions.md"))?;
     text += &verdicts::of(&on_servers, &threads, &builds);
     put_between_marks(&docs.join("cost.md"), &text)
 }
@@ -306,8 +306,8 @@ fn counted(file: &Path) -> Outcome<String> {
     }
     let table = fs::read_to_string(file)?;
     Ok(format!(
-        "\n### Instructions and allocations\n\nOf one operation, in the client, on SQLite in memory. These are \
-         counted, so there is no noise.\n\n```text\n{}\n```\n",
+        "\n### Instructions\n\nOf one operation, in the client, on SQLite in memory. They are counted, so there \
+         is no noise.\n\n{}\n",
         table.trim_end()
     ))
 }

@@ -144,7 +144,7 @@ bench_without_server() {
     result "NOT AVAILABLE" "instructions: there is no $script"
   elif ! command -v valgrind >/dev/null; then
     result "NOT AVAILABLE" "instructions: this needs valgrind"
-  elif in_session "$script" >"$bench_out/instructions.txt"; then
+  elif in_session "$script" --markdown >"$bench_out/instructions.md"; then
     result COUNTED "instructions"
   else
     failure FAILED "instructions"

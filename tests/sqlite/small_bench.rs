@@ -54,6 +54,9 @@ fn every_case_is_measured_and_drawn() {
         assert!(low <= ratio && ratio <= high, "{line}");
     }
 
+    let build = r#"{"adapter":"async","operations":100,"bare_s":2.0,"dbop_s":2.5}"#;
+    bench::record::append(&out, build).expect("one more line");
+    fs::write(folder.join("instructions.md"), "| 4711 |\n").expect("a table");
     run(&["render", utf8(&out), "--docs", utf8(folder)]).expect("a page");
     let page = fs::read_to_string(folder.join("cost.md")).expect("a page");
     for line in of_adapter("sync") {
@@ -64,6 +67,11 @@ fn every_case_is_measured_and_drawn() {
         page.contains("1 to 4 threads, run1 beside bare1: "),
         "{page}"
     );
+    assert!(
+        page.contains("| async | 100 | 2.0 | 2.5 | 1.25 |"),
+        "{page}"
+    );
+    assert!(page.contains("\n| 4711 |\n"), "{page}");
     for chart in ["guarantees.svg", "threads.svg"] {
         assert!(page.contains(&format!("(cost/{chart})")), "{page}");
         let chart = fs::read_to_string(folder.join("cost").join(chart)).expect("a chart");
