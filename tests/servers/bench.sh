@@ -115,7 +115,7 @@ bench_on() {
 
 # bench_on_durable BACKEND: with and without a ledger, where each COMMIT waits for the disk.
 bench_on_durable() {
-  bench "$1" op --cases runon1/runon1,ledger1 --conc 32 --note 'COMMIT waits for the disk'
+  bench "$1" op --cases runon1/runon1,ledger1 --conc 32 --note durable
 }
 
 # bench BACKEND ARGUMENT...: one run.
