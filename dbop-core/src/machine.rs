@@ -504,3 +504,5 @@ mod queueing_tests;
 mod reconnecting_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting_tests;

@@ -47,7 +47,8 @@ mod custom;
 /// - `max_silent_losses`: 2, so an operation is retried after the first loss only
 ///
 /// Five retries wait for 1.25 s on average and 2.5 s at most; after what takes time to pass, 3.75 s
-/// and 5 s. Twenty after conflicts wait for 9.1 s on average and 18.2 s at most.
+/// and 5 s. Twenty after conflicts wait for 9.1 s on average and 18.2 s at most. An operation with a deadline
+/// waits for a server until then, and takes no retries for it.
 ///
 /// `max_retries`, and `initial_delay` with `multiplier`, hold for all classes as soon as they are set, also
 /// for the conflicts.

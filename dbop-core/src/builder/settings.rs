@@ -73,9 +73,13 @@ macro_rules! __operation_methods {
         /// error is returned instead. The statement timeout of each attempt is shortened to the
         /// time that is left (on MySQL and MariaDB the lock timeout as well; on SQLite the
         /// `busy_timeout` instead), so a body of many statements can exceed it. Operations nested
-        /// in it inherit the time that is left. With a ledger or `transaction_status`, dbop asks
-        /// for the outcome of a commit whose answer was lost until the deadline, even when no
-        /// retries are left. Zero and more than 2147483647 ms are errors when the operation is run.
+        /// in it inherit the time that is left.
+        ///
+        /// With `run_on`, waiting for a server takes no retries where there is a deadline: a server that is
+        /// not there, starts, is full or takes no writes is tried again until then, and so is a connection
+        /// that is lost before COMMIT. Without a deadline each of these takes one of the policy's retries.
+        /// With a ledger or `transaction_status`, dbop asks for the outcome of a commit whose answer was
+        /// lost until the deadline, even when no retries are left. Zero and more than 2147483647 ms are errors when the operation is run.
         ///
         /// ```
         /// # use std::time::Duration;

@@ -88,11 +88,13 @@ impl Machine<'_> {
         self.go_to(State::Pause(pause, AfterPause::Ask));
     }
 
-    /// A deadline says how long to wait for an answer of the server's. Without one, and for a look
-    /// of the caller's, the retries do.
+    /// A deadline says how long to wait for an answer of the server's, or for a server. Without one, and for
+    /// a look of the caller's that a server has answered, the retries do.
     fn ask_again(&mut self, connection: ConnectionAction, fault: Option<Fault>) {
-        let waits = self.deadline.is_set() && !matches!(self.spec.resolution, Resolution::Verify);
-        if !self.deadline.is_late && (self.take_retry(None) || waits) {
+        let is_there = fault.is_none_or(|fault| !fault.class().is_slow());
+        let is_look = matches!(self.spec.resolution, Resolution::Verify) && is_there;
+        let waits = self.deadline.is_set() && !is_look;
+        if !self.deadline.is_late && (waits || self.take_retry(None)) {
             self.ask(connection, fault);
         } else {
             self.finish_unknown();

@@ -97,6 +97,18 @@ impl<'a> Retries<'a> {
         limit.is_none_or(|limit| self.retries_after(class) < limit)
     }
 
+    /// Counts a retry for its class alone, if the class allows another one. One that would follow at once
+    /// does not wait for anything.
+    fn wait(&mut self, class: FaultClass) -> bool {
+        let backoff = self.policy.backoff_of(Some(class), true);
+        let waits = self.max > 0 && !backoff.ceiling(0).is_zero() && self.allows(Some(class));
+        if waits {
+            let count = &mut self.by_class[class as usize];
+            *count = count.saturating_add(1);
+        }
+        waits
+    }
+
     fn take_shared(&mut self, seat: Option<&Seat>) -> bool {
         match seat {
             Some(seat) => seat.take_retry(),
@@ -214,7 +226,7 @@ impl Machine<'_> {
                 false => StopReason::RetriesExhausted,
             });
         }
-        if !self.take_retry(failure.class()) {
+        if !self.waits_for_server(failure) && !self.take_retry(failure.class()) {
             return Err(StopReason::RetriesExhausted);
         }
         self.retries.tried_once_more |= once;
@@ -267,6 +279,16 @@ impl Machine<'_> {
             Verdict::RetryReplanned => (true, ConnectionAction::ClearStatementCache),
         };
         Ok(Plan { once, connection })
+    }
+
+    /// A deadline says how long to wait for a server: then waiting takes no retry.
+    fn waits_for_server(&mut self, failure: &Failure) -> bool {
+        let needs_one = |class: &FaultClass| match class {
+            FaultClass::ConnectionLost => failure.phase != Phase::Commit,
+            class => class.is_slow(),
+        };
+        let class = failure.class().filter(needs_one);
+        self.deadline.is_set() && class.is_some_and(|class| self.retries.wait(class))
     }
 
     /// Whether a statement of the body may be what ends the server's process, as it has done so

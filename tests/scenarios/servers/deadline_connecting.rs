@@ -46,6 +46,34 @@ async fn a_server_that_is_down_is_waited_for_no_longer() {
     assert!(report.attempts >= 2, "it was worth another try");
 }
 
+/// Two retries, a minute between two attempts, and a thousand seconds.
+#[scenario]
+async fn a_deadline_and_not_the_number_of_retries_says_how_long_it_is_waited_for() {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    proxy.refuse(true);
+    let clock = Meanwhile::new(|_| {});
+    let policy = POLICY.with_max_retries(2);
+    let runner = Runner::new(policy).with_clock(clock.clone());
+    let operation = runner.operation("pay");
+    let source = async || Conn::establish(proxy.url()).await;
+    let waits = operation
+        .deadline(Duration::from_secs(1000))
+        .run_on_report(&source, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    assert_eq!(waits.stop, StopReason::DeadlineExceeded);
+    let slept: Duration = clock.slept().iter().sum();
+    assert!(slept > Duration::from_secs(900), "{slept:?}");
+    assert_eq!(bed.balances()[0], (1, 100));
+    let counts = operation
+        .run_on_report(&source, async |conn: &mut Conn| add(conn, 1, 10).await)
+        .await;
+    assert_eq!(
+        (counts.stop, counts.attempts),
+        (StopReason::RetriesExhausted, 3)
+    );
+}
+
 #[scenario]
 async fn a_server_that_comes_back_in_time_is_used() {
     let bed = Bed::new();
