@@ -22,6 +22,8 @@
 //! - [`Ledger`]: tokens that tell what became of a COMMIT.
 //! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
+//! - [`Request`]: what a source of connections is told.
+//! - [`Nodes`] and [`Split`]: several sources as one, and which of them is asked next.
 //! - [`Observer`]: is told of each operation's start, attempts, events and end.
 //! - [`machine`]: the protocol between this crate and the adapters.
 //!
@@ -56,9 +58,11 @@ pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use gate::{GateStatus, Keys};
 pub use hooks::{AttemptHook, CommitHook, GiveUpHook, GivenUp, Retry, RetryDecision, RetryHook};
 pub use ledger::Ledger;
+pub use nodes::{Fit, NodeStatus, Nodes, Order, Split};
 pub use observer::{Observer, Summary};
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{ClassPolicy, Delays, RetryContext, RetryPolicy};
+pub use request::{Purpose, Request};
 pub use retry::{Advice, Scope, Verdict, verdict};
 pub use settings::{BeginMode, IsolationLevel, Setting, SynchronousCommit};
 
@@ -77,9 +81,11 @@ mod gate;
 mod hooks;
 mod ledger;
 mod nesting;
+mod nodes;
 mod observer;
 mod outcome;
 mod policy;
+mod request;
 mod retry;
 mod settings;
 mod spec;

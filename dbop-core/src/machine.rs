@@ -32,6 +32,7 @@ pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
 pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
+pub use crate::nodes::{Lent, Search, Side, Sides, Try};
 pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};
@@ -198,6 +199,8 @@ struct History {
     connected: bool,
     /// An attempt of unknown outcome was followed by another one.
     unsettled: bool,
+    /// With what the last attempt failed, or the last question about it.
+    fault: Option<Fault>,
 }
 
 impl<'a> Machine<'a> {

@@ -161,7 +161,7 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                     ConnectionAction::ClearStatementCache => {
                         clear_statement_cache(slot.conn()).await;
                     }
-                    action => slot.apply(action),
+                    action => slot.apply(action, run.last_fault()),
                 }
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay).await;
@@ -200,7 +200,7 @@ async fn connect<S: Slot>(
 ) -> bool {
     let connected = match run.refused_connection() {
         Some(error) => Err(error),
-        None => slot.connect(within).await,
+        None => slot.connect(run.request(within, now)).await,
     };
     run.has_waited(now);
     if let Err(error) = connected {
@@ -209,7 +209,7 @@ async fn connect<S: Slot>(
     }
     let Some(depth) = slot.depth() else {
         if S::CAN_RECONNECT {
-            slot.apply(ConnectionAction::Discard);
+            slot.apply(ConnectionAction::Discard, None);
         }
         return run.connection_is_broken(S::CAN_RECONNECT, now);
     };
@@ -226,7 +226,9 @@ async fn call_due_hooks<S: Slot>(run: &mut Run<'_>, guard: &mut Guard<S>) {
         return;
     }
     if run.leave_connection() {
-        guard.slot.apply(ConnectionAction::Discard);
+        guard
+            .slot
+            .apply(ConnectionAction::Discard, run.last_fault());
     }
     guard.disarm();
     guard.slot.release();
@@ -241,7 +243,9 @@ fn finish<S: Slot, T, E: OperationError>(
 ) -> Report<T, E> {
     let ended = run.end();
     if ended.connection_is_broken() {
-        guard.slot.apply(ConnectionAction::Discard);
+        guard
+            .slot
+            .apply(ConnectionAction::Discard, ended.last_fault());
     }
     guard.disarm();
     results.report(ended)

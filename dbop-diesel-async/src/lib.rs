@@ -54,7 +54,7 @@
 //!   [recipes](dbop_diesel::guide::recipes), [retries](dbop_diesel::guide::retries),
 //!   [hooks](dbop_diesel::guide::hooks), [errors](dbop_diesel::guide::errors),
 //!   [testing](dbop_diesel::guide::testing);
-//! - [pools and poolers](dbop_diesel::guide::pools), [PostgreSQL](dbop_diesel::guide::postgres),
+//! - [pools and poolers](dbop_diesel::guide::pools), [several nodes](dbop_diesel::guide::nodes), [PostgreSQL](dbop_diesel::guide::postgres),
 //!   [MySQL and MariaDB](dbop_diesel::guide::mysql), [SQLite](dbop_diesel::guide::sqlite);
 //! - [settings](dbop_diesel::guide::settings), [unknown outcomes](dbop_diesel::guide::unknown_outcome),
 //!   [limits](dbop_diesel::guide::limits).
@@ -239,17 +239,18 @@ pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
     ConnectError, Delays, Dialect, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
-    Fallback, FallbackValue, Fault, FaultClass, GateStatus, GiveUpHook, GivenUp, IsolationLevel,
-    Jitter, Keys, Ledger, LogLevels, Name, NoFallback, Observer, OperationError, Outcome, Owned,
-    Phase, Report, Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook,
-    RetryPolicy, Scope, Seen, Setting, SqlState, StopReason, Subject, Summary, SynchronousCommit,
-    Verdict, diesel_error_in, fault_of, operation_error, verdict,
+    Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook, GivenUp,
+    IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback, NodeStatus, Nodes, Observer,
+    OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported, Request, Retry,
+    RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split,
+    SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, diesel_error_in, fault_of,
+    operation_error, verdict,
 };
 pub use hooks::{after_commit, after_commit_sync};
 pub use mapped::MappedOperation;
 pub use operation::Operation;
 pub use runner::Runner;
-pub use source::Source;
+pub use source::{Source, broken};
 pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
@@ -260,6 +261,7 @@ mod connection;
 mod driver;
 mod hooks;
 mod mapped;
+mod nodes;
 mod operation;
 mod runner;
 mod slot;

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use dbop_core::machine::ConnectionAction;
+use dbop_core::{Fault, Purpose, Request};
 use dbop_diesel::ConnectError;
 use dbop_diesel::adapter::status::depth;
 use diesel_async::AsyncConnectionCore;
@@ -19,17 +19,18 @@ pub(crate) trait Slot: Send {
     /// Whether it can get another one.
     const CAN_RECONNECT: bool;
 
-    /// Makes sure that there is one, within this time if there is a deadline.
+    /// Makes sure that there is one.
     fn connect(
         &mut self,
-        within: Option<Duration>,
+        request: Request<'_>,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
     /// The connection.
     fn conn(&mut self) -> &mut Self::Conn;
 
-    /// Does with the connection what the machine says, except what needs the server.
-    fn apply(&mut self, action: ConnectionAction);
+    /// Does with the connection what the machine says, except what needs the server. `why`: the fault that
+    /// it is discarded for.
+    fn apply(&mut self, action: ConnectionAction, why: Option<Fault>);
 
     /// Gives the connection back at the end of a run.
     fn release(&mut self);
@@ -52,7 +53,7 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 
     const CAN_RECONNECT: bool = false;
 
-    async fn connect(&mut self, _within: Option<Duration>) -> Result<(), ConnectError> {
+    async fn connect(&mut self, _request: Request<'_>) -> Result<(), ConnectError> {
         Ok(())
     }
 
@@ -60,7 +61,7 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
         self.0
     }
 
-    fn apply(&mut self, action: ConnectionAction) {
+    fn apply(&mut self, action: ConnectionAction, _why: Option<Fault>) {
         match action {
             ConnectionAction::Discard => status(self.0).set_in_error(),
             // The caller has it back when the run is over.
@@ -78,11 +79,17 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 pub(crate) struct FromSource<'s, S: Source> {
     source: &'s S,
     held: Option<S::Held>,
+    /// Where the last attempt had its connection.
+    place: Option<usize>,
 }
 
 impl<'s, S: Source> FromSource<'s, S> {
     pub(crate) const fn new(source: &'s S) -> Self {
-        Self { source, held: None }
+        Self {
+            source,
+            held: None,
+            place: None,
+        }
     }
 }
 
@@ -91,16 +98,21 @@ impl<S: Source> Slot for FromSource<'_, S> {
 
     const CAN_RECONNECT: bool = true;
 
-    async fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
+    async fn connect(&mut self, request: Request<'_>) -> Result<(), ConnectError> {
         if self.held.is_none() {
-            let connect = self.source.connect();
-            let held = match within {
+            let request = request.with_place(self.place);
+            let connect = self.source.connect(&request);
+            let held = match request.within {
                 Some(within) => tokio::time::timeout(within, connect)
                     .await
                     .map_err(ConnectError::pool_timeout)?,
                 None => connect.await,
-            };
-            self.held = Some(held?);
+            }?;
+            // A question is about the COMMIT, wherever it is asked.
+            if request.purpose == Purpose::Work {
+                self.place = self.source.place(&held);
+            }
+            self.held = Some(held);
         }
         Ok(())
     }
@@ -109,12 +121,12 @@ impl<S: Source> Slot for FromSource<'_, S> {
         self.held.as_mut().expect("connected before it is used")
     }
 
-    fn apply(&mut self, action: ConnectionAction) {
+    fn apply(&mut self, action: ConnectionAction, why: Option<Fault>) {
         match action {
             ConnectionAction::GiveBack if S::IS_POOL => self.held = None,
             ConnectionAction::Discard => {
                 if let Some(held) = self.held.take() {
-                    self.source.discard(held);
+                    self.source.discard(held, why);
                 }
             }
             ConnectionAction::GiveBack
@@ -155,7 +167,7 @@ impl<S: Slot> Drop for Guard<S> {
         if self.armed {
             // diesel-async's wrapper of sync connections panics if a statement was cancelled under
             // it on a current-thread runtime. Let out while panicking, that would abort.
-            let discard = || self.slot.apply(ConnectionAction::Discard);
+            let discard = || self.slot.apply(ConnectionAction::Discard, None);
             _ = catch_unwind(AssertUnwindSafe(discard));
         }
     }

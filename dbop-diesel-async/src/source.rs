@@ -10,15 +10,17 @@ use diesel_async::pooled_connection::PoolError;
 #[cfg(feature = "bb8")]
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConnection};
 
-use dbop_diesel::{ConnectError, Owned};
+use dbop_diesel::{ConnectError, Fault, Nodes, Owned, Request, Split};
 
 use crate::connection::{SupportedConnection, status};
 
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures, for an `Arc` or a `LazyLock` of a source and, with the features `deadpool`, `bb8` and
-/// `mobc`, for the pools of diesel-async and a reference to one. Operations run on the connection itself,
+/// Implemented for closures, for [`Nodes`] and [`Split`], for an `Arc` or a `LazyLock` of any source and, with the
+/// features `deadpool`, `bb8` and `mobc`, for the pools of diesel-async. A reference to one of these, or a `Box`
+/// around it, is a source as well. For a type of your own, implement it for the type, and share it in an
+/// `Arc`. Operations run on the connection itself,
 /// not on what a pool puts around it, so a function that takes `&mut AsyncPgConnection` can be given by
 /// its name. A closure's connection is used for one run, kept between its attempts as long as it is
 /// healthy, and closed at the end of the run; operations get it as the closure returns it.
@@ -65,18 +67,38 @@ pub trait Source: Sync {
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
 
-    /// Gets a connection.
+    /// Gets a connection. The request says what for, and within which time; when that is over, the future
+    /// is dropped.
     ///
     /// # Errors
     ///
     /// If no connection is available.
-    fn connect(&self) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send;
+    fn connect(
+        &self,
+        request: &Request<'_>,
+    ) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send;
 
-    /// Takes back a connection that must not be used again. By default the connection is marked as
-    /// broken in its transaction manager, and dropped.
-    fn discard(&self, mut held: Self::Held) {
-        status(&mut *held).set_in_error();
+    /// Takes back a connection that must not be used again. `why` is the fault of the database, if one is
+    /// the reason: the connection is lost, or its server takes no writes, for example. By default the
+    /// connection is marked as [broken], and dropped.
+    fn discard(&self, mut held: Self::Held, why: Option<Fault>) {
+        _ = why;
+        broken(&mut *held);
     }
+
+    /// Where this connection leads to, if the source has several places to choose from. A later
+    /// [`Request`] of the same operation has it as its [`place`](Request::place): so the question about a
+    /// lost COMMIT can be asked where the COMMIT was sent. By default there are no places.
+    fn place(&self, held: &Self::Held) -> Option<usize> {
+        _ = held;
+        None
+    }
+}
+
+/// Marks a connection as broken in its transaction manager, so that its pool throws it away: for a
+/// [`Source`] with a [`discard`](Source::discard) of its own.
+pub fn broken<C: SupportedConnection>(conn: &mut C) {
+    status(conn).set_in_error();
 }
 
 impl<F, Fut, C, E> Source for F
@@ -91,7 +113,7 @@ where
 
     const IS_POOL: bool = false;
 
-    async fn connect(&self) -> Result<Owned<C>, ConnectError> {
+    async fn connect(&self, _request: &Request<'_>) -> Result<Owned<C>, ConnectError> {
         self()
             .await
             .map(Owned)
@@ -134,11 +156,11 @@ where
     type Conn = M::Type;
     type Held = deadpool::managed::Object<M>;
 
-    async fn connect(&self) -> Result<Self::Held, ConnectError> {
+    async fn connect(&self, _request: &Request<'_>) -> Result<Self::Held, ConnectError> {
         self.get().await.map_err(of_deadpool)
     }
 
-    fn discard(&self, held: Self::Held) {
+    fn discard(&self, held: Self::Held, _why: Option<Fault>) {
         drop(deadpool::managed::Object::take(held));
     }
 }
@@ -167,7 +189,7 @@ where
     type Conn = C;
     type Held = bb8::PooledConnection<'static, AsyncDieselConnectionManager<C>>;
 
-    async fn connect(&self) -> Result<Self::Held, ConnectError> {
+    async fn connect(&self, _request: &Request<'_>) -> Result<Self::Held, ConnectError> {
         self.get_owned().await.map_err(of_bb8)
     }
 }
@@ -190,11 +212,11 @@ where
     type Conn = M::Connection;
     type Held = mobc::Connection<M>;
 
-    async fn connect(&self) -> Result<Self::Held, ConnectError> {
+    async fn connect(&self, _request: &Request<'_>) -> Result<Self::Held, ConnectError> {
         self.get().await.map_err(of_mobc)
     }
 
-    fn discard(&self, held: Self::Held) {
+    fn discard(&self, held: Self::Held, _why: Option<Fault>) {
         drop(held.into_inner());
     }
 }
@@ -209,7 +231,7 @@ fn of_mobc(error: mobc::Error<PoolError>) -> ConnectError {
     }
 }
 
-/// A source behind a pointer. `&S` and `Box<S>` are not sources for every `S`: a closure behind one of
+/// A source behind a pointer. `&S` and `Box<S>` are not written for every `S`: a closure behind one of
 /// them is a closure, for the language, and the two would overlap.
 macro_rules! source_behind {
     ($($pointer:ty: [$($generics:tt)*] $source:ty;)*) => {$(
@@ -223,12 +245,19 @@ macro_rules! source_behind {
 
             const IS_POOL: bool = <$source as Source>::IS_POOL;
 
-            fn connect(&self) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send {
-                (**self).connect()
+            fn connect(
+                &self,
+                request: &Request<'_>,
+            ) -> impl Future<Output = Result<Self::Held, ConnectError>> + Send {
+                (**self).connect(request)
             }
 
-            fn discard(&self, held: Self::Held) {
-                (**self).discard(held);
+            fn discard(&self, held: Self::Held, why: Option<Fault>) {
+                (**self).discard(held, why);
+            }
+
+            fn place(&self, held: &Self::Held) -> Option<usize> {
+                (**self).place(held)
             }
         }
     )*};
@@ -237,15 +266,27 @@ macro_rules! source_behind {
 source_behind!(
     Arc<S>: [S] S;
     LazyLock<S, F>: [S, F: FnOnce() -> S] S;
+    &Arc<S>: [S] Arc<S>;
+    &Nodes<S>: [S] Nodes<S>;
+    Box<Nodes<S>>: [S] Nodes<S>;
+    &Split<W, R>: [W, R] Split<W, R>;
+    Box<Split<W, R>>: [W, R] Split<W, R>;
 );
 #[cfg(feature = "deadpool")]
 source_behind!(
     &deadpool::managed::Pool<M>: [M: deadpool::managed::Manager] deadpool::managed::Pool<M>;
+    Box<deadpool::managed::Pool<M>>: [M: deadpool::managed::Manager] deadpool::managed::Pool<M>;
 );
 #[cfg(feature = "bb8")]
-source_behind!(&bb8::Pool<M>: [M: bb8::ManageConnection] bb8::Pool<M>;);
+source_behind!(
+    &bb8::Pool<M>: [M: bb8::ManageConnection] bb8::Pool<M>;
+    Box<bb8::Pool<M>>: [M: bb8::ManageConnection] bb8::Pool<M>;
+);
 #[cfg(feature = "mobc")]
-source_behind!(&mobc::Pool<M>: [M: mobc::Manager] mobc::Pool<M>;);
+source_behind!(
+    &mobc::Pool<M>: [M: mobc::Manager] mobc::Pool<M>;
+    Box<mobc::Pool<M>>: [M: mobc::Manager] mobc::Pool<M>;
+);
 
 /// The pools of diesel-async do not report the cause as a source of their errors.
 #[cfg(any(feature = "deadpool", feature = "bb8", feature = "mobc"))]

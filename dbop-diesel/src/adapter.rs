@@ -18,6 +18,7 @@ pub mod mapped;
 pub mod mysql;
 #[cfg(not(feature = "testing"))]
 mod no_injection;
+pub mod nodes;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod results;

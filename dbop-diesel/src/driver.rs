@@ -121,7 +121,7 @@ fn until_user<S: Slot>(
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
                 run.pause(&pause, results, &now);
-                slot.apply(pause.connection);
+                slot.apply(pause.connection, run.last_fault());
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay);
                 }
@@ -161,11 +161,11 @@ fn connect<S: Slot>(
     run: &mut Run<'_>,
     slot: &mut S,
     within: Option<Duration>,
-    now: &dyn Fn() -> Instant,
+    now: &(dyn Fn() -> Instant + Sync),
 ) -> bool {
     let connected = match run.refused_connection() {
         Some(error) => Err(error),
-        None => slot.connect(within),
+        None => slot.connect(run.request(within, now)),
     };
     run.has_waited(now);
     if let Err(error) = connected {
@@ -174,7 +174,7 @@ fn connect<S: Slot>(
     }
     let Some(depth) = slot.depth() else {
         if S::CAN_RECONNECT {
-            slot.apply(ConnectionAction::Discard);
+            slot.apply(ConnectionAction::Discard, None);
         }
         return run.connection_is_broken(S::CAN_RECONNECT, now);
     };
@@ -198,7 +198,7 @@ fn leave<S: Slot>(mut run: Run<'_>, slot: &mut S) -> Ended {
     call_due_hooks(&mut run, slot);
     let ended = run.end();
     if ended.connection_is_broken() {
-        slot.apply(ConnectionAction::Discard);
+        slot.apply(ConnectionAction::Discard, ended.last_fault());
     }
     ended
 }
@@ -210,13 +210,13 @@ fn call_due_hooks<S: Slot>(run: &mut Run<'_>, slot: &mut S) {
         return;
     }
     if run.leave_connection() {
-        slot.apply(ConnectionAction::Discard);
+        slot.apply(ConnectionAction::Discard, run.last_fault());
     }
     slot.release();
     run.call_hooks(due);
 }
 
-fn time(runner: &Runner) -> impl Fn() -> Instant {
+fn time(runner: &Runner) -> impl Fn() -> Instant + Sync {
     || runner.clock.now()
 }
 

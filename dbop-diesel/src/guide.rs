@@ -6,6 +6,7 @@
 macro_rules! page {
     ($file:literal) => {
         concat!(
+            "[budget]: crate::guide::retries#a-budget-for-all-operations\n",
             "[constraints]: crate::guide::settings#statement-timeout\n",
             "[concurrently]: crate::guide::recipes#vacuum-and-indexes-built-concurrently\n",
             "[classes]: crate::guide::retries#a-policy-for-each-class\n",
@@ -21,6 +22,7 @@ macro_rules! page {
             "[limits]: crate::guide::limits#what-dbop-does-not-notice\n",
             "[log]: crate::LogLevels\n",
             "[lost connections]: crate::guide::pools#a-lost-connection\n",
+            "[nodes]: crate::guide::nodes\n",
             "[observability]: crate::guide::observability\n",
             "[outlives]: crate::guide::limits#what-outlives-a-rollback\n",
             "[own words]: crate::guide::limits#what-cannot-be-told-apart\n",
@@ -35,6 +37,7 @@ macro_rules! page {
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",
             "[verdict]: crate::verdict()\n",
+            "[waiting]: crate::guide::pools#waiting-for-a-server\n",
             "[without a transaction]: crate::guide::settings#without-a-transaction\n",
             "\n",
             include_str!($file)
@@ -73,6 +76,10 @@ pub mod testing {}
 #[cfg_attr(not(doctest), doc = page!("../docs/pools.md"))]
 #[cfg_attr(doctest, doc = "Pools and poolers.")]
 pub mod pools {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/nodes.md"))]
+#[cfg_attr(doctest, doc = "Several nodes.")]
+pub mod nodes {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/postgres.md"))]
 #[cfg_attr(doctest, doc = "PostgreSQL.")]

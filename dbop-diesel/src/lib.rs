@@ -52,6 +52,7 @@
 //! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
 //! - [Testing](guide::testing) a service that uses dbop.
 //! - [Pools and poolers](guide::pools): r2d2, deadpool, bb8, mobc, PgBouncer.
+//! - [Several nodes](guide::nodes): failover, clusters, reads on replicas.
 //! - [PostgreSQL](guide::postgres), [MySQL and MariaDB](guide::mysql), [SQLite](guide::sqlite).
 //! - [Settings](guide::settings): units, defaults, deadlines, poolers.
 //! - [Unknown outcomes](guide::unknown_outcome): what to do about a COMMIT whose answer was lost.
@@ -123,10 +124,11 @@ pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook, Delays,
-    Dialect, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, GateStatus, GiveUpHook,
-    GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, Observer, Outcome, Phase,
-    Reported, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen,
-    Setting, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
+    Dialect, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit, GateStatus,
+    GiveUpHook, GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NodeStatus, Nodes,
+    Observer, Order, Outcome, Phase, Purpose, Reported, Request, Retry, RetryBudget, RetryContext,
+    RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason,
+    Subject, Summary, SynchronousCommit, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;
@@ -141,7 +143,7 @@ pub use metering::Metrics;
 pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
-pub use source::{ConnectError, Owned, Source};
+pub use source::{ConnectError, Owned, Source, broken};
 pub use verify::{NoResolution, ServerResolution, Verify};
 
 mod backend;
@@ -157,6 +159,7 @@ mod layers;
 mod mapped;
 #[cfg(feature = "metrics")]
 mod metering;
+mod nodes;
 mod operation;
 mod report;
 mod runner;

@@ -1,8 +1,7 @@
 //! Where a run has its connection: the caller's, or one from a source.
 
-use std::time::Duration;
-
 use dbop_core::machine::ConnectionAction;
+use dbop_core::{Fault, Purpose, Request};
 use diesel::connection::Connection as DieselConnection;
 
 use crate::adapter::status::depth;
@@ -16,14 +15,14 @@ pub(crate) trait Slot {
     /// Whether it can get another one.
     const CAN_RECONNECT: bool;
 
-    /// Makes sure that there is one, within this time if there is a deadline.
-    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError>;
+    /// Makes sure that there is one.
+    fn connect(&mut self, request: Request<'_>) -> Result<(), ConnectError>;
 
     /// The connection.
     fn conn(&mut self) -> &mut Self::Conn;
 
-    /// Does with the connection what the machine says.
-    fn apply(&mut self, action: ConnectionAction);
+    /// Does with the connection what the machine says. `why`: the fault that it is discarded for.
+    fn apply(&mut self, action: ConnectionAction, why: Option<Fault>);
 
     /// Gives the connection back at the end of a run.
     fn release(&mut self);
@@ -46,7 +45,7 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 
     const CAN_RECONNECT: bool = false;
 
-    fn connect(&mut self, _within: Option<Duration>) -> Result<(), ConnectError> {
+    fn connect(&mut self, _request: Request<'_>) -> Result<(), ConnectError> {
         Ok(())
     }
 
@@ -54,7 +53,7 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
         self.0
     }
 
-    fn apply(&mut self, action: ConnectionAction) {
+    fn apply(&mut self, action: ConnectionAction, _why: Option<Fault>) {
         match action {
             ConnectionAction::ClearStatementCache => clear_statement_cache(self.0),
             ConnectionAction::Discard => status(self.0).set_in_error(),
@@ -71,11 +70,17 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 pub(crate) struct FromSource<'s, S: Source> {
     source: &'s S,
     held: Option<S::Held>,
+    /// Where the last attempt had its connection.
+    place: Option<usize>,
 }
 
 impl<'s, S: Source> FromSource<'s, S> {
     pub(crate) const fn new(source: &'s S) -> Self {
-        Self { source, held: None }
+        Self {
+            source,
+            held: None,
+            place: None,
+        }
     }
 }
 
@@ -84,9 +89,14 @@ impl<S: Source> Slot for FromSource<'_, S> {
 
     const CAN_RECONNECT: bool = true;
 
-    fn connect(&mut self, within: Option<Duration>) -> Result<(), ConnectError> {
+    fn connect(&mut self, request: Request<'_>) -> Result<(), ConnectError> {
         if self.held.is_none() {
-            self.held = Some(self.source.connect(within)?);
+            let held = self.source.connect(&request.with_place(self.place))?;
+            // A question is about the COMMIT, wherever it is asked.
+            if request.purpose == Purpose::Work {
+                self.place = self.source.place(&held);
+            }
+            self.held = Some(held);
         }
         Ok(())
     }
@@ -95,13 +105,13 @@ impl<S: Source> Slot for FromSource<'_, S> {
         self.held.as_mut().expect("connected before it is used")
     }
 
-    fn apply(&mut self, action: ConnectionAction) {
+    fn apply(&mut self, action: ConnectionAction, why: Option<Fault>) {
         match action {
             ConnectionAction::ClearStatementCache => clear_statement_cache(self.conn()),
             ConnectionAction::GiveBack if S::IS_POOL => self.held = None,
             ConnectionAction::Discard => {
                 if let Some(held) = self.held.take() {
-                    self.source.discard(held);
+                    self.source.discard(held, why);
                 }
             }
             ConnectionAction::Keep | ConnectionAction::GiveBack => {}

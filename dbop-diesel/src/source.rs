@@ -4,9 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass};
+use dbop_core::{Advice, Dialect, ErrorKind, Fault, FaultClass, Nodes, Request, Split};
 use diesel::ConnectionError;
 use diesel::result::Error as DieselError;
 
@@ -17,8 +16,9 @@ use crate::layers::{layers, quoted_in};
 /// A source of connections, for [`Runner::run_on`](crate::Runner::run_on): a pool, or a closure
 /// that opens a connection.
 ///
-/// Implemented for closures, for an `Arc` or a `LazyLock` of a source and, with the feature `r2d2`, for Diesel's
-/// `r2d2::Pool` and a reference to it. Operations run on the connection itself, not on what a pool puts
+/// Implemented for closures, for [`Nodes`] and [`Split`], for an `Arc` or a `LazyLock` of any source and, with the
+/// feature `r2d2`, for Diesel's `r2d2::Pool`. A reference to one of these, or a `Box` around it, is a source as
+/// well. For a type of your own, implement it for the type, and share it in an `Arc`. Operations run on the connection itself, not on what a pool puts
 /// around it, so a function that takes `&mut PgConnection` can be given by its name. A closure's
 /// connection is used for one run, kept between its attempts as long as it is healthy, and closed
 /// at the end of the run; operations get it as the closure returns it.
@@ -60,19 +60,44 @@ pub trait Source {
     /// returned during a delay of 10 ms or more between two attempts. Defaults to `true`.
     const IS_POOL: bool = true;
 
-    /// Gets a connection. `within` is the time left until the operation's deadline, if it has one: a
-    /// pool should wait no longer than that.
+    /// Gets a connection. The request says what for, and within which time: a pool should wait no longer
+    /// than that.
     ///
     /// # Errors
     ///
     /// If no connection is available.
-    fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError>;
+    fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError>;
 
-    /// Takes back a connection that must not be used again. By default the connection is marked as
-    /// broken in its transaction manager, and dropped.
-    fn discard(&self, mut held: Self::Held) {
-        status(&mut *held).set_in_error();
+    /// Takes back a connection that must not be used again. `why` is the fault of the database, if one is
+    /// the reason: the connection is lost, or its server takes no writes, for example. By default the
+    /// connection is marked as [broken], and dropped.
+    fn discard(&self, mut held: Self::Held, why: Option<Fault>) {
+        _ = why;
+        broken(&mut *held);
     }
+
+    /// Where this connection leads to, if the source has several places to choose from. A later
+    /// [`Request`] of the same operation has it as its [`place`](Request::place): so the question about a
+    /// lost COMMIT can be asked where the COMMIT was sent. By default there are no places.
+    fn place(&self, held: &Self::Held) -> Option<usize> {
+        _ = held;
+        None
+    }
+}
+
+/// Marks a connection as broken in its transaction manager, so that its pool throws it away: for a
+/// [`Source`] with a [`discard`](Source::discard) of its own.
+///
+/// ```
+/// use diesel::prelude::*;
+///
+/// let mut conn = SqliteConnection::establish(":memory:")?;
+/// dbop_diesel::broken(&mut conn);
+/// assert!(conn.transaction(|_conn| QueryResult::Ok(())).is_err());
+/// # Ok::<(), diesel::ConnectionError>(())
+/// ```
+pub fn broken<C: SupportedConnection>(conn: &mut C) {
+    status(conn).set_in_error();
 }
 
 /// A connection that is owned: what a [`Source`] that is not a pool hands out.
@@ -104,7 +129,7 @@ where
 
     const IS_POOL: bool = false;
 
-    fn connect(&self, _within: Option<Duration>) -> Result<Owned<C>, ConnectError> {
+    fn connect(&self, _request: &Request<'_>) -> Result<Owned<C>, ConnectError> {
         self().map(Owned).map_err(|error| of_closure(error.into()))
     }
 }
@@ -113,18 +138,20 @@ where
 fn of_closure(error: Box<dyn StdError + Send + Sync>) -> ConnectError {
     #[cfg(feature = "r2d2")]
     let error = match error.downcast() {
-        Ok(error) => return of_r2d2(*error),
+        Ok(error) => return of_r2d2(*error, false),
         Err(error) => error,
     };
     ConnectError::new(error)
 }
 
+/// `has_room`: it could have opened a connection.
 #[cfg(feature = "r2d2")]
-fn of_r2d2(error: diesel::r2d2::PoolError) -> ConnectError {
-    // It appends the text of the last failure to its own.
+fn of_r2d2(error: diesel::r2d2::PoolError, has_room: bool) -> ConnectError {
+    // It appends the text of the last failure to its own. One of several who wait gets that.
     let text = error.to_string();
     match text.split_once(": ") {
         Some((_, cause)) => ConnectError::with_text(cause, error),
+        None if has_room => ConnectError::server_timeout(error),
         None => ConnectError::pool_timeout(error),
     }
 }
@@ -137,14 +164,17 @@ where
     type Conn = C;
     type Held = diesel::r2d2::PooledConnection<diesel::r2d2::ConnectionManager<C>>;
 
-    fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError> {
+    fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
         let longest = self.connection_timeout();
-        let timeout = within.map_or(longest, |within| within.min(longest));
-        self.get_timeout(timeout).map_err(of_r2d2)
+        let timeout = request.within.map_or(longest, |within| within.min(longest));
+        self.get_timeout(timeout).map_err(|error| {
+            let has_room = self.state().connections < self.max_size();
+            of_r2d2(error, has_room)
+        })
     }
 }
 
-/// A source behind a pointer. `&S` and `Box<S>` are not sources for every `S`: a closure behind one of
+/// A source behind a pointer. `&S` and `Box<S>` are not written for every `S`: a closure behind one of
 /// them is a closure, for the language, and the two would overlap.
 macro_rules! source_behind {
     ($($pointer:ty: [$($generics:tt)*] $source:ty;)*) => {$(
@@ -157,12 +187,16 @@ macro_rules! source_behind {
 
             const IS_POOL: bool = <$source as Source>::IS_POOL;
 
-            fn connect(&self, within: Option<Duration>) -> Result<Self::Held, ConnectError> {
-                (**self).connect(within)
+            fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
+                (**self).connect(request)
             }
 
-            fn discard(&self, held: Self::Held) {
-                (**self).discard(held);
+            fn discard(&self, held: Self::Held, why: Option<Fault>) {
+                (**self).discard(held, why);
+            }
+
+            fn place(&self, held: &Self::Held) -> Option<usize> {
+                (**self).place(held)
             }
         }
     )*};
@@ -171,9 +205,17 @@ macro_rules! source_behind {
 source_behind!(
     Arc<S>: [S] S;
     LazyLock<S, F>: [S, F: FnOnce() -> S] S;
+    &Arc<S>: [S] Arc<S>;
+    &Nodes<S>: [S] Nodes<S>;
+    Box<Nodes<S>>: [S] Nodes<S>;
+    &Split<W, R>: [W, R] Split<W, R>;
+    Box<Split<W, R>>: [W, R] Split<W, R>;
 );
 #[cfg(feature = "r2d2")]
-source_behind!(&diesel::r2d2::Pool<M>: [M: diesel::r2d2::ManageConnection] diesel::r2d2::Pool<M>;);
+source_behind!(
+    &diesel::r2d2::Pool<M>: [M: diesel::r2d2::ManageConnection] diesel::r2d2::Pool<M>;
+    Box<diesel::r2d2::Pool<M>>: [M: diesel::r2d2::ManageConnection] diesel::r2d2::Pool<M>;
+);
 
 /// Why a [`Source`] gave no connection.
 #[derive(Debug)]
@@ -189,6 +231,7 @@ enum Reason {
     Text(String),
     PoolTimeout,
     ServerTimeout,
+    Unfit,
     Permanent,
 }
 
@@ -198,9 +241,7 @@ impl ConnectError {
     /// no connection for a reason that may pass, and dbop retries.
     ///
     /// ```
-    /// use std::time::Duration;
-    ///
-    /// use dbop_diesel::{ConnectError, Owned, Runner, Source};
+    /// use dbop_diesel::{ConnectError, Owned, Request, Runner, Source};
     /// use diesel::prelude::*;
     ///
     /// struct Database {
@@ -211,7 +252,7 @@ impl ConnectError {
     ///     type Conn = SqliteConnection;
     ///     type Held = Owned<SqliteConnection>;
     ///
-    ///     fn connect(&self, _within: Option<Duration>) -> Result<Self::Held, ConnectError> {
+    ///     fn connect(&self, _request: &Request<'_>) -> Result<Self::Held, ConnectError> {
     ///         SqliteConnection::establish(&self.url).map(Owned).map_err(ConnectError::new)
     ///     }
     /// }
@@ -290,6 +331,37 @@ impl ConnectError {
         }
     }
 
+    /// There is a connection, but not to a server that is of use: it is not the primary, for example. Counts
+    /// as not connected, whatever the text says: dbop retries that. So does any other error of your own
+    /// whose text dbop does not know.
+    ///
+    /// ```
+    /// use dbop_diesel::{ConnectError, RetryPolicy, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// fn is_primary(_conn: &mut SqliteConnection) -> bool {
+    ///     false // asks the server
+    /// }
+    ///
+    /// let policy = RetryPolicy::new().with_max_retries(2).with_max_delay(std::time::Duration::ZERO);
+    /// let primary = || {
+    ///     let mut conn = SqliteConnection::establish(":memory:").map_err(ConnectError::new)?;
+    ///     match is_primary(&mut conn) {
+    ///         true => Ok(conn),
+    ///         false => Err(ConnectError::unfit("not the primary")),
+    ///     }
+    /// };
+    /// let report = Runner::new(policy).run_on_report(&primary, |_conn| QueryResult::Ok(()));
+    /// assert_eq!(report.attempts, 3);
+    /// ```
+    #[must_use]
+    pub fn unfit(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+            reason: Reason::Unfit,
+        }
+    }
+
     /// An error whose cause is known only as a text of the client library or server. dbop retries it
     /// unless it knows the text and no other attempt would cure the cause.
     ///
@@ -322,7 +394,7 @@ impl ConnectError {
             Reason::InSource => cause(dialect, &*self.source),
             Reason::Text(text) => cause_in_text(dialect, text),
             Reason::PoolTimeout => Some(pool_timeout(dialect)),
-            Reason::ServerTimeout => None,
+            Reason::ServerTimeout | Reason::Unfit => None,
             Reason::Permanent => Some(of_class(FaultClass::Permanent)),
         }
         .unwrap_or_else(|| of_class(FaultClass::NotConnected))
@@ -429,6 +501,12 @@ fn cause_of_connection(dialect: Dialect, error: &ConnectionError) -> Cause {
 
 /// A statement failed while connecting. `NotFound` and the like are answers.
 fn cause_of_query(dialect: Dialect, error: &DieselError) -> Cause {
+    // A function that sets connections up for a pool can return errors of Diesel only.
+    if let DieselError::QueryBuilderError(own) = error {
+        if let Some(own) = own.downcast_ref::<ConnectError>() {
+            return own.fault(dialect);
+        }
+    }
     let fault = fault_of(dialect, error)
         .unwrap_or_else(|| Fault::from_class(dialect, FaultClass::Permanent));
     (fault.while_connecting(), Advice::Judge)

@@ -192,3 +192,25 @@ fn a_source_behind_a_pointer_is_a_source() {
     assert_eq!(runner.run_on(&Arc::new(*CONNECT), nothing), Ok(7));
     assert_eq!(runner.run_on(&&*CONNECT, nothing), Ok(7));
 }
+
+/// A pool that is full has waited for its own connections, one that has room for the server.
+#[cfg(all(feature = "r2d2", feature = "sqlite"))]
+#[test]
+fn r2d2_without_a_cause_has_waited_for_the_server_if_it_has_room() {
+    use diesel::r2d2::{ConnectionManager, Pool};
+
+    let manager = ConnectionManager::<diesel::SqliteConnection>::new(":memory:");
+    let pool = Pool::builder().max_size(1).build_unchecked(manager);
+    let held = pool.get().expect("a connection");
+    for (has_room, advice) in [(true, Advice::Judge), (false, Advice::Never)] {
+        let timeout = std::time::Duration::from_millis(1);
+        let error = pool.get_timeout(timeout).err().expect("it is lent");
+        let (fault, judged) = of_r2d2(error, has_room).fault(Dialect::Sqlite);
+        assert_eq!((fault.class(), judged), (C::NotConnected, advice));
+    }
+    let now = std::time::Instant::now;
+    let request = Request::new(&now).with_within(Some(std::time::Duration::from_millis(1)));
+    let full = pool.connect(&request).err().expect("it is full");
+    assert_eq!(full.fault(Dialect::Sqlite).1, Advice::Never);
+    drop(held);
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dbop_diesel_async::{ConnectError, Owned, RetryPolicy, Runner, Source};
+use dbop_diesel_async::{ConnectError, Fault, Owned, Request, RetryPolicy, Runner, Source};
 use dbop_tests::Again;
 use dbop_tests::asynchronous::{caught, depth};
 use diesel::QueryResult;
@@ -69,11 +69,11 @@ impl Source for Reused {
     type Conn = Conn;
     type Held = Owned<Conn>;
 
-    async fn connect(&self) -> Result<Owned<Conn>, ConnectError> {
+    async fn connect(&self, _request: &Request<'_>) -> Result<Owned<Conn>, ConnectError> {
         Ok(Owned(self.bed.connect().await))
     }
 
-    fn discard(&self, mut conn: Owned<Conn>) {
+    fn discard(&self, mut conn: Owned<Conn>, _why: Option<Fault>) {
         let status = <Conn as diesel_async::AsyncConnection>::TransactionManager
             ::transaction_manager_status_mut(&mut *conn);
         *status = TransactionManagerStatus::default();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dbop_diesel_async::{Jitter, RetryPolicy, Runner, Source};
+use dbop_diesel_async::{ConnectError, Fault, Jitter, Request, RetryPolicy, Runner, Source};
 use dbop_tests::asynchronous::sources::closure;
 use dbop_tests::asynchronous::{Moment, Trace, depth, dropped_after, dropped_when, eventually};
 use dbop_tests::{Again, Capture, TestPool};
@@ -34,12 +34,13 @@ impl<S: Source<Conn = Conn>> Source for Closure<S> {
 
     fn connect(
         &self,
-    ) -> impl Future<Output = Result<S::Held, dbop_diesel_async::ConnectError>> + Send {
-        self.0.connect()
+        request: &Request<'_>,
+    ) -> impl Future<Output = Result<S::Held, ConnectError>> + Send {
+        self.0.connect(request)
     }
 
-    fn discard(&self, held: S::Held) {
-        self.0.discard(held);
+    fn discard(&self, held: S::Held, why: Option<Fault>) {
+        self.0.discard(held, why);
     }
 }
 
@@ -171,7 +172,8 @@ async fn dropped_at_await_point<S: Watched>(
 
 /// How many transactions were open on what the source gives.
 pub(super) async fn usable<S: Watched>(source: &S) -> QueryResult<u32> {
-    let mut conn = source.connect().await.expect("there is one");
+    let request = Request::new(&std::time::Instant::now);
+    let mut conn = source.connect(&request).await.expect("there is one");
     let open = depth(&mut conn).expect("a healthy one");
     balance(&mut conn, 1).await?;
     Ok(open)

@@ -111,6 +111,7 @@ mod from_closure {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod server;
     mod steps;
 }
@@ -127,6 +128,7 @@ mod from_deadpool {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod server;
     mod server_pool;
@@ -148,6 +150,7 @@ mod from_bb8 {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod server;
     mod server_pool;
@@ -169,6 +172,7 @@ mod from_mobc {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod server;
     mod server_pool;

@@ -121,6 +121,7 @@ mod from_closure {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod postgres;
     mod server;
     mod steps;
@@ -137,6 +138,7 @@ mod from_deadpool {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod postgres;
     mod server;
@@ -157,6 +159,7 @@ mod from_bb8 {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod postgres;
     mod server;
@@ -177,6 +180,7 @@ mod from_mobc {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod postgres;
     mod server;

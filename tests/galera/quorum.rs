@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{Code, Dialect, FaultClass, Ledger, Outcome, Report, StopReason};
+use dbop_diesel::{Code, Dialect, FaultClass, Fit, Ledger, Nodes, Outcome, Report, StopReason};
 use dbop_tests::{Meanwhile, TestPool as _, blocking, is_unknown};
 use diesel::result::Error;
 use diesel::sql_query;
@@ -152,4 +152,33 @@ async fn what_became_of_a_commit_in_which_the_quorum_was_lost_the_ledger_tells()
             assert_eq!((report.outcome, report.attempts), (Outcome::Unknown, 1));
         }
     }
+}
+
+/// A node without a quorum is seen before any work is sent there.
+#[scenario]
+async fn it_gets_no_work_from_nodes_that_have_to_take_writes() {
+    let (cluster, bed) = (Cluster::new(), Bed::new());
+    let pool = Pool::of(bed.url(), 1, PATIENCE);
+    let bodies = AtomicU32::new(0);
+    for has_quorum in [true, false] {
+        if !has_quorum {
+            cluster.lose_quorum();
+        }
+        let nodes = Nodes::new([pool.clone()]).with_fit(Fit::TakesWrites);
+        let report: Report<usize, Error> = Runner::default()
+            .operation("pay")
+            .max_retries(0)
+            .run_on_report(&nodes, async |conn: &mut Conn| {
+                bodies.fetch_add(1, Ordering::Relaxed);
+                pay(conn).await
+            })
+            .await;
+        assert_eq!(report.result.is_ok(), has_quorum, "{report:?}");
+        assert_eq!(nodes.status()[0].failures, u32::from(!has_quorum));
+        if !has_quorum {
+            let fault = report.failures[0].fault.expect("of the node");
+            assert!(fault.class().is_transient(), "{fault:?}");
+        }
+    }
+    assert_eq!(bodies.into_inner(), 1);
 }

@@ -60,6 +60,7 @@ mod from_closure {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod server;
     mod steps;
 }
@@ -76,6 +77,7 @@ mod from_r2d2 {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod server;
     mod server_pool;

@@ -63,6 +63,7 @@ mod from_closure {
     #[expect(dead_code, reason = "some of it is for other scenarios")]
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod postgres;
     mod server;
     mod steps;
@@ -79,6 +80,7 @@ mod from_r2d2 {
     mod leaks;
     #[path = "../money.rs"]
     mod money;
+    mod nodes;
     mod pool;
     mod postgres;
     mod server;

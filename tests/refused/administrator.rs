@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, Once};
 use std::thread::panicking;
 
-use dbop_tests::server::{Server, Signal};
+use dbop_tests::server::{Beside, Server, Signal};
 use dbop_tests::{Number, eventually, server_url};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::{PgConnection, RunQueryDsl as _, sql_query};
@@ -69,6 +69,11 @@ impl Administrator {
             }
         });
         this
+    }
+
+    /// A second server, as new.
+    pub(crate) fn beside(&self) -> Beside {
+        self.server.beside()
     }
 
     /// A session of the superuser.

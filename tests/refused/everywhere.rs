@@ -120,6 +120,30 @@ pub(crate) fn another_one_is_tried(expected: &Expected, prepare: impl Fn() -> Op
     ));
 }
 
+/// `prepare` starts two servers, and returns what ends the first.
+pub(crate) fn one_of_two_ends(prepare: impl Fn() -> ([String; 2], Happens)) {
+    let (urls, end) = prepare();
+    from_closure::nodes::one_of_them_ends(urls, end);
+    let (urls, end) = prepare();
+    from_r2d2::nodes::one_of_them_ends(urls, end);
+    let (urls, end) = prepare();
+    on_many_threads(from_async_closure::nodes::one_of_them_ends(urls, end));
+    let (urls, end) = prepare();
+    on_many_threads(from_deadpool::nodes::one_of_them_ends(urls, end));
+}
+
+/// The first of these takes no writes.
+pub(crate) fn one_of_two_takes_no_writes(urls: &[String; 2]) {
+    from_closure::nodes::one_of_them_takes_no_writes(urls.clone());
+    from_r2d2::nodes::one_of_them_takes_no_writes(urls.clone());
+    on_many_threads(from_async_closure::nodes::one_of_them_takes_no_writes(
+        urls.clone(),
+    ));
+    on_many_threads(from_deadpool::nodes::one_of_them_takes_no_writes(
+        urls.clone(),
+    ));
+}
+
 /// An administrator changes something.
 pub(crate) fn execute(admin: &Mutex<Conn>, sql: &str) {
     let mut admin = admin.lock().expect("no panic");

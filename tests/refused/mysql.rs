@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use dbop_diesel::FaultClass::{NotConnected, Permanent, ReadOnlyServer, ServerUnavailable};
-use dbop_tests::server::Server;
+use dbop_tests::server::{Beside, Server};
 use dbop_tests::{server_label, server_url};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use everywhere::{
     Expected, Happens, alone, another_one_is_tried, each_is_judged_in, execute, fill,
-    is_let_in_when, proxies_are_judged,
+    is_let_in_when, one_of_two_ends, one_of_two_takes_no_writes, proxies_are_judged,
 };
 
 mod everywhere;
@@ -24,6 +24,7 @@ mod from_closure {
     use dbop_tests::environment::mysql::sync::from_closure::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The sync adapter, on r2d2.
@@ -34,6 +35,7 @@ mod from_r2d2 {
 
     #[expect(dead_code, reason = "it is let in by its own attempts")]
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The async adapter, on connections from a closure.
@@ -43,6 +45,7 @@ mod from_async_closure {
     use dbop_tests::environment::mysql::asynchronous::from_closure::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The async adapter, on deadpool.
@@ -52,6 +55,7 @@ mod from_deadpool {
     use dbop_tests::environment::mysql::asynchronous::from_deadpool::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 const LANGUAGES: [&str; 6] = ["de_DE", "es_ES", "fr_FR", "it_IT", "ja_JP", "ru_RU"];
@@ -284,4 +288,34 @@ fn a_server_that_takes_no_writes_is_left_for_another_connection() {
         // Not even who may do everything writes.
         refuses("dbop", "super_read_only = 1");
     }
+}
+
+/// A second server, with the table that is written to, and a session there.
+fn beside() -> (Beside, Conn) {
+    let beside = Server::of_this_run().beside();
+    let mut session = Conn::establish(&beside.url()).expect("a new server");
+    session
+        .batch_execute("CREATE TABLE written (n INT)")
+        .expect("a new table");
+    (beside, session)
+}
+
+#[test]
+fn of_two_servers_one_does_the_work_when_the_other_is_killed() {
+    let _server = Administrator::new();
+    one_of_two_ends(|| {
+        let (beside, _) = beside();
+        let urls = [beside.url(), server_url()];
+        (urls, Arc::new(move || beside.kill()))
+    });
+}
+
+#[test]
+fn of_two_servers_one_that_is_read_only_gets_no_work() {
+    let _server = Administrator::new();
+    let (beside, mut session) = beside();
+    session
+        .batch_execute("SET GLOBAL read_only = ON")
+        .expect("allowed to");
+    one_of_two_takes_no_writes(&[beside.url(), server_url()]);
 }

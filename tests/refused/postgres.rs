@@ -4,12 +4,15 @@
 use std::sync::{Arc, Mutex};
 
 use dbop_diesel::FaultClass::{NotConnected, Permanent, ReadOnlyServer, ServerUnavailable};
+use dbop_tests::server::Beside;
 use dbop_tests::server_url;
+use diesel::PgConnection;
+use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use administrator::{Administrator, leave};
 use everywhere::{
     Expected, Happens, another_one_is_tried, each_is_judged_in, execute, fill, is_let_in_when,
-    proxies_are_judged,
+    one_of_two_ends, one_of_two_takes_no_writes, proxies_are_judged,
 };
 
 mod administrator;
@@ -23,6 +26,7 @@ mod from_closure {
     use dbop_tests::environment::postgres::sync::from_closure::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The sync adapter, on r2d2.
@@ -33,6 +37,7 @@ mod from_r2d2 {
 
     #[expect(dead_code, reason = "it is let in by its own attempts")]
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The async adapter, on connections from a closure.
@@ -42,6 +47,7 @@ mod from_async_closure {
     use dbop_tests::environment::postgres::asynchronous::from_closure::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// The async adapter, on deadpool.
@@ -51,6 +57,7 @@ mod from_deadpool {
     use dbop_tests::environment::postgres::asynchronous::from_deadpool::*;
 
     pub(super) mod connecting;
+    pub(super) mod nodes;
 }
 
 /// Those that tests/run.sh compiles for its servers.
@@ -223,4 +230,31 @@ fn a_server_that_recovers_from_a_crash_is_waited_for() {
     server.crash_on_hold();
     in_each_language(&server, &[not_now("plain", "dbop", "57P03")]);
     server.let_go();
+}
+
+/// A second server, with the table that is written to.
+fn beside(server: &Administrator) -> Beside {
+    let beside = server.beside();
+    let mut conn = PgConnection::establish(&beside.url()).expect("a new server");
+    conn.batch_execute("CREATE TABLE written (n INT)")
+        .expect("a new table");
+    beside
+}
+
+#[test]
+fn of_two_servers_one_does_the_work_when_the_other_is_killed() {
+    let server = Administrator::new();
+    one_of_two_ends(|| {
+        let beside = beside(&server);
+        let urls = [beside.url(), server_url()];
+        (urls, Arc::new(move || beside.kill()))
+    });
+}
+
+#[test]
+fn of_two_servers_a_standby_gets_no_work() {
+    let server = Administrator::new();
+    let beside = beside(&server);
+    beside.become_standby();
+    one_of_two_takes_no_writes(&[beside.url(), server_url()]);
 }

@@ -74,6 +74,7 @@ mod examples {
     page!(Limits, "../../docs/limits.md");
     page!(Mysql, "../../docs/mysql.md");
     page!(Observability, "../../docs/observability.md");
+    page!(Nodes, "../../docs/nodes.md");
     page!(Pools, "../../docs/pools.md");
     page!(Postgres, "../../docs/postgres.md");
     page!(Recipes, "../../docs/recipes.md");

@@ -1,6 +1,7 @@
 //! A server that a test may stop, kill and start again, because nobody else uses it.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,6 +37,36 @@ impl Server {
             server.start();
         }
         server
+    }
+
+    /// A second server of the same kind and version, with data of its own. It ends with the test.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn beside(&self) -> Beside {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/beside.sh");
+        let status = Command::new("bash").arg(script).arg(&self.dir).status();
+        let beside = Beside(Self {
+            dir: self.path("beside"),
+        });
+        assert!(
+            status.expect("bash").success(),
+            "there is no second server: see {}",
+            beside.0.path("log").display()
+        );
+        beside
+    }
+
+    /// Its URL, with a database `dbop`.
+    ///
+    /// # Panics
+    ///
+    /// If its folder has none.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.read("url").trim().into()
     }
 
     /// Whether its process has not ended.
@@ -158,6 +189,26 @@ impl Server {
 
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).expect("a file about the server")
+    }
+}
+
+/// A server beside the one under test: it ends when this is dropped.
+#[derive(Debug)]
+pub struct Beside(Server);
+
+impl Deref for Beside {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
     }
 }
 

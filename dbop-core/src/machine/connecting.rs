@@ -1,7 +1,7 @@
 //! Connections that come and go, and an operation's place on one.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Machine;
 use super::attempt::FailureAnswer;
@@ -15,6 +15,7 @@ use crate::error::{Error, Kind};
 use crate::fault::Fault;
 use crate::nesting::{EnclosingLoss, Seat, UserCode};
 use crate::outcome::Phase;
+use crate::request::{Purpose, Request};
 use crate::retry::Advice;
 use crate::spec::Resolution;
 
@@ -177,6 +178,31 @@ impl<'a> Machine<'a> {
     #[must_use]
     pub const fn has_connected(&self) -> bool {
         self.history.connected
+    }
+
+    /// What a source is told about the connection that the present step asks for.
+    #[must_use]
+    pub fn request<'n>(
+        &self,
+        within: Option<Duration>,
+        now: &'n (dyn Fn() -> Instant + Sync),
+    ) -> Request<'n> {
+        let read_only = self.spec.settings.read_only || self.config.defaults().read_only;
+        let purpose = match self.question {
+            Some(_) => Purpose::Question,
+            None => Purpose::Work,
+        };
+        Request::new(now)
+            .with_purpose(purpose)
+            .with_read_only(read_only)
+            .with_within(within)
+            .with_after(self.history.fault)
+    }
+
+    /// With what the last attempt failed, or the last question about it: why its connection is discarded.
+    #[must_use]
+    pub const fn last_fault(&self) -> Option<Fault> {
+        self.history.fault
     }
 
     /// There is a connection, and these are the values of its session.

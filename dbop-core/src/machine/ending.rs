@@ -25,6 +25,7 @@ impl Machine<'_> {
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a decision without a failure");
         };
+        self.history.fault = failure.fault;
         let may_be_done = self.may_be_done(&failure);
         let outcome = match may_be_done || self.history.unsettled {
             true => Outcome::Unknown,
@@ -95,6 +96,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn finish_committed(&mut self) {
+        self.history.fault = None;
         // One that runs in the body of another is a part of that one's success.
         if !self.connection.seat().is_some_and(Seat::is_within_another) {
             self.retries.payment.due = Due::Success;

@@ -36,6 +36,7 @@ impl Machine<'_> {
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a lost commit without a failure");
         };
+        self.history.fault = failure.fault;
         // A server that does not know what has become of the commit is not to be relied on.
         let unknown = |fault: Fault| fault.recognized_class() == FaultClass::OutcomeUnknown;
         self.connection.is_broken |= failure.fault.is_some_and(unknown);
@@ -102,6 +103,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn question_failed(&mut self, fault: Option<Fault>, advice: Advice) {
+        self.history.fault = fault;
         let class = fault.map(|fault| fault.class());
         // That the operation is not to be retried is no reason not to know what became of it.
         let also = |class| self.rule(class).filter(|rule| *rule == ClassRule::Also);

@@ -10,6 +10,7 @@ use crate::budget::RetryBudget;
 use crate::fault::FaultClass;
 use crate::outcome::{Outcome, StopReason};
 use crate::policy::RetryPolicy;
+use crate::request::Purpose;
 use crate::retry::Advice;
 
 /// What happens next, in order. Where nothing is said, all is well.
@@ -39,6 +40,10 @@ pub(super) struct Script {
     pub(super) spec: Spec<'static>,
     pub(super) steps: Vec<String>,
     pub(super) delays: Vec<Duration>,
+    /// What the source was told: the purpose, whether it is read-only, and the class of the fault before.
+    pub(super) requests: Vec<(Purpose, bool, Option<FaultClass>)>,
+    /// What its connections were discarded for.
+    pub(super) discarded_for: Vec<Option<FaultClass>>,
     /// The opening batches.
     pub(super) opened: Vec<String>,
     /// What time it is, and how long a step takes.
@@ -56,6 +61,8 @@ impl Script {
             spec: Spec { resolution, ..SPEC },
             steps: Vec::new(),
             delays: Vec::new(),
+            requests: Vec::new(),
+            discarded_for: Vec::new(),
             opened: Vec::new(),
             time: None,
             slow_from: None,
@@ -87,8 +94,12 @@ impl Script {
             let now = self.time.map(|(now, _)| now);
             let now = || now.expect("a script with a deadline or a budget has the time");
             match machine.step(now) {
-                Step::Connect { .. } => {
+                Step::Connect { within } => {
                     self.steps.push("connect".into());
+                    let request = machine.request(within, &Instant::now);
+                    let after = request.after.map(|fault| fault.class());
+                    self.requests
+                        .push((request.purpose, request.read_only, after));
                     let answer = next();
                     match fails(answer) {
                         _ if matches!(answer, Exhausted) => {
@@ -190,6 +201,10 @@ impl Script {
                 Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
                 Step::Pause(pause) => {
                     self.delays.push(pause.delay);
+                    if pause.connection == ConnectionAction::Discard {
+                        let why = machine.last_fault().map(|fault| fault.class());
+                        self.discarded_for.push(why);
+                    }
                     if let Some((now, _)) = &mut self.time {
                         *now += pause.delay;
                     }
@@ -238,6 +253,42 @@ fn a_lost_connection_is_discarded_and_the_next_one_tried() {
     assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
     assert!(!done.connection_broken);
     assert_eq!(script.delays, [Duration::from_millis(100)], "no longer");
+}
+
+#[test]
+fn a_source_is_told_what_for_and_after_what() {
+    let (lost_class, refused_class) = (FaultClass::ConnectionLost, FaultClass::NotConnected);
+    let refused = fault(Dialect::Postgres, refused_class);
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    // Refused, lost in BEGIN, lost in COMMIT; the question is refused, answered "no", and all is well.
+    let lost_commit = [Fine, Fine, Fine, lost()];
+    let question = [refused, Fine, Finds(false)];
+    let answers = [refused, Fine, lost()];
+    let answers = answers.into_iter().chain(lost_commit).chain(question);
+    let done = script.run(answers);
+    assert_eq!(done.outcome, Outcome::Committed);
+    let (work, question) = (Purpose::Work, Purpose::Question);
+    let expected = [
+        (work, false, None),
+        (work, false, Some(refused_class)),
+        (work, false, Some(lost_class)),
+        (question, false, Some(lost_class)),
+        (question, false, Some(refused_class)),
+    ];
+    assert_eq!(script.requests, expected);
+    let why = [refused_class, lost_class, lost_class, refused_class].map(Some);
+    assert_eq!(script.discarded_for, why);
+}
+
+#[test]
+fn a_source_is_told_that_the_operation_only_reads() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.spec.settings.read_only = true;
+    // An error of the operation's own says nothing about its connection.
+    let done = script.run([Fine, Fine, Wants]);
+    assert_eq!(done.attempts, 2);
+    assert_eq!(script.requests[0], (Purpose::Work, true, None));
+    assert_eq!(script.requests.last().map(|last| last.2), Some(None));
 }
 
 #[test]

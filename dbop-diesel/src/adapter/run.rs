@@ -11,7 +11,7 @@ use dbop_core::machine::{
     Machine, Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject,
     Times, Verified,
 };
-use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, StopReason};
+use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, Request, StopReason};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
@@ -214,6 +214,22 @@ impl<'a> Run<'a> {
         false
     }
 
+    /// What a source is told about the connection that the present step asks for.
+    #[must_use]
+    pub fn request<'n>(
+        &self,
+        within: Option<Duration>,
+        now: &'n (dyn Fn() -> Instant + Sync),
+    ) -> Request<'n> {
+        self.machine.request(within, now)
+    }
+
+    /// Why its connection is discarded, if a fault of the database is why.
+    #[must_use]
+    pub const fn last_fault(&self) -> Option<Fault> {
+        self.machine.last_fault()
+    }
+
     /// There is no connection.
     pub fn connect_failed(&mut self, error: ConnectError, now: &dyn Fn() -> Instant) {
         let (fault, advice) = error.fault(self.dialect());
@@ -411,6 +427,7 @@ impl<'a> Run<'a> {
         let times = self.tell_end();
         Ended {
             end: self.end.take().expect("the run has ended"),
+            last_fault: self.machine.last_fault(),
             errors: std::mem::take(&mut self.errors),
             panic: self.panic.take(),
             times,
@@ -509,6 +526,7 @@ pub struct Ended {
     errors: AttemptErrors,
     panic: Option<Panic>,
     times: Times,
+    last_fault: Option<Fault>,
 }
 
 impl Ended {
@@ -516,6 +534,12 @@ impl Ended {
     #[must_use]
     pub const fn connection_is_broken(&self) -> bool {
         matches!(&self.end, End::Done(done) if done.connection_broken)
+    }
+
+    /// Why its connection is discarded, if a fault of the database is why.
+    #[must_use]
+    pub const fn last_fault(&self) -> Option<Fault> {
+        self.last_fault
     }
 
     /// How it ended, unless it panicked: then the panic continues.

@@ -1,0 +1,178 @@
+//! One search for a connection among nodes.
+
+use std::time::{Duration, Instant};
+
+use super::{Fit, Lent, Nodes};
+use crate::dialect::Dialect;
+use crate::fault::Fault;
+use crate::request::{Purpose, Request};
+use crate::retry::Advice;
+
+/// One search for a connection among [`Nodes`]: until there is one, or [`next_node`](Self::next_node) knows no
+/// further node.
+#[derive(Debug)]
+pub struct Search<'n, S> {
+    nodes: &'n Nodes<S>,
+    request: Request<'n>,
+    /// When the time of the request is over.
+    until: Option<Instant>,
+    /// With which node it begins, once that is known.
+    first: Option<usize>,
+    /// A bit for each node.
+    tried: u64,
+    /// The node that was asked last.
+    at: usize,
+    /// A node was asked because it was its turn.
+    has_asked: bool,
+    /// Of the failures so far, the one that is reported is worth another attempt.
+    has_hope: Option<bool>,
+}
+
+/// A node to ask.
+#[derive(Debug)]
+pub struct Try<'n, S> {
+    /// Its source.
+    pub source: &'n S,
+    /// What to tell the source.
+    pub request: Request<'n>,
+    proof: Fit,
+}
+
+impl<S> Try<'_, S> {
+    /// What to ask on the new connection first, if it is not known whether its node is fit: it is if the
+    /// answer is a text.
+    #[must_use]
+    pub const fn proof(&self, dialect: Dialect) -> Option<&'static str> {
+        match self.proof {
+            Fit::Any => None,
+            Fit::TakesWrites => takes_writes(dialect),
+        }
+    }
+}
+
+/// A text if it takes writes. PostgreSQL says of a standby that its transactions are read-only. A Galera node
+/// without a quorum is not ready.
+const fn takes_writes(dialect: Dialect) -> Option<&'static str> {
+    match dialect {
+        Dialect::Postgres => Some(
+            "SELECT CASE current_setting('transaction_read_only') WHEN 'off' THEN 'yes' END AS s",
+        ),
+        Dialect::Mysql => Some(
+            "SELECT CASE WHEN @@GLOBAL.read_only IN ('0', 'OFF') /*M!100100 AND NOT EXISTS(\
+             SELECT 1 FROM information_schema.GLOBAL_VARIABLES v, information_schema.GLOBAL_STATUS s \
+             WHERE v.VARIABLE_NAME = 'WSREP_ON' AND v.VARIABLE_VALUE = 'ON' \
+             AND s.VARIABLE_NAME = 'WSREP_READY' AND s.VARIABLE_VALUE <> 'ON')*/ THEN 'yes' END AS s",
+        ),
+        Dialect::Sqlite => None,
+    }
+}
+
+impl<'n, S> Search<'n, S> {
+    /// At its beginning.
+    #[must_use]
+    pub fn new(nodes: &'n Nodes<S>, request: &Request<'n>) -> Self {
+        Self {
+            nodes,
+            request: *request,
+            until: request
+                .within
+                .and_then(|within| request.now().checked_add(within)),
+            first: None,
+            tried: 0,
+            at: 0,
+            has_asked: false,
+            has_hope: None,
+        }
+    }
+
+    /// The node to ask next, if there is another one worth asking.
+    pub fn next_node(&mut self) -> Option<Try<'n, S>> {
+        let now = self.request.now();
+        let left = self.until.map(|until| until.saturating_duration_since(now));
+        if self.tried != 0 && left.is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        let Nodes { rules, roster, .. } = self.nodes;
+        let mut roster = roster.lock();
+        roster.settle(rules, now);
+        let place = self.request.place.map(|place| self.nodes.node_of(place));
+        let of_commit =
+            place.filter(|_| self.request.purpose == Purpose::Question && self.tried == 0);
+        let first = *self.first.get_or_insert_with(|| roster.first(rules.order));
+        let well = roster.well(first, self.tried, now).count();
+        let at = match of_commit {
+            Some((node, _)) => node,
+            None => {
+                let well = roster.well(first, self.tried, now).next();
+                let may_be_unwell = !self.has_asked && !self.request.has_alternative;
+                self.has_asked = true;
+                well.or_else(|| roster.least_unwell(self.tried).filter(|_| may_be_unwell))?
+            }
+        };
+        let is_well = roster.well(at, self.tried, now).next() == Some(at);
+        roster.ask(at, rules, now);
+        self.tried |= 1 << at;
+        self.at = at;
+        // With this one, if it is not among those that are well.
+        let candidates = well + usize::from(!is_well);
+        let alone = candidates == 1;
+        Some(Try {
+            source: &self.nodes.sources[at],
+            request: self
+                .request
+                .with_within(share(left, candidates, rules.connect_timeout))
+                .with_alternative(self.request.has_alternative || !alone)
+                .with_place(
+                    place
+                        .filter(|(node, _)| *node == at)
+                        .and_then(|(_, inner)| inner),
+                ),
+            proof: match roster.is_proven(at) {
+                true => Fit::Any,
+                false => rules.fit,
+            },
+        })
+    }
+
+    /// The node has failed, or is not fit. Returns whether its error is the one to report, if no other node
+    /// has a connection: the first one that is worth another attempt, or else the first one.
+    pub fn failed(&mut self, fault: Fault, advice: Advice) -> bool {
+        let Nodes { rules, roster, .. } = self.nodes;
+        let now = self.request.now();
+        roster.lock().failed(self.at, Some(fault), rules, now);
+        let has_hope = advice != Advice::Never && fault.class().is_transient();
+        let is_reported = match self.has_hope {
+            None => true,
+            Some(before) => has_hope && !before,
+        };
+        if is_reported {
+            self.has_hope = Some(has_hope);
+        }
+        is_reported
+    }
+
+    /// The node has given a connection that is fit.
+    #[must_use]
+    pub fn found<H>(&self, held: H) -> Lent<H> {
+        let Nodes { roster, .. } = self.nodes;
+        if self.request.purpose == Purpose::Work {
+            let now = self.request.now();
+            roster.lock().found(self.at, now);
+        }
+        Lent::new(held, roster.clone(), self.at)
+    }
+}
+
+/// The time of one of so many nodes.
+fn share(
+    left: Option<Duration>,
+    candidates: usize,
+    connect_timeout: Option<Duration>,
+) -> Option<Duration> {
+    let candidates = u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
+    let share = left.map(|left| left / candidates);
+    match (share, connect_timeout) {
+        (Some(share), Some(most)) => Some(share.min(most)),
+        (share, most) => share.or(most),
+    }
+}
