@@ -262,6 +262,8 @@ impl Batches {
         let mut plan = Plan {
             proof: None,
             opening: Some(token.ask().into()),
+            // What fails here is the question about the token.
+            known: self.plan.known.without_asking(),
             ..self.plan.clone()
         };
         plan.applied.ask(plan.dialect);

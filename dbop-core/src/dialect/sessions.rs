@@ -123,8 +123,17 @@ impl Known {
 
     /// The same after the session has had nothing to say.
     pub(super) fn with_answer(self) -> Self {
+        self.where_asked(Knowledge::Laxer)
+    }
+
+    /// The same where a session that answers would be in the way: it is looked at.
+    pub(super) fn without_asking(self) -> Self {
+        self.where_asked(Knowledge::Nothing)
+    }
+
+    fn where_asked(self, instead: Knowledge) -> Self {
         let answered = |knowledge| match knowledge {
-            Knowledge::Asked => Knowledge::Laxer,
+            Knowledge::Asked => instead,
             other => other,
         };
         Self {

@@ -219,9 +219,12 @@ fn a_question_about_a_token_asks_nothing_else() {
     let ledger = Ledger::new();
     let asking = asking(&Settings::NONE, &Defaults::default(), false);
     let proven = asking.with_token(&ledger.open()).expect("a token");
-    let known = proven.in_laxer_session();
-    for sql in [known.is_there(), known.is_completed()] {
-        assert!(!sql.contains("is_stricter") && !sql.contains("set_config"));
+    for batches in [&proven, &proven.in_laxer_session()] {
+        let question = batches.question().expect("a token").batches;
+        assert!(!question.asks());
+        let (sql, looks) = (question.begin(), batches.asks());
+        assert!(!sql.contains("is_stricter"), "{sql}");
+        assert_eq!(sql.contains("set_config"), looks, "{sql}");
     }
     assert!(
         proven
