@@ -106,9 +106,10 @@ bench-core *args:
 languages:
     tests/run.sh languages
 
-# Count the instructions that recognising an error takes; needs valgrind.
+# Count the instructions that recognising an error and an operation take; needs valgrind.
 instructions:
     tests/languages/instructions.sh
+    tests/instructions/run.sh
 
 # Start the PostgreSQL servers.
 integration-up:

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::budget::RetryBudget;
 use crate::classifier::{Classifier, Seen, SharedClassifier};
-use crate::dialect::{Batches, Dialect, Known, Level, SavedPragmas, Sessions};
+use crate::dialect::{Batches, BatchesOf, Dialect, Known, Level, SavedPragmas, Sessions};
 use crate::error::Error;
 use crate::event::{Logging, Name};
 use crate::fault::FaultClass;
@@ -40,12 +40,13 @@ pub struct RunnerConfig {
 #[derive(Debug, Default)]
 struct ByDefaults {
     sessions: Sessions,
-    /// The SQL of top-level operations that ask for nothing, each made once.
-    plain: [OnceLock<(Kind, Batches)>; Self::MOST],
+    plain: Plain,
+    /// The SQL of top-level operations that ask for nothing, where it depends on more than their place.
+    by_kind: [OnceLock<(Kind, Box<Batches>)>; Self::MOST],
 }
 
-/// What the SQL of such an operation is made for: the database, what is known of the session, and the
-/// lock timeout of an operation that does not wait for as long as others.
+/// On what: the database, what is known of the session, and the lock timeout of an operation that does
+/// not wait for as long as others.
 type Kind = (Dialect, Known, Option<Duration>);
 
 impl ByDefaults {
@@ -53,16 +54,16 @@ impl ByDefaults {
     const MOST: usize = 6;
 
     /// The SQL of this kind. One kind too many has its SQL made for each operation.
-    fn plain(
+    fn of_kind(
         &self,
         kind: Kind,
         make: impl Fn() -> Result<Batches, Error>,
-    ) -> Result<Cow<'_, Batches>, Error> {
-        for place in &self.plain {
+    ) -> Result<BatchesOf<'_>, Error> {
+        for place in &self.by_kind {
             let made = match place.get() {
                 Some(made) => made,
                 None => {
-                    let batches = make()?;
+                    let batches = Box::new(make()?);
                     place.get_or_init(|| (kind, batches))
                 }
             };
@@ -70,7 +71,50 @@ impl ByDefaults {
                 return Ok(Cow::Borrowed(&made.1));
             }
         }
-        make().map(Cow::Owned)
+        make().map(|batches| Cow::Owned(Box::new(batches)))
+    }
+}
+
+/// The SQL of operations that ask for nothing, for each dialect and each place where they are often. In the last
+/// place, of operations without a transaction.
+#[derive(Debug, Default)]
+struct Plain([[OnceLock<Box<Batches>>; Self::PLACES + 1]; Dialect::COUNT]);
+
+impl Plain {
+    /// In so many transactions and savepoints.
+    const DEEPEST: usize = 3;
+    /// Outermost ones and nested ones, whose defaults differ.
+    const PLACES: usize = 2 * (Self::DEEPEST + 1);
+
+    fn of(
+        &self,
+        dialect: Dialect,
+        placement: &Placement,
+        settings: &Settings,
+    ) -> Option<&OnceLock<Box<Batches>>> {
+        const AUTOCOMMIT: Settings = Settings {
+            without_transaction: true,
+            ..Settings::NONE
+        };
+        if *settings == Settings::NONE {
+            return self.at(dialect, placement);
+        }
+        // Read-only is the caller's promise.
+        let read_only = settings.read_only;
+        let is_autocommit = *settings
+            == Settings {
+                read_only,
+                ..AUTOCOMMIT
+            };
+        let is_there = is_autocommit && placement.level() == Level::Transaction;
+        self.0[dialect as usize].last().filter(|_| is_there)
+    }
+
+    fn at(&self, dialect: Dialect, placement: &Placement) -> Option<&OnceLock<Box<Batches>>> {
+        let depth = usize::try_from(placement.level().outside()).ok()?;
+        let nested = usize::from(!placement.is_outermost());
+        let places = &self.0[dialect as usize][..Self::PLACES];
+        places.get(depth.checked_mul(2)?.checked_add(nested)?)
     }
 }
 
@@ -216,30 +260,50 @@ impl RunnerConfig {
         pragmas: SavedPragmas,
         hurry: Option<Duration>,
         known: Known,
-    ) -> Result<Cow<'_, Batches>, Error> {
+    ) -> Result<BatchesOf<'_>, Error> {
+        let is_plain = pragmas == SavedPragmas::default();
+        let plain = || {
+            let plain = self.by_defaults.plain.of(dialect, placement, settings);
+            plain.filter(|_| is_plain)
+        };
         let level = placement.level();
         let make = |defaults| {
             let batches = Batches::new(dialect, level, settings, defaults, pragmas)?;
             Ok(batches.in_session(known))
         };
         if !placement.is_outermost() {
-            return make(&Defaults::NONE).map(Cow::Owned);
+            return made_once(plain(), || make(&Defaults::NONE));
+        }
+        if hurry.is_none() && known == Known::NOTHING {
+            return made_once(plain(), || make(&self.defaults));
         }
         let defaults = Defaults {
             lock_timeout: hurry.or(self.defaults.lock_timeout),
             ..self.defaults
         };
-        let is_plain = level == Level::Transaction
-            && *settings == Settings::NONE
-            && pragmas == SavedPragmas::default()
-            && !known.asks();
-        match is_plain {
+        let is_plain = is_plain && *settings == Settings::NONE && level == Level::Transaction;
+        match is_plain && !known.asks() {
             true => self
                 .by_defaults
-                .plain((dialect, known, hurry), || make(&defaults)),
-            false => make(&defaults).map(Cow::Owned),
+                .of_kind((dialect, known, hurry), || make(&defaults)),
+            false => made_once(None, || make(&defaults)),
         }
     }
+}
+
+/// What is there, or what is made. It is kept if there is a place for it.
+fn made_once(
+    place: Option<&OnceLock<Box<Batches>>>,
+    make: impl FnOnce() -> Result<Batches, Error>,
+) -> Result<BatchesOf<'_>, Error> {
+    let Some(place) = place else {
+        return make().map(|batches| Cow::Owned(Box::new(batches)));
+    };
+    if let Some(batches) = place.get() {
+        return Ok(Cow::Borrowed(batches));
+    }
+    let batches = Box::new(make()?);
+    Ok(Cow::Borrowed(place.get_or_init(|| batches)))
 }
 
 #[cfg(test)]
@@ -272,8 +336,18 @@ mod tests {
     #[test]
     fn only_operations_that_are_all_alike_share_their_sql() {
         let none = SavedPragmas::default();
-        assert!(is_shared(0, &Settings::NONE, none));
-        assert!(!is_shared(1, &Settings::NONE, none));
+        for depth in 0..=3 {
+            assert!(is_shared(depth, &Settings::NONE, none));
+        }
+        assert!(!is_shared(4, &Settings::NONE, none));
+        for read_only in [false, true] {
+            let settings = Settings {
+                without_transaction: true,
+                read_only,
+                ..Settings::NONE
+            };
+            assert!(is_shared(0, &settings, none));
+        }
         let settings = Settings {
             lock_timeout: Some(Duration::from_secs(1)),
             ..Settings::NONE
@@ -284,6 +358,52 @@ mod tests {
             ..none
         };
         assert!(!is_shared(0, &Settings::NONE, pragmas));
+    }
+
+    /// The runner's defaults are for outermost operations, also in a transaction of the caller's.
+    #[test]
+    fn each_place_has_its_own_sql() {
+        let config = RunnerConfig::default();
+        let spec = Spec::new(Name::Given("x"));
+        let now = std::time::Instant::now;
+        let machine = Machine::new(Dialect::Postgres, &config, &spec, false, now).expect("valid");
+        let key = std::ptr::from_ref(&config).addr();
+        let begin = |depth| {
+            let (settings, pragmas) = (Settings::NONE, SavedPragmas::default());
+            let placement = machine.place(key, depth);
+            let batches = config.batches(
+                Dialect::Postgres,
+                &placement,
+                &settings,
+                pragmas,
+                None,
+                Known::NOTHING,
+            );
+            batches.expect("valid").begin().to_owned()
+        };
+        let outermost = [0, 1, 2].map(begin);
+        let around = machine.place(key, 0);
+        let nested = [1, 2].map(begin);
+        assert!(nested[0].contains("dbop_savepoint_1") && nested[1].contains("dbop_savepoint_2"));
+        drop(around);
+        for (depth, own) in [0, 1, 2].into_iter().zip(&outermost) {
+            assert!(!nested.contains(own), "{own}");
+            assert_eq!(begin(depth), *own);
+        }
+        let settings = Settings {
+            without_transaction: true,
+            ..Settings::NONE
+        };
+        let (placement, pragmas) = (machine.place(key, 0), SavedPragmas::default());
+        let batches = config.batches(
+            Dialect::Postgres,
+            &placement,
+            &settings,
+            pragmas,
+            None,
+            Known::NOTHING,
+        );
+        assert!(batches.expect("valid").is_autocommit());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::fault::{Code, Fault, FaultClass};
 use crate::settings::{Defaults, Settings};
 
 pub(crate) use applied::{Skipped, Timeout};
-pub(crate) use batches::{Batches, TokenQuestion, Undo};
+pub(crate) use batches::{Batches, BatchesOf, TokenQuestion, Undo};
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
 pub(crate) use sessions::{Known, Needed, Sessions};
@@ -50,6 +50,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// How many dialects there are: for tables with one entry each, indexed by `self as usize`.
+    pub(crate) const COUNT: usize = 3;
+
     /// The name used in log records: `postgresql`, `mysql` or `sqlite`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -195,6 +198,9 @@ pub struct SavedPragmas {
     pub busy_timeout: i64,
     /// SQLite's `PRAGMA query_only`.
     pub query_only: bool,
+    /// SQLite sets that one when it explains the statement that does so. Setting it makes all prepared
+    /// statements expire, and explaining it does not.
+    pub is_set_by_explain: bool,
 }
 
 impl SavedPragmas {

@@ -442,6 +442,18 @@ impl Logging {
         self.write(self.level(event), text, &keys);
     }
 
+    /// Whether the log may take the record of a success at this attempt.
+    pub(crate) fn takes_success(&self, attempt: u32) -> bool {
+        self.logger.is_some() || self.level_of_success(attempt) <= log::max_level()
+    }
+
+    const fn level_of_success(&self, attempt: u32) -> Level {
+        match attempt {
+            1 => self.levels.success,
+            _ => self.levels.success_after_retries,
+        }
+    }
+
     /// Writes that an observer has panicked.
     pub(crate) fn record_observers_panic(&self, subject: &Subject<'_>) {
         let text = format_args!(
@@ -475,8 +487,8 @@ impl Logging {
     #[must_use]
     pub const fn level(&self, event: &Event) -> Level {
         match event.kind {
-            EventKind::Succeeded if event.attempt == 1 => self.levels.success,
-            EventKind::Succeeded | EventKind::FoundCommitted => self.levels.success_after_retries,
+            EventKind::Succeeded => self.level_of_success(event.attempt),
+            EventKind::FoundCommitted => self.levels.success_after_retries,
             EventKind::Asking
             | EventKind::Retrying
             | EventKind::Escalated

@@ -189,6 +189,13 @@ pub struct Machine<'a> {
     state: State,
     /// The entry action of the state has been done.
     is_entered: bool,
+    /// Others than the log are told of each event.
+    is_watched: bool,
+    // The step's.
+    /// What is left until the deadline, if there is one.
+    left: Option<Duration>,
+    /// The pause that begins.
+    passed: Option<Pause>,
 }
 
 /// What earlier connections and attempts left behind.
@@ -218,15 +225,37 @@ impl<'a> Machine<'a> {
         can_reconnect: bool,
         now: impl FnOnce() -> Instant,
     ) -> Result<Self, Error> {
-        let deadline = Deadline::new(spec.deadline, config.defaults().deadline, now)?;
-        spec.check(dialect)?;
+        Self::check(dialect, config, spec)?;
+        Ok(Self::begin(dialect, config, spec, can_reconnect, now))
+    }
+
+    /// Whether an operation can ask for this.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn check(dialect: Dialect, config: &RunnerConfig, spec: &Spec<'_>) -> Result<(), Error> {
+        Deadline::check(spec.deadline, config.defaults().deadline)?;
+        spec.check(dialect)
+    }
+
+    /// As [`new`](Self::new), for what has been [checked](Self::check): the machine is made where it stays.
+    #[must_use]
+    #[inline]
+    pub fn begin(
+        dialect: Dialect,
+        config: &'a RunnerConfig,
+        spec: &'a Spec<'a>,
+        can_reconnect: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> Self {
         let turn = queueing::turn(config, spec, can_reconnect);
         // On the caller's connection it is seen first whether the operation is nested.
         let first = match can_reconnect && turn.has_gate() {
             true => State::Queue,
             false => State::Connect,
         };
-        Ok(Self {
+        Self {
             dialect,
             config,
             spec,
@@ -236,7 +265,7 @@ impl<'a> Machine<'a> {
                 _ => None,
             },
             retries: Retries::new(spec.policy.unwrap_or(config.policy()), spec.max_retries),
-            deadline,
+            deadline: Deadline::new(spec.deadline, config.defaults().deadline, now),
             turn,
             history: History::default(),
             reports: Reports::NONE,
@@ -247,7 +276,16 @@ impl<'a> Machine<'a> {
             user_panic: None,
             state: first,
             is_entered: false,
-        })
+            is_watched: true,
+            left: None,
+            passed: None,
+        }
+    }
+
+    /// Whether others than the log are to be told of each event. If not, there is no report of a success that the
+    /// log does not take. They are, by default.
+    pub const fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
     }
 
     /// The next thing to do. `now` is called only if there is a deadline or a budget, and at a gate that a
@@ -257,36 +295,38 @@ impl<'a> Machine<'a> {
     ///
     /// After [`Step::Done`], which is the last step, and if [`Step::Connect`] was not answered.
     pub fn step(&mut self, now: impl Fn() -> Instant) -> Step<'_> {
-        self.numbered_step(now).1
+        self.advance(now);
+        self.present_step()
     }
 
-    /// The next thing to do, after the number of the attempt that it belongs to: 0 before the first.
-    ///
-    /// # Panics
-    ///
-    /// As [`step`](Self::step).
-    pub fn numbered_step(&mut self, now: impl Fn() -> Instant) -> (u32, Step<'_>) {
-        self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
-        let time = (self.deadline.is_set() || self.settles_with_budget()).then(now);
-        self.step_at(time)
+    /// Goes on to the next thing to do, which is the [present step](Self::present_step) then. Returns the
+    /// number of the attempt that it belongs to: 0 before the first.
+    pub fn advance(&mut self, now: impl Fn() -> Instant) -> u32 {
+        if self.turn.has_ended() {
+            self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
+        }
+        let is_timed = self.deadline.is_set() || self.settles_with_budget();
+        let time = is_timed.then(now);
+        self.left = time.and_then(|time| self.deadline.left(|| time));
+        self.enter_next(time);
+        self.attempt.number
     }
 
-    fn step_at(&mut self, time: Option<Instant>) -> (u32, Step<'_>) {
-        let left = time.and_then(|time| self.deadline.left(|| time));
+    fn enter_next(&mut self, time: Option<Instant>) {
         while !self.is_entered {
-            self.give_up_if_late(left);
-            self.settle_with_budget(time);
-            if let Some(event) = self.next_report() {
-                return (self.attempt.number, Step::Report(event));
+            if time.is_some() {
+                self.give_up_if_late(self.left);
+                self.settle_with_budget(time);
             }
-            if let State::Pause(pause, after) = self.state {
-                self.pass(pause, after);
-                return (self.attempt.number, Step::Pause(pause));
+            if self.reports.are_due() {
+                return;
+            }
+            if let State::Pause(..) = self.state {
+                return self.begin_pause();
             }
             self.is_entered = true;
-            self.enter(left);
+            self.enter(self.left);
         }
-        (self.attempt.number, self.look(left))
     }
 
     /// Does what entering the present state takes.
@@ -316,8 +356,21 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The step that the present state stands for.
-    fn look(&mut self, left: Option<Duration>) -> Step<'_> {
+    /// The step to be done, after [`advance`](Self::advance).
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](Self::step).
+    pub fn present_step(&mut self) -> Step<'_> {
+        if !self.is_entered {
+            if let Some(pause) = self.passed.take() {
+                return Step::Pause(pause);
+            }
+            if let Some(event) = self.next_report() {
+                return Step::Report(event);
+            }
+        }
+        let left = self.left;
         let connection = &self.connection;
         let batches = || connection.batches();
         let question = || {
@@ -383,13 +436,18 @@ impl<'a> Machine<'a> {
     /// It begins with getting a connection or, where that is there, with BEGIN.
     fn begin_attempt(&mut self, phase: Phase) {
         if !self.attempt.is_under_way {
-            self.attempt = self.attempt.next();
+            self.attempt.begin_next();
             self.announce_attempt(phase);
         }
     }
 
     /// The pause begins: what comes after it?
-    fn pass(&mut self, pause: Pause, after: AfterPause) {
+    #[cold]
+    fn begin_pause(&mut self) {
+        let State::Pause(pause, after) = self.state else {
+            return;
+        };
+        self.passed = Some(pause);
         self.retries.payment.due = Due::Nothing;
         if pause.settled {
             self.attempt.is_under_way = false;

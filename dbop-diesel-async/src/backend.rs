@@ -127,18 +127,38 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
         C: AsyncConnection<Backend = Self>,
     {
         use dbop_diesel::adapter::sqlite::{BusyTimeout, QueryOnly};
-        use diesel::sql_query;
         use diesel_async::RunQueryDsl as _;
 
         let mut pragmas = SavedPragmas::default();
         if needs.busy_timeout {
-            let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn).await?;
-            pragmas.busy_timeout = row.timeout;
+            pragmas.busy_timeout = BusyTimeout.get_result(conn).await?;
         }
         if needs.query_only {
-            let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn).await?;
-            pragmas.query_only = row.query_only != 0;
+            let query_only: i64 = QueryOnly.get_result(conn).await?;
+            pragmas.query_only = query_only != 0;
+            pragmas.is_set_by_explain = !pragmas.query_only && is_set_by_explain(conn).await?;
         }
         Ok(pragmas)
     }
+}
+
+/// Of a session that is not read-only.
+#[cfg(feature = "sqlite")]
+async fn is_set_by_explain<C>(conn: &mut C) -> QueryResult<bool>
+where
+    C: AsyncConnection<Backend = diesel::sqlite::Sqlite>,
+{
+    use dbop_diesel::adapter::sqlite::{EXPLAINED, IS_SET_BY_EXPLAIN, QueryOnly, UNSET};
+    use diesel_async::RunQueryDsl as _;
+
+    if let Some(known) = IS_SET_BY_EXPLAIN.get() {
+        return Ok(*known);
+    }
+    let mut is_set = true;
+    for (sql, expected) in EXPLAINED {
+        is_set &= conn.batch_execute(sql).await.is_ok();
+        is_set &= QueryOnly.get_result::<i64>(conn).await == Ok(expected);
+    }
+    conn.batch_execute(UNSET).await?;
+    Ok(*IS_SET_BY_EXPLAIN.get_or_init(|| is_set))
 }

@@ -51,10 +51,10 @@ macro_rules! driver {
             let mut results = Results::new(fallback.into_value(), wants_report);
             let mut guard = Guard::new(slot);
             async move {
-                let mut run = match begin(runner, &spec, &mut guard, wants_report) {
-                    Ok(run) => run,
-                    Err(error) => return output(results.refused(error)),
-                };
+                if let Err(error) = check::<S>(runner, &spec, wants_report) {
+                    return output(results.refused(error));
+                }
+                let mut run = begin(runner, &spec, &mut guard, wants_report);
                 loop {
                     let user: &mut $results = &mut results;
                     match until_user(&mut run, &mut guard, runner, user).await {
@@ -68,7 +68,7 @@ macro_rules! driver {
                             let found = caught(run.trace(), || look.verify(guard.slot.conn())).await;
                             results.verify_done(&mut run, found, guard.slot.depth());
                         }
-                        Next::Done => return output(finish(run, &mut guard, &mut results)),
+                        Next::Done => return output(finish(&mut run, &mut guard, &mut results)),
                     }
                 }
             }
@@ -92,18 +92,24 @@ enum Next {
     Done,
 }
 
+fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
+    let dialect = BackendOf::<S>::DIALECT;
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
+}
+
 fn begin<'a, S: Slot>(
     runner: &'a Runner,
     spec: &'a Spec<'a>,
     guard: &mut Guard<S>,
     wants_report: bool,
-) -> Result<Run<'a>, Error> {
+) -> Run<'a> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
     guard.arm();
-    Ok(run)
+    run
 }
 
 /// Does what the machine says, until it is the user's turn. The hooks at the end are not compiled for each
@@ -237,7 +243,7 @@ async fn call_due_hooks<S: Slot>(run: &mut Run<'_>, guard: &mut Guard<S>) {
 
 /// Ends a run: first the machine, which knows the connection by its address, then the connection.
 fn finish<S: Slot, T, E: OperationError>(
-    run: Run<'_>,
+    run: &mut Run<'_>,
     guard: &mut Guard<S>,
     results: &mut Results<T, E>,
 ) -> Report<T, E> {

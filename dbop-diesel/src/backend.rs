@@ -20,6 +20,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
     /// Its SQL and its rules.
     const DIALECT: Dialect;
 
+    /// Sends a batch.
+    #[doc(hidden)]
+    fn send<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        conn.batch_execute(sql)
+    }
+
     /// Reads those values of the session that the dialect's SQL cannot keep by itself.
     #[doc(hidden)]
     fn read_pragmas<C>(_conn: &mut C, _needs: PragmasToRead) -> QueryResult<SavedPragmas>
@@ -145,9 +154,9 @@ mod sqlite {
     use dbop_core::machine::{PragmasToRead, SavedPragmas};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
-    use diesel::{QueryResult, RunQueryDsl, sql_query};
+    use diesel::{QueryResult, RunQueryDsl};
 
-    use crate::adapter::sqlite::{BusyTimeout, QueryOnly};
+    use crate::adapter::sqlite::{BusyTimeout, EXPLAINED, IS_SET_BY_EXPLAIN, QueryOnly, UNSET};
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -156,20 +165,44 @@ mod sqlite {
     impl SupportedBackend for Sqlite {
         const DIALECT: Dialect = Dialect::Sqlite;
 
+        fn send<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            crate::prepared::send(conn, sql)
+        }
+
         fn read_pragmas<C>(conn: &mut C, needs: PragmasToRead) -> QueryResult<SavedPragmas>
         where
             C: LoadConnection<Backend = Self>,
         {
             let mut pragmas = SavedPragmas::default();
             if needs.busy_timeout {
-                let row: BusyTimeout = sql_query(BusyTimeout::SQL).get_result(conn)?;
-                pragmas.busy_timeout = row.timeout;
+                pragmas.busy_timeout = BusyTimeout.get_result(conn)?;
             }
             if needs.query_only {
-                let row: QueryOnly = sql_query(QueryOnly::SQL).get_result(conn)?;
-                pragmas.query_only = row.query_only != 0;
+                let query_only: i64 = QueryOnly.get_result(conn)?;
+                pragmas.query_only = query_only != 0;
+                pragmas.is_set_by_explain = !pragmas.query_only && is_set_by_explain(conn)?;
             }
             Ok(pragmas)
         }
+    }
+
+    /// Of a session that is not read-only.
+    fn is_set_by_explain<C>(conn: &mut C) -> QueryResult<bool>
+    where
+        C: LoadConnection<Backend = Sqlite>,
+    {
+        if let Some(known) = IS_SET_BY_EXPLAIN.get() {
+            return Ok(*known);
+        }
+        let mut is_set = true;
+        for (sql, expected) in EXPLAINED {
+            is_set &= conn.batch_execute(sql).is_ok();
+            is_set &= QueryOnly.get_result::<i64>(conn) == Ok(expected);
+        }
+        conn.batch_execute(UNSET)?;
+        Ok(*IS_SET_BY_EXPLAIN.get_or_init(|| is_set))
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn execute<C: SupportedConnection>(
         conn.instrumentation().on_connection_event(event);
     }
     let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
-    let result = conn.batch_execute(batch.sql);
+    let result = C::Backend::send(conn, batch.sql);
     let dialect = C::Backend::DIALECT;
     settle(status(conn), saved, dialect, batch.purpose, base, result)
 }

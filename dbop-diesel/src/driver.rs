@@ -41,10 +41,10 @@ where
         resolution: look,
     } = operation;
     let mut results = Results::new(fallback.into_value(), wants_report);
-    let mut run = match begin::<S>(runner, &spec, wants_report) {
-        Ok(run) => run,
-        Err(error) => return results.refused(error),
-    };
+    if let Err(error) = check::<S>(runner, &spec, wants_report) {
+        return results.refused(error);
+    }
+    let mut run = begin::<S>(runner, &spec, wants_report);
     loop {
         match until_user(&mut run, &mut slot, runner, &mut results) {
             Next::Body => {
@@ -61,7 +61,7 @@ where
                 };
                 results.verify_done(&mut run, found, slot.depth());
             }
-            Next::Done => return finish(run, &mut slot, &mut results),
+            Next::Done => return finish(&mut run, &mut slot, &mut results),
         }
     }
 }
@@ -73,16 +73,18 @@ enum Next {
     Done,
 }
 
-fn begin<'a, S: Slot>(
-    runner: &'a Runner,
-    spec: &'a Spec<'a>,
-    wants_report: bool,
-) -> Result<Run<'a>, Error> {
+fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
+}
+
+fn begin<'a, S: Slot>(runner: &'a Runner, spec: &'a Spec<'a>, wants_report: bool) -> Run<'a> {
+    let dialect = BackendOf::<S>::DIALECT;
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
-    Ok(run)
+    run
 }
 
 /// Does what the machine says, until it is the user's turn.
@@ -185,7 +187,7 @@ fn connect<S: Slot>(
 
 /// Ends a run.
 fn finish<S: Slot, T, E: OperationError>(
-    run: Run<'_>,
+    run: &mut Run<'_>,
     slot: &mut S,
     results: &mut Results<T, E>,
 ) -> Report<T, E> {
@@ -194,8 +196,8 @@ fn finish<S: Slot, T, E: OperationError>(
 }
 
 /// Calls the hooks. Leaves the machine then, which knows the connection by its address, and the connection.
-fn leave<S: Slot>(mut run: Run<'_>, slot: &mut S) -> Ended {
-    call_due_hooks(&mut run, slot);
+fn leave<S: Slot>(run: &mut Run<'_>, slot: &mut S) -> Ended {
+    call_due_hooks(run, slot);
     let ended = run.end();
     if ended.connection_is_broken() {
         slot.apply(ConnectionAction::Discard, ended.last_fault());

@@ -161,6 +161,8 @@ mod mapped;
 mod metering;
 mod nodes;
 mod operation;
+#[cfg(feature = "sqlite")]
+mod prepared;
 mod report;
 mod runner;
 mod slot;

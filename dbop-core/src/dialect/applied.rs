@@ -302,6 +302,9 @@ impl Skipped {
 
     /// Takes one out, in the order of [`Setting::ALL`], in which they are checked.
     pub(crate) fn take(&mut self) -> Option<Setting> {
+        if self.is_empty() {
+            return None;
+        }
         let is_in = |setting: &Setting| self.0 & bit(*setting) != 0;
         let first = Setting::ALL.into_iter().find(is_in)?;
         self.0 &= !bit(first);

@@ -13,6 +13,10 @@ use crate::error::Error;
 use crate::ledger::Entry;
 use crate::settings::{BeginMode, Defaults, Settings};
 
+/// The batches of one operation: its own, or those that all operations like it share. A pointer, so that
+/// it can be moved.
+pub(crate) type BatchesOf<'a> = Cow<'a, Box<Batches>>;
+
 /// The batches of one operation. Each text is made when it is first needed, and used by every
 /// attempt.
 ///
@@ -184,11 +188,11 @@ impl Batches {
     }
 
     /// Whether nothing follows the COMMIT in its batch.
-    pub(crate) const fn commit_is_last(&self) -> bool {
+    pub(crate) fn commit_is_last(&self) -> bool {
         match self.plan.dialect {
             Dialect::Postgres => true,
             Dialect::Mysql => false,
-            Dialect::Sqlite => self.plan.applied.lock_timeout.is_none(),
+            Dialect::Sqlite => sqlite::new_busy_timeout(&self.plan).is_none(),
         }
     }
 

@@ -11,9 +11,11 @@ use super::sql::{SEPARATOR, Sql};
 use super::{Level, milliseconds};
 use crate::settings::BeginMode;
 
-/// Releases the savepoint that is in every transaction of dbop's. Where SQLite itself has rolled back
-/// it is gone, and any transaction that is open now is another one, which a SAVEPOINT of Diesel's can
-/// have opened.
+/// A savepoint in every transaction of dbop's that can write.
+const ALIVE: &str = "SAVEPOINT dbop_alive";
+
+/// Where SQLite itself has rolled back, the savepoint is gone, and any transaction that is open now is
+/// another one, which a SAVEPOINT of Diesel's can have opened.
 const RELEASE_ALIVE: &str = "RELEASE SAVEPOINT dbop_alive";
 
 /// See [`Dialect::undone_check`](super::Dialect::undone_check). Fails if the last statement that could
@@ -27,25 +29,27 @@ pub(super) const UNDONE_CHECK: &str =
 /// `query_only` no write lock is given, so where one is asked for, that pragma has to follow.
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
-    if let Some(timeout) = plan.applied.lock_timeout {
-        let value = milliseconds(timeout.duration());
+    if let Some(value) = new_busy_timeout(plan) {
         sql.then(format_args!("PRAGMA busy_timeout={value}"));
     }
     let query_only = changes_query_only(plan);
     let locks = plan.level == Level::Transaction && begin_mode(plan) != BeginMode::Deferred;
     if query_only && !locks {
-        sql.then("PRAGMA query_only=1");
+        set_query_only(&mut sql, plan, 1);
     }
     match plan.level {
-        Level::Transaction => sql.then(match begin_mode(plan) {
-            BeginMode::Deferred => "BEGIN; SAVEPOINT dbop_alive",
-            BeginMode::Immediate => "BEGIN IMMEDIATE; SAVEPOINT dbop_alive",
-            BeginMode::Exclusive => "BEGIN EXCLUSIVE; SAVEPOINT dbop_alive",
-        }),
+        Level::Transaction => {
+            sql.then(match begin_mode(plan) {
+                BeginMode::Deferred => "BEGIN",
+                BeginMode::Immediate => "BEGIN IMMEDIATE",
+                BeginMode::Exclusive => "BEGIN EXCLUSIVE",
+            });
+            sql.then(if has_savepoint(plan) { ALIVE } else { "" })
+        }
         Level::Savepoint(depth) => sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}")),
     };
     if query_only && locks {
-        sql.then("PRAGMA query_only=1");
+        set_query_only(&mut sql, plan, 1);
     }
     sql.finish()
 }
@@ -61,11 +65,10 @@ pub(super) const fn begin_mode(plan: &Plan) -> BeginMode {
 pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
         Level::Transaction => {
-            if plan.applied.lock_timeout.is_none() && !changes_query_only(plan) {
-                return Cow::Borrowed("RELEASE SAVEPOINT dbop_alive; COMMIT");
-            }
             let mut sql = Sql::new(plan);
-            sql.then(RELEASE_ALIVE);
+            if has_savepoint(plan) {
+                sql.then(RELEASE_ALIVE);
+            }
             restore_query_only(&mut sql, plan);
             // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
             sql.then("COMMIT");
@@ -115,15 +118,35 @@ fn restore(sql: &mut Sql, plan: &Plan) {
 
 fn restore_query_only(sql: &mut Sql, plan: &Plan) {
     if changes_query_only(plan) {
-        sql.then("PRAGMA query_only=0");
+        set_query_only(sql, plan, 0);
+    }
+}
+
+fn set_query_only(sql: &mut Sql, plan: &Plan, value: u8) {
+    if plan.before.is_set_by_explain {
+        sql.then("EXPLAIN QUERY PLAN");
+        sql.push(format_args!(" PRAGMA query_only={value}"));
+    } else {
+        sql.then(format_args!("PRAGMA query_only={value}"));
     }
 }
 
 fn restore_busy_timeout(sql: &mut Sql, plan: &Plan) {
-    if plan.applied.lock_timeout.is_some() {
+    if new_busy_timeout(plan).is_some() {
         let value = plan.before.busy_timeout;
         sql.then(format_args!("PRAGMA busy_timeout={value}"));
     }
+}
+
+/// What `busy_timeout` is set to, if that changes it.
+pub(super) fn new_busy_timeout(plan: &Plan) -> Option<u128> {
+    let asked = milliseconds(plan.applied.lock_timeout?.duration());
+    Some(asked).filter(|asked| *asked != plan.before.busy_timeout_ms())
+}
+
+/// What only reads loses nothing with its transaction: that it is gone, COMMIT tells.
+const fn has_savepoint(plan: &Plan) -> bool {
+    !plan.applied.read_only
 }
 
 const fn changes_query_only(plan: &Plan) -> bool {

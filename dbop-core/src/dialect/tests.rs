@@ -12,7 +12,7 @@ const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
 fn batches(dialect: Dialect, level: Level, settings: Settings) -> Batches {
     let before = SavedPragmas {
         busy_timeout: 250,
-        query_only: false,
+        ..SavedPragmas::default()
     };
     Batches::new(dialect, level, &settings, &Defaults::NONE, before).expect("valid")
 }
@@ -178,16 +178,20 @@ fn sqlite() {
     assert_eq!(
         texts(&top),
         (
-            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; BEGIN; SAVEPOINT dbop_alive",
-            "RELEASE SAVEPOINT dbop_alive; PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
+            "PRAGMA busy_timeout=2500; PRAGMA query_only=1; BEGIN",
+            "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250",
             "PRAGMA query_only=0; PRAGMA busy_timeout=250; ROLLBACK".into()
         )
     );
-    assert_eq!(
-        top.commit_again(),
-        "PRAGMA query_only=0; COMMIT; PRAGMA busy_timeout=250"
-    );
     assert!(!top.begins_immediate());
+    let patient = Settings {
+        lock_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    };
+    assert_eq!(
+        batches(Dialect::Sqlite, TOP, patient).commit_again(),
+        "COMMIT; PRAGMA busy_timeout=250"
+    );
     let nested = batches(Dialect::Sqlite, NESTED, set);
     assert_eq!(
         texts(&nested),
@@ -208,19 +212,48 @@ fn sqlite_leaves_a_session_that_is_read_only_already_as_it_is() {
         ..Settings::default()
     };
     let before = SavedPragmas {
-        busy_timeout: 0,
         query_only: true,
+        ..SavedPragmas::default()
+    };
+    let batches =
+        Batches::new(Dialect::Sqlite, TOP, &settings, &Defaults::NONE, before).expect("valid");
+    assert_eq!(texts(&batches), ("BEGIN", "COMMIT", "ROLLBACK".into()));
+}
+
+#[test]
+fn where_explaining_sets_it_sqlite_explains_that_it_only_reads() {
+    let settings = Settings {
+        read_only: true,
+        ..Settings::default()
+    };
+    let before = SavedPragmas {
+        is_set_by_explain: true,
+        ..SavedPragmas::default()
     };
     let batches =
         Batches::new(Dialect::Sqlite, TOP, &settings, &Defaults::NONE, before).expect("valid");
     assert_eq!(
         texts(&batches),
         (
-            "BEGIN; SAVEPOINT dbop_alive",
-            "RELEASE SAVEPOINT dbop_alive; COMMIT",
-            "ROLLBACK".into()
+            "EXPLAIN QUERY PLAN PRAGMA query_only=1; BEGIN",
+            "EXPLAIN QUERY PLAN PRAGMA query_only=0; COMMIT",
+            "EXPLAIN QUERY PLAN PRAGMA query_only=0; ROLLBACK".into()
         )
     );
+}
+
+#[test]
+fn sqlite_does_not_set_the_lock_timeout_that_there_is() {
+    let settings = Settings {
+        lock_timeout: Some(Duration::from_millis(250)),
+        ..Settings::default()
+    };
+    let same = batches(Dialect::Sqlite, TOP, settings);
+    assert_eq!(
+        texts(&same),
+        texts(&batches(Dialect::Sqlite, TOP, Settings::NONE))
+    );
+    assert!(same.commit_is_last());
 }
 
 #[test]
@@ -329,7 +362,7 @@ fn under_query_only_sqlite_gives_no_write_lock() {
     };
     assert_eq!(
         batches(Dialect::Sqlite, TOP, settings).begin(),
-        "BEGIN IMMEDIATE; SAVEPOINT dbop_alive; PRAGMA query_only=1"
+        "BEGIN IMMEDIATE; PRAGMA query_only=1"
     );
 }
 
@@ -449,7 +482,7 @@ fn sqlite_restores_each_pragma_that_it_has_changed_and_no_other() {
     };
     let plain = "RELEASE SAVEPOINT dbop_alive; COMMIT".to_owned();
     assert_eq!(commit(Settings::default()), (plain, true));
-    let restored = "RELEASE SAVEPOINT dbop_alive; PRAGMA query_only=0; COMMIT".to_owned();
+    let restored = "PRAGMA query_only=0; COMMIT".to_owned();
     assert_eq!(commit(read_only), (restored, true));
     let restored = "RELEASE SAVEPOINT dbop_alive; COMMIT; PRAGMA busy_timeout=250".to_owned();
     assert_eq!(commit(patient), (restored, false));

@@ -291,5 +291,7 @@ fn the_global_logger_gets_what_the_global_level_lets_through() {
     assert!(levels_up_to(LevelFilter::Off).is_empty());
     let all = [Level::Debug, Level::Warn, Level::Error];
     assert_eq!(levels_up_to(LevelFilter::Warn), all[1..]);
+    assert!(!Logging::default().takes_success(1));
     assert_eq!(levels_up_to(LevelFilter::Debug), all);
+    assert!(Logging::default().takes_success(1));
 }

@@ -187,6 +187,11 @@ impl<'a> Turn<'a> {
         self.has_ended = true;
     }
 
+    /// Whether there is something to [settle](Self::settle).
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Does what the end of an attempt takes. Returns how many are let in from now on, if that has changed.
     pub(crate) fn settle(&mut self, now: impl FnOnce() -> Instant) -> Option<u32> {
         if !self.has_ended {

@@ -23,7 +23,7 @@ impl Machine<'_> {
         let batches = batches.in_stricter_session(setting);
         // The question has failed in a transaction, which is open.
         let begin = format!("ROLLBACK; {}", batches.begin());
-        self.connection.set_batches(Cow::Owned(batches));
+        self.connection.set_batches(Cow::Owned(Box::new(batches)));
         self.go_to(State::BeginAgain(begin));
         true
     }
@@ -34,7 +34,7 @@ impl Machine<'_> {
         if batches.asks() {
             self.config.sessions().found_laxer(batches.asked());
             let batches = batches.in_laxer_session();
-            self.connection.set_batches(Cow::Owned(batches));
+            self.connection.set_batches(Cow::Owned(Box::new(batches)));
         }
     }
 }

@@ -41,12 +41,17 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The next attempt, in which nothing has gone wrong yet.
-    pub(super) fn next(self) -> Self {
-        Self {
-            number: self.number.saturating_add(1),
-            is_under_way: true,
-            ..Self::default()
+    #[inline(never)]
+    pub(super) fn begin_next(&mut self) {
+        // What has not begun has nothing to be forgotten.
+        if self.number > 0 || self.failure.is_some() {
+            *self = Self {
+                number: self.number,
+                ..Self::default()
+            };
         }
+        self.number = self.number.saturating_add(1);
+        self.is_under_way = true;
     }
 
     /// Records what went wrong, unless something had gone wrong before.

@@ -9,7 +9,7 @@ use super::ending::Enclosing;
 use super::state::State;
 use super::step::ErrorSlot;
 use crate::dialect::{
-    Batches, Dialect, Known, Level, Needed, PragmasToRead, SavedPragmas, Skipped,
+    Batches, BatchesOf, Dialect, Known, Level, Needed, PragmasToRead, SavedPragmas, Skipped,
 };
 use crate::error::{Error, Kind};
 use crate::fault::Fault;
@@ -55,13 +55,13 @@ impl Placement {
 pub(super) struct Connection<'a> {
     seat: Option<Seat>,
     /// Without a seat: the SQL of the connection before, until there is another one.
-    batches: Option<Cow<'a, Batches>>,
+    batches: Option<BatchesOf<'a>>,
     /// It must not be used any more.
     pub(super) is_broken: bool,
 }
 
 impl<'a> Connection<'a> {
-    fn at(placement: Placement, batches: Cow<'a, Batches>) -> Self {
+    fn at(placement: Placement, batches: BatchesOf<'a>) -> Self {
         if batches.begins_immediate() {
             placement.seat.set_immediate();
         }
@@ -131,12 +131,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    pub(super) fn set_batches(&mut self, batches: Cow<'a, Batches>) {
+    pub(super) fn set_batches(&mut self, batches: BatchesOf<'a>) {
         self.batches = Some(batches);
     }
 
     fn seated(&self) -> Option<&Batches> {
-        self.batches.as_deref().filter(|_| self.seat.is_some())
+        let batches = self.batches.as_deref().map(Box::as_ref);
+        batches.filter(|_| self.seat.is_some())
     }
 }
 
@@ -298,8 +299,8 @@ impl<'a> Machine<'a> {
         &mut self,
         placement: &Placement,
         pragmas: SavedPragmas,
-    ) -> Option<Cow<'a, Batches>> {
-        let fits = |batches: &Cow<'_, Batches>| {
+    ) -> Option<BatchesOf<'a>> {
+        let fits = |batches: &BatchesOf<'_>| {
             placement.is_outermost()
                 && batches.level() == placement.level()
                 && batches.before() == pragmas
@@ -312,7 +313,7 @@ impl<'a> Machine<'a> {
         &mut self,
         placement: &Placement,
         pragmas: SavedPragmas,
-    ) -> Result<Cow<'a, Batches>, Error> {
+    ) -> Result<BatchesOf<'a>, Error> {
         if let Some(batches) = self.parked_batches(placement, pragmas) {
             return Ok(batches);
         }
@@ -327,9 +328,9 @@ impl<'a> Machine<'a> {
             (None, Resolution::TransactionStatus) => batches.with_mark(),
             _ => None,
         };
-        let batches = proven.map_or(batches, Cow::Owned);
+        let batches = proven.map_or(batches, |proven| Cow::Owned(Box::new(proven)));
         Ok(match self.spec.begin_with_sql {
-            Some(sql) => Cow::Owned(batches.with_opening(sql)),
+            Some(sql) => Cow::Owned(Box::new(batches.with_opening(sql))),
             None => batches,
         })
     }

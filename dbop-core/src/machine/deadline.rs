@@ -27,23 +27,22 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
+    pub(super) fn check(own: Option<Duration>, default: Option<Duration>) -> Result<(), Error> {
+        own.or(default).map_or(Ok(()), check_deadline)
+    }
+
     pub(super) fn new(
         own: Option<Duration>,
         default: Option<Duration>,
         now: impl FnOnce() -> Instant,
-    ) -> Result<Self, Error> {
-        let at = match own.or(default) {
-            Some(deadline) => {
-                check_deadline(deadline)?;
-                now().checked_add(deadline)
-            }
-            None => None,
-        };
-        Ok(Self {
+    ) -> Self {
+        let deadline = own.or(default);
+        let at = deadline.and_then(|deadline| now().checked_add(deadline));
+        Self {
             at,
             own: own.and(at),
             is_late: false,
-        })
+        }
     }
 
     pub(super) const fn is_set(&self) -> bool {
@@ -146,7 +145,7 @@ impl Machine<'_> {
             return;
         }
         if let Some(fitting) = self.connection.batches().for_attempt(lock_timeout, left) {
-            self.connection.set_batches(Cow::Owned(fitting));
+            self.connection.set_batches(Cow::Owned(Box::new(fitting)));
         }
     }
 }

@@ -316,6 +316,7 @@ fn sqlite_waits_no_longer_than_what_is_left() {
         let before = SavedPragmas {
             busy_timeout,
             query_only,
+            ..SavedPragmas::default()
         };
         let level = Level::Transaction;
         let batches = Batches::new(Dialect::Sqlite, level, &settings, &defaults, before);

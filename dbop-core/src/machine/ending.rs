@@ -68,7 +68,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn succeed(&mut self) {
-        self.report(self.make_event(EventKind::Succeeded, None));
+        if self.is_watched || self.config.logging().takes_success(self.attempt.number) {
+            self.report(self.make_event(EventKind::Succeeded, None));
+        }
         self.finish_committed();
     }
 

@@ -237,7 +237,7 @@ impl Machine<'_> {
         };
         entry.take_new_token(self.attempt.number + 1);
         if let Some(batches) = self.connection.batches().with_token(entry) {
-            self.connection.set_batches(Cow::Owned(batches));
+            self.connection.set_batches(Cow::Owned(Box::new(batches)));
         }
     }
 

@@ -21,6 +21,10 @@ impl Reports {
         limit: None,
         skipped: Skipped::NONE,
     };
+
+    pub(super) const fn are_due(&self) -> bool {
+        self.event.is_some() || self.limit.is_some() || !self.skipped.is_empty()
+    }
 }
 
 impl Machine<'_> {

@@ -175,6 +175,48 @@ fn success_is_begin_body_commit() {
     );
 }
 
+/// Whether a success is reported.
+fn reports_success(config: &RunnerConfig, is_watched: bool) -> bool {
+    let machine = Machine::new(Dialect::Postgres, config, &SPEC, false, no_clock);
+    let mut machine = machine.expect("valid settings");
+    machine.set_watched(is_watched);
+    connect(&mut machine, new_key(), 0);
+    assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+    _ = machine.batch_done(Ok(()));
+    assert!(matches!(machine.step(no_clock), Step::Body));
+    machine.body_done(BodyEnd::Ok, Some(1));
+    assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+    _ = machine.batch_done(Ok(()));
+    match machine.step(no_clock) {
+        Step::Report(event) => event.kind() == EventKind::Succeeded,
+        _ => false,
+    }
+}
+
+#[test]
+fn a_success_is_reported_where_it_is_seen() {
+    let mut config = config(RetryPolicy::new());
+    // The global logger of the other tests does not take it.
+    config.set_logging(|logging| logging.levels.success = log::Level::Trace);
+    assert!(!reports_success(&config, false));
+    assert!(reports_success(&config, true));
+    config.set_logging(|logging| logging.logger = Some(Arc::new(Nothing)));
+    assert!(reports_success(&config, false));
+}
+
+/// A logger.
+struct Nothing;
+
+impl log::Log for Nothing {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {}
+
+    fn flush(&self) {}
+}
+
 #[test]
 fn what_each_batch_does_to_the_depth() {
     use BatchPurpose as B;

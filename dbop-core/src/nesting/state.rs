@@ -51,9 +51,13 @@ struct Details {
 impl SharedState {
     /// Makes this the current state of a new operation.
     pub(super) fn restart(&mut self, depth: u32, max_retries: u32) {
+        let has_details =
+            *self.is_lost.get_mut() || *self.has_deadline.get_mut() || *self.hooks.get_mut() > 0;
         // Some platforms allocate for a new mutex.
         let mut details = std::mem::take(&mut self.details);
-        *details.get_mut().unwrap_or_else(PoisonError::into_inner) = Details::default();
+        if has_details {
+            *details.get_mut().unwrap_or_else(PoisonError::into_inner) = Details::default();
+        }
         *self = Self {
             depth,
             retries_left: AtomicU32::new(max_retries),

@@ -75,11 +75,35 @@ pub(super) enum Refusal {
 }
 
 impl<'a> Run<'a> {
-    /// Begins a run.
+    /// Whether a run can begin. If not, the observers and the hooks are told of it.
     ///
     /// # Errors
     ///
     /// If the operation asks for something that is not valid or not supported.
+    pub fn check(
+        host: &dyn Host,
+        dialect: Dialect,
+        config: &RunnerConfig,
+        spec: &Spec<'_>,
+        can_reconnect: bool,
+        wants_report: bool,
+    ) -> Result<(), Error> {
+        let refuse = |error| {
+            let now = || host.now();
+            let subject = Subject::new(spec.name, dialect, host.mode());
+            let mut trace = Trace::begin(&subject, spec, config.defaults().read_only);
+            let observation = Observation::begin(config, subject, wants_report, can_reconnect, now);
+            trace.end(0, Outcome::Undone, REFUSED);
+            if let Some(mut observation) = observation {
+                _ = observation.end(0, Outcome::Undone, REFUSED, None, now);
+            }
+            refused(error, &spec.hooks)
+        };
+        Machine::check(dialect, config, spec).map_err(refuse)
+    }
+
+    /// Begins a run that has been [checked](Self::check).
+    #[must_use]
     pub fn new(
         host: &'a dyn Host,
         dialect: Dialect,
@@ -87,23 +111,14 @@ impl<'a> Run<'a> {
         spec: &'a Spec<'a>,
         can_reconnect: bool,
         wants_report: bool,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let now = || host.now();
         let subject = Subject::new(spec.name, dialect, host.mode());
-        let mut trace = Trace::begin(&subject, spec, config.defaults().read_only);
+        let trace = Trace::begin(&subject, spec, config.defaults().read_only);
         let observation = Observation::begin(config, subject, wants_report, can_reconnect, now);
-        let machine = match Machine::new(dialect, config, spec, can_reconnect, now) {
-            Ok(machine) => machine,
-            Err(error) => {
-                trace.end(0, Outcome::Undone, REFUSED);
-                if let Some(mut observation) = observation {
-                    _ = observation.end(0, Outcome::Undone, REFUSED, None, now);
-                }
-                return Err(refused(error, &spec.hooks));
-            }
-        };
-        Ok(Self {
-            machine,
+        let is_watched = observation.is_some() || Trace::is_seen();
+        let mut run = Self {
+            machine: Machine::begin(dialect, config, spec, can_reconnect, now),
             subject,
             logging: config.logging(),
             host,
@@ -116,7 +131,9 @@ impl<'a> Run<'a> {
             end: None,
             #[cfg(feature = "testing")]
             injection: Injection::default(),
-        })
+        };
+        run.machine.set_watched(is_watched);
+        run
     }
 
     /// The next thing to do.
@@ -129,11 +146,13 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn observed_step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
-        let (attempt, step) = self.machine.numbered_step(now);
+        let attempt = self.machine.advance(now);
         self.trace.attempt(attempt);
-        if let Some(observation) = &mut self.observation {
-            observation.step(attempt, &step, now);
-        }
+        let Some(observation) = &mut self.observation else {
+            return self.machine.present_step();
+        };
+        let step = self.machine.present_step();
+        observation.step(attempt, &step, now);
         step
     }
 
@@ -420,11 +439,12 @@ impl<'a> Run<'a> {
         self.end = Some(End::Done(done));
     }
 
-    /// Ends the run: what is left of it. The machine is dropped here, before the connection, whose address another one
-    /// can have after that.
+    /// Ends the run: what is left of it. The machine leaves the connection here, whose address another one can have after
+    /// that.
     #[must_use]
-    pub fn end(mut self) -> Ended {
+    pub fn end(&mut self) -> Ended {
         let times = self.tell_end();
+        self.machine.leave_connection();
         Ended {
             end: self.end.take().expect("the run has ended"),
             last_fault: self.machine.last_fault(),
@@ -543,6 +563,7 @@ impl Ended {
     }
 
     /// How it ended, unless it panicked: then the panic continues.
+    #[inline]
     pub(super) fn resume_panic(self) -> (End, AttemptErrors, Times) {
         if let Some(payload) = self.panic {
             resume_unwind(payload);

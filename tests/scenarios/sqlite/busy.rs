@@ -37,6 +37,24 @@ async fn the_begin_is_tried_again_until_the_other_writer_is_done() {
     assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 1110)]);
 }
 
+/// Also on one that was attached when the connection had begun a transaction before.
+#[scenario]
+async fn the_write_lock_is_that_of_every_database() {
+    let (bed, other) = (Bed::new(), Bed::new());
+    let mut conn = bed.connect();
+    let runner = Runner::default();
+    let committed = runner.run(&mut conn, async |conn: &mut Conn| add(conn, 3, 10).await);
+    assert_eq!(committed.await, Ok(1));
+    conn.batch_execute(&format!("ATTACH '{}' AS other", other.url()))
+        .await
+        .expect("attached");
+    let refused = runner.run(&mut conn, async |_: &mut Conn| {
+        let mut writer = other.connect();
+        QueryResult::Ok(writer.batch_execute("BEGIN IMMEDIATE").await.is_err())
+    });
+    assert_eq!(refused.await, Ok(true));
+}
+
 #[scenario]
 async fn when_the_other_writer_is_never_done_the_body_is_never_run() {
     let bed = Bed::new();

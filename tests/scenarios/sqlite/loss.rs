@@ -472,3 +472,21 @@ async fn another_transaction_of_the_bodys_own_is_not_committed() {
     assert_unknown(&report);
     assert_eq!(bed.balances(), [(1, 110), (2, 100), (3, 100)]);
 }
+
+/// What only reads has no savepoint: COMMIT tells that its transaction is gone.
+#[scenario]
+async fn one_that_only_reads_gets_no_ok_without_its_transaction() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::default();
+    let report = runner
+        .operation("read")
+        .read_only()
+        .run_report(&mut conn, async |conn: &mut Conn| {
+            conn.batch_execute("COMMIT").await
+        })
+        .await;
+    report.result.expect_err("it has read in no transaction");
+    let next = runner.run(&mut conn, async |conn: &mut Conn| add(conn, 3, 1).await);
+    assert_eq!(next.await, Ok(1), "not read-only any more");
+}

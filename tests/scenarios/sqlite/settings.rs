@@ -3,11 +3,13 @@
 //! statement timeout.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dbop_diesel::{Code, FaultClass, RetryPolicy, StopReason};
 use dbop_tests::{Capture, InstantClock};
 use diesel::QueryResult;
+use diesel::connection::InstrumentationEvent;
 use diesel::result::Error;
 use log::Level;
 
@@ -132,6 +134,57 @@ async fn both_are_restored_after_success_error_and_retries() {
             assert_eq!(retried.attempts, 2);
             assert_eq!(pragmas(&mut conn).await, before);
         }
+    }
+}
+
+/// Setting `query_only` makes them expire, explaining how it is set does not (measured).
+#[scenario]
+async fn the_statements_of_the_caller_do_not_expire() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::default();
+    let read = runner.operation("read").read_only();
+    // The first one in a process finds out whether SQLite sets it so.
+    let first = read.run(&mut conn, async |conn: &mut Conn| balance(conn, 3).await);
+    assert_eq!(first.await, Ok(100));
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let texts = sent.clone();
+    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            texts.lock().expect("no panic").push(query.to_string());
+        }
+    });
+    let second = read.run(&mut conn, async |conn: &mut Conn| balance(conn, 3).await);
+    assert_eq!(second.await, Ok(100));
+    let sent = sent.lock().expect("no panic");
+    let sets = |sql: &&String| sql.contains("query_only=");
+    let set: Vec<_> = sent.iter().filter(sets).collect();
+    assert_eq!(set.len(), 2, "{sent:?}");
+    assert!(set.iter().all(|sql| sql.starts_with("EXPLAIN")), "{set:?}");
+}
+
+/// SQLite is asked each time, and not what a prepared statement remembers.
+#[scenario]
+async fn what_the_caller_sets_between_two_operations_is_restored() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    let runner = Runner::default();
+    let operation = runner
+        .operation("read")
+        .read_only()
+        .lock_timeout(Duration::from_secs(3));
+    for before in SESSIONS.into_iter().chain(SESSIONS) {
+        let [busy_timeout, query_only] = before;
+        conn.batch_execute(&format!(
+            "PRAGMA busy_timeout = {busy_timeout}; PRAGMA query_only = {query_only}"
+        ))
+        .await
+        .expect("set");
+        let seen: QueryResult<[i64; 2]> = operation
+            .run(&mut conn, async |conn: &mut Conn| Ok(pragmas(conn).await))
+            .await;
+        assert_eq!(seen, Ok([3000, 1]));
+        assert_eq!(pragmas(&mut conn).await, before);
     }
 }
 

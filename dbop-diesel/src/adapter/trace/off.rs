@@ -23,6 +23,10 @@ impl Trace {
         Self
     }
 
+    pub(crate) const fn is_seen() -> bool {
+        false
+    }
+
     pub(crate) const fn attempt(&mut self, _: u32) {}
 
     pub(crate) const fn scope(&self, _: &'static str) {}

@@ -132,7 +132,7 @@ impl Trace {
     /// Whether there is a subscriber for this thread. Where there is, no log records are needed: a
     /// subscriber that also receives those would have everything twice. Where there is none, nothing is
     /// emitted: `tracing` can make log records of that, which are there already.
-    fn is_seen() -> bool {
+    pub(crate) fn is_seen() -> bool {
         let is_some = |dispatch: &tracing::Dispatch| !dispatch.is::<NoSubscriber>();
         LevelFilter::current() != LevelFilter::OFF && tracing::dispatcher::get_default(is_some)
     }
