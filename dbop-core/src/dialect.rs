@@ -130,14 +130,14 @@ impl Dialect {
             (Self::Postgres, class) => class.leaves_connection_usable(),
             // The file is local.
             (Self::Sqlite, _) => true,
-            // A node without a quorum refuses the COMMIT, but not the SET that follows it. It keeps
-            // the transaction open and refuses to roll it back (all measured). So the connection is
-            // discarded, which ends the transaction.
+            // A node without a quorum refuses the RELEASE in front of what commits. It keeps the
+            // transaction open and refuses to roll it back (measured). So the connection is discarded,
+            // which ends the transaction.
             (Self::Mysql, FaultClass::ServerUnavailable) => {
                 matches!(fault.code(), Some(Code::Errno(1047)))
             }
-            // A statement follows the COMMIT in its batch, and any other error can be that
-            // statement's.
+            // Diesel sends a command of its own behind the batch, and any other error can be the
+            // answer to that.
             (Self::Mysql, class) => matches!(
                 class,
                 FaultClass::Deadlock

@@ -169,5 +169,6 @@ impl<S: Watched> Place<S> {
 
 fn commits(line: &str) -> bool {
     let mut words = line.split(|letter: char| !letter.is_alphabetic());
-    words.any(|word| word == "COMMIT")
+    // On MySQL and MariaDB, to turn autocommit on commits.
+    words.any(|word| word == "COMMIT") || line.contains("autocommit=1")
 }

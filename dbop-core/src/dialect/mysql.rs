@@ -4,11 +4,12 @@
 //! and every further statement sticks, one by one, while COMMIT says OK (measured). Two things guard
 //! against that. A transaction is opened with autocommit off, so that whatever follows the loss is in
 //! a new transaction that is never committed. And it contains a savepoint of dbop's, whose RELEASE
-//! before the COMMIT fails if the transaction is not the one that was opened.
+//! before the commit fails if the transaction is not the one that was opened.
 //!
-//! Where the session chains transactions (`completion_type`), a bare COMMIT would begin another one
-//! that is read-only like the one before, and the session's next statements would run in it
-//! (measured).
+//! There is no COMMIT: to turn autocommit on commits, and the settings are restored in the same
+//! statement. Where the session chains transactions (`completion_type`), that begins no other one, as
+//! a bare COMMIT or ROLLBACK would, which is read-only like the one before and in which the session's
+//! next statements would run (measured).
 //!
 //! Session variables are not transactional: the old values stay in user variables until restored.
 //! Comments like `/*M!100100 */` are executed by MariaDB only and `/*!80000 */` by MySQL only
@@ -66,24 +67,25 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     sql.finish()
 }
 
+/// To turn autocommit on commits. All values are checked before the first one is assigned, so nothing can
+/// fail after that (measured). A session whose own value is 0 commits by the 1, and gets the 0 back. If
+/// the commit fails, MariaDB assigns what follows all the same: nothing is left that it could commit,
+/// because the failure has rolled the transaction back (measured).
 pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
         Level::Transaction => {
-            if plan.proof.is_none() && !has_to_restore(&plan.applied) {
-                return Cow::Borrowed(
-                    "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
-                     SET autocommit=@dbop_autocommit",
-                );
-            }
             let mut sql = Sql::new(plan);
             sql.then("RELEASE SAVEPOINT dbop_alive");
             if let Some(CommitProof::Token(token)) = &plan.proof {
                 sql.then(token.closing());
             }
-            restore(&mut sql, plan);
-            sql.then("COMMIT AND NO CHAIN NO RELEASE");
-            // Setting autocommit commits on its own, so it has to come last.
-            sql.then("SET autocommit=@dbop_autocommit");
+            // Alone, or it would be the limit of the commit as well, which it can then interrupt.
+            restore_statement_timeout(&mut sql.list("SET"), plan);
+            let mut set = sql.list("SET");
+            restore_lock_timeout(&mut set, plan);
+            set.item(format_args!("autocommit=1"));
+            restore_isolation(&mut set, plan);
+            set.item(format_args!("autocommit=@dbop_autocommit"));
             sql.finish()
         }
         Level::Savepoint(depth) => {
@@ -191,6 +193,8 @@ fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
 
 /// A comment with this marker is executed by MariaDB only.
 const MARIADB: &str = "M!100100";
+/// A comment with this marker is executed by MariaDB only, from 11.1 on.
+const MARIADB_11: &str = "M!110100";
 /// A comment with this marker is executed by MySQL only.
 const MYSQL: &str = "!80000";
 
@@ -274,13 +278,28 @@ const fn hyphenated(level: IsolationLevel) -> &'static str {
 
 /// Sets the session back to its old values.
 fn restore(sql: &mut Sql, plan: &Plan) {
-    let suffix = Suffix(plan.level);
     let mut set = sql.list("SET");
+    restore_lock_timeout(&mut set, plan);
+    restore_statement_timeout(&mut set, plan);
+    if has_default_isolation(&plan.applied) {
+        set.item_by_server([
+            (MARIADB, "SESSION tx_isolation=@dbop_isolation"),
+            (MYSQL, "SESSION transaction_isolation=@dbop_isolation"),
+        ]);
+    }
+}
+
+fn restore_lock_timeout(set: &mut List<'_>, plan: &Plan) {
+    let suffix = Suffix(plan.level);
     if plan.applied.lock_timeout.is_some() {
         set.item(format_args!(
             "SESSION innodb_lock_wait_timeout=@dbop_lock{suffix}"
         ));
     }
+}
+
+fn restore_statement_timeout(set: &mut List<'_>, plan: &Plan) {
+    let suffix = Suffix(plan.level);
     if plan.applied.statement_timeout.is_some() {
         set.item_by_server([
             (
@@ -293,19 +312,27 @@ fn restore(sql: &mut Sql, plan: &Plan) {
             ),
         ]);
     }
-    if has_default_isolation(&plan.applied) {
-        sql.then(format_args!(
-            "SET /*{MARIADB} SESSION tx_isolation */ /*{MYSQL} SESSION transaction_isolation */\
-             =@dbop_isolation"
-        ));
-    }
 }
 
-/// Whether the session has been changed, apart from autocommit.
-const fn has_to_restore(applied: &Applied) -> bool {
-    applied.lock_timeout.is_some()
-        || applied.statement_timeout.is_some()
-        || has_default_isolation(applied)
+/// After a commit, has the next transaction begin with what the session has. COMMIT does that by itself.
+/// To turn autocommit on does not: the next one, of whoever it is, would be read-only and serializable
+/// like this one (measured). Also where `SET TRANSACTION` has made this one so, unknown to dbop.
+///
+/// The variables have two names each: MariaDB knows the old ones before 11.1, and warns of them since,
+/// which would hide an error from `GET DIAGNOSTICS`. A newer MariaDB reads the old ones as a text.
+fn restore_isolation(set: &mut List<'_>, plan: &Plan) {
+    let [new, old] = match has_default_isolation(&plan.applied) {
+        true => ["@dbop_isolation"; 2],
+        false => ["@@SESSION.transaction_isolation", "@@SESSION.tx_isolation"],
+    };
+    set.continue_item(format_args!(
+        "/*{MARIADB_11} , SESSION transaction_isolation={new}, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only, @dbop_skipped=' */\
+         /*{MARIADB} , SESSION tx_isolation={old}, SESSION tx_read_only=@@SESSION.tx_read_only */\
+         /*{MARIADB_11} ' */\
+         /*{MYSQL} , SESSION transaction_isolation={new}, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only */"
+    ));
 }
 
 const fn has_default_isolation(applied: &Applied) -> bool {

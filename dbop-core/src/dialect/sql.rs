@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
+use super::Dialect;
 use super::plan::Plan;
 
 /// Between two statements.
@@ -15,7 +16,9 @@ impl Sql {
     /// An empty batch, with room for its text: it is made in one allocation, as Diesel makes its own.
     pub(super) fn new(plan: &Plan) -> Self {
         let applied = &plan.applied;
-        let is_short = applied.lock_timeout.is_none() && applied.statement_timeout.is_none();
+        let is_short = applied.lock_timeout.is_none()
+            && applied.statement_timeout.is_none()
+            && plan.dialect != Dialect::Mysql;
         Self(String::with_capacity(if is_short { 96 } else { 1024 }))
     }
 
@@ -78,6 +81,11 @@ impl List<'_> {
     pub(super) fn item(&mut self, item: fmt::Arguments<'_>) {
         let separator = self.separator();
         self.sql.push(format_args!("{separator}{item}"));
+    }
+
+    /// Adds to the last item.
+    pub(super) fn continue_item(&mut self, more: fmt::Arguments<'_>) {
+        self.sql.push(more);
     }
 
     /// Adds an item that each server knows under another name. Each is in a comment that only the

@@ -102,6 +102,19 @@ fn postgres() {
     );
 }
 
+/// What has the next transaction begin as the session has it.
+macro_rules! as_the_session {
+    () => {
+        "/*M!110100 , SESSION transaction_isolation=@@SESSION.transaction_isolation, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only, @dbop_skipped=' */\
+         /*M!100100 , SESSION tx_isolation=@@SESSION.tx_isolation, \
+         SESSION tx_read_only=@@SESSION.tx_read_only */\
+         /*M!110100 ' */\
+         /*!80000 , SESSION transaction_isolation=@@SESSION.transaction_isolation, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only */"
+    };
+}
+
 #[test]
 fn mysql() {
     let plain = batches(Dialect::Mysql, TOP, Settings::default());
@@ -110,8 +123,11 @@ fn mysql() {
         (
             "SET @dbop_autocommit=@@autocommit, autocommit=0; START TRANSACTION; \
              SAVEPOINT dbop_alive",
-            "RELEASE SAVEPOINT dbop_alive; COMMIT AND NO CHAIN NO RELEASE; \
-             SET autocommit=@dbop_autocommit",
+            concat!(
+                "RELEASE SAVEPOINT dbop_alive; SET autocommit=1",
+                as_the_session!(),
+                ", autocommit=@dbop_autocommit"
+            ),
             "ROLLBACK TO SAVEPOINT dbop_alive; ROLLBACK AND NO CHAIN NO RELEASE; \
              SET autocommit=@dbop_autocommit"
                 .into()
@@ -128,10 +144,14 @@ fn mysql() {
              /*!80000 , @dbop_statement=@@SESSION.max_execution_time, \
              SESSION max_execution_time=1 */; \
              START TRANSACTION READ ONLY; SAVEPOINT dbop_alive",
-            "RELEASE SAVEPOINT dbop_alive; SET SESSION innodb_lock_wait_timeout=@dbop_lock\
-             /*M!100100 , SESSION max_statement_time=@dbop_statement */\
-             /*!80000 , SESSION max_execution_time=@dbop_statement */; \
-             COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit",
+            concat!(
+                "RELEASE SAVEPOINT dbop_alive; ",
+                "SET /*M!100100 SESSION max_statement_time=@dbop_statement */",
+                "/*!80000 SESSION max_execution_time=@dbop_statement */; ",
+                "SET SESSION innodb_lock_wait_timeout=@dbop_lock, autocommit=1",
+                as_the_session!(),
+                ", autocommit=@dbop_autocommit"
+            ),
             "SET SESSION innodb_lock_wait_timeout=@dbop_lock\
              /*M!100100 , SESSION max_statement_time=@dbop_statement */\
              /*!80000 , SESSION max_execution_time=@dbop_statement */; \
@@ -303,6 +323,25 @@ fn a_default_never_makes_a_stricter_value_looser() {
     ] {
         assert!(mysql.begin().contains(part), "{part} in {}", mysql.begin());
     }
+}
+
+/// Each statement costs the server time, in each operation.
+#[test]
+fn mysql_a_lock_timeout_takes_no_statement_of_its_own() {
+    let asked = Settings {
+        lock_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    };
+    let (nothing, by_default) = (Settings::default(), Defaults::default());
+    let statements = |settings: &Settings, defaults: &Defaults| {
+        let before = SavedPragmas::default();
+        let batches = Batches::new(Dialect::Mysql, TOP, settings, defaults, before).expect("valid");
+        let count = |sql: &str| sql.split("; ").count();
+        (count(batches.begin()), count(batches.commit()))
+    };
+    assert_eq!(statements(&nothing, &Defaults::NONE), (3, 2));
+    assert_eq!(statements(&nothing, &by_default), (3, 2));
+    assert_eq!(statements(&asked, &by_default), (3, 2));
 }
 
 #[test]

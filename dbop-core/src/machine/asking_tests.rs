@@ -37,8 +37,8 @@ fn run(
     let mut answers = answers.iter();
     let mut sent = Vec::new();
     loop {
-        let (attempt, step) = machine.numbered_step(Instant::now);
-        match step {
+        let attempt = machine.advance(Instant::now);
+        match machine.present_step() {
             Step::Batch(Batch { purpose, sql }) => {
                 sent.push(format!("{attempt} {purpose:?}: {sql}"));
                 match answers.next().copied().unwrap_or(Ok(())) {

@@ -11,7 +11,7 @@ use dbop_tests::InstantClock;
 use super::money::{add, balance};
 use super::sessions::{Trouble, assert_unchanged, operations, runners, session, sessions};
 use super::steps::{lose_deadlock, session_id};
-use super::{Bed, Conn, Runner, SimpleConnection as _, caught, depth, scenario};
+use super::{Bed, Conn, Runner, SimpleConnection as _, caught, depth, helper, scenario};
 
 /// Without defaults of its own, so that nothing that is left over is put right by accident.
 fn runner() -> Runner {
@@ -105,31 +105,37 @@ async fn so_do_they_where_nobody_tries_again() {
     assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
 }
 
-/// Every COMMIT and ROLLBACK is at once followed by a transaction like the one before.
+/// A plain COMMIT or ROLLBACK is at once followed by a transaction like the one before (1), or by the
+/// end of the session (2).
 #[scenario]
 async fn nor_does_anything_where_transactions_are_chained() {
     let bed = Bed::new();
-    let mut conn = bed.connect();
-    conn.batch_execute("SET completion_type = 1")
-        .await
-        .expect("it can be set");
-    let before = session(&mut conn).await;
+    for completion_type in [1, 2] {
+        let mut conn = bed.connect();
+        conn.batch_execute(&format!("SET completion_type = {completion_type}"))
+            .await
+            .expect("it can be set");
+        nothing_leaks_or_is_chained(&mut conn).await;
+    }
+}
+
+#[helper]
+async fn nothing_leaks_or_is_chained(conn: &mut Conn) {
+    let before = session(conn).await;
     for runner in runners(&runner()) {
         for operation in operations(&runner) {
             let read: Result<i64, Trouble> = operation
-                .run(&mut conn, async |conn: &mut Conn| {
-                    Ok(balance(conn, 1).await?)
-                })
+                .run(conn, async |conn: &mut Conn| Ok(balance(conn, 1).await?))
                 .await;
             drop(read);
-            assert_unchanged(&mut conn, &before, "a commit").await;
-            add(&mut conn, 2, 1).await.expect("writes are not refused");
+            assert_unchanged(conn, &before, "a commit").await;
+            add(conn, 2, 1).await.expect("writes are not refused");
             let undone: Result<(), Trouble> = operation
-                .run(&mut conn, async |_: &mut Conn| Err(Trouble::Own))
+                .run(conn, async |_: &mut Conn| Err(Trouble::Own))
                 .await;
             undone.expect_err("as it says");
-            assert_unchanged(&mut conn, &before, "a rollback").await;
-            add(&mut conn, 2, 1).await.expect("writes are not refused");
+            assert_unchanged(conn, &before, "a rollback").await;
+            add(conn, 2, 1).await.expect("writes are not refused");
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 
-mod after_commit;
 mod batches;
 mod caller_deadlock;
+mod closing;
 mod connection;
 mod deadlock;
 pub(super) mod effect;

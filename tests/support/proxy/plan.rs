@@ -35,8 +35,8 @@ impl When {
         Self::of(What::Prepared(words.into()))
     }
 
-    /// A transaction is committed: COMMIT is the last thing said about transactions. So
-    /// `COMMIT; SET autocommit=1` is one, `COMMIT; BEGIN` and `RELEASE SAVEPOINT s` are not.
+    /// A transaction is committed: COMMIT, or `SET autocommit=1`, is the last thing said about
+    /// transactions. So `COMMIT; SELECT 1` is one, `COMMIT; BEGIN` and `RELEASE SAVEPOINT s` are not.
     #[must_use]
     pub const fn commit() -> Self {
         Self::of(What::Commit)
@@ -214,7 +214,7 @@ fn commits(sql: &str) -> bool {
     let statements = sql.split(';').map(|statement| {
         let statement = statement.trim().to_uppercase();
         let is = |word: &str| has_words(&statement, word) && statement.starts_with(word);
-        if is("COMMIT") {
+        if is("COMMIT") || (is("SET") && has_words(&statement, "autocommit=1")) {
             Some(true)
         } else if is("BEGIN") || is("START TRANSACTION") || is("ROLLBACK") {
             Some(false)
@@ -258,6 +258,9 @@ mod tests {
             ("commit;", true),
             ("SET CONSTRAINTS ALL IMMEDIATE; COMMIT", true),
             ("RELEASE SAVEPOINT s; COMMIT; SET autocommit=@a", true),
+            ("SET a=@b, autocommit=1, autocommit=@c", true),
+            ("SET @a=@@autocommit, autocommit=0; SAVEPOINT s", false),
+            ("SET autocommit=1; START TRANSACTION", false),
             ("BEGIN; SELECT 1; COMMIT; BEGIN READ ONLY", false),
             ("COMMIT; START TRANSACTION", false),
             ("BEGIN", false),

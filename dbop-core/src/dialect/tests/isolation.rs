@@ -106,8 +106,21 @@ fn a_default_isolation_level_never_weakens_that_of_the_session() {
     assert_eq!(
         mysql.undo(Undo::BlindRollback),
         "ROLLBACK AND NO CHAIN NO RELEASE; \
-         SET /*M!100100 SESSION tx_isolation */ /*!80000 SESSION transaction_isolation */\
-         =@dbop_isolation; SET autocommit=@dbop_autocommit"
+         SET /*M!100100 SESSION tx_isolation=@dbop_isolation */\
+         /*!80000 SESSION transaction_isolation=@dbop_isolation */; \
+         SET autocommit=@dbop_autocommit"
+    );
+    assert_eq!(
+        mysql.commit(),
+        "RELEASE SAVEPOINT dbop_alive; SET autocommit=1\
+         /*M!110100 , SESSION transaction_isolation=@dbop_isolation, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only, @dbop_skipped=' */\
+         /*M!100100 , SESSION tx_isolation=@dbop_isolation, \
+         SESSION tx_read_only=@@SESSION.tx_read_only */\
+         /*M!110100 ' */\
+         /*!80000 , SESSION transaction_isolation=@dbop_isolation, \
+         SESSION transaction_read_only=@@SESSION.transaction_read_only */, \
+         autocommit=@dbop_autocommit"
     );
 }
 

@@ -78,9 +78,8 @@ fn a_proof_is_opened_first_and_closed_after_the_check() {
         &[
             "RELEASE SAVEPOINT dbop_alive",
             "UPDATE dbop_ledger SET state = 1, changed_at = CURRENT_TIMESTAMP(6) WHERE scope = X'6",
-            "SET SESSION",
-            "COMMIT AND NO CHAIN NO RELEASE",
-            "SET autocommit=@dbop_autocommit",
+            "SET /*M!100100 SESSION max_statement_time",
+            "SET SESSION innodb_lock_wait_timeout=@dbop_lock, autocommit=1",
         ],
     );
     // A savepoint and what writes nothing have none.
