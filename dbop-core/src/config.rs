@@ -30,6 +30,7 @@ pub struct RunnerConfig {
     defaults: Defaults,
     logging: Logging,
     gates: Option<NamedGates>,
+    has_compound_statements: bool,
     observers: Observers,
     hidden_failures: OnceByName,
     skipped_in_tests: OnceByName,
@@ -198,6 +199,15 @@ impl RunnerConfig {
 
     pub(crate) const fn gates(&self) -> Option<&NamedGates> {
         self.gates.as_ref()
+    }
+
+    /// Has what opens and what commits an operation sent as one compound statement each. MariaDB only.
+    pub const fn set_compound_statements(&mut self, compound: bool) {
+        self.has_compound_statements = compound;
+    }
+
+    pub(crate) const fn has_compound_statements(&self) -> bool {
+        self.has_compound_statements
     }
 
     /// How the gate of a name stands.

@@ -413,7 +413,14 @@ impl<'a> Machine<'a> {
             State::CheckUndone => (BatchPurpose::CheckUndone, self.dialect.undone_check()),
             State::Contain(sql) => (BatchPurpose::Contain, &**sql),
         };
-        Step::Batch(Batch { purpose, sql })
+        let opens_or_closes = matches!(purpose, BatchPurpose::Begin | BatchPurpose::Commit);
+        Step::Batch(Batch {
+            purpose,
+            sql,
+            is_compound: opens_or_closes
+                && self.config.has_compound_statements()
+                && batches().are_fixed(),
+        })
     }
 
     /// How many attempts have been begun.

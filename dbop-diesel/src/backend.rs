@@ -56,6 +56,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(None)
     }
 
+    /// Sends a batch as one compound statement. MariaDB only.
+    #[doc(hidden)]
+    fn execute_compound<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        conn.batch_execute(sql)
+    }
+
     /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
     #[doc(hidden)]
     fn read_cache_mark<C>(_conn: &mut C) -> QueryResult<Option<String>>
@@ -121,7 +130,7 @@ mod mysql {
     use diesel::mysql::Mysql;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::mysql::PreparedSoFar;
+    use crate::adapter::mysql::{Compound, PreparedSoFar};
     use crate::adapter::text::Text;
 
     use super::{Dialect, Sealed, SupportedBackend};
@@ -145,6 +154,13 @@ mod mysql {
         {
             let (_name, count): (String, String) = PreparedSoFar.get_result(conn)?;
             Ok(Some(count))
+        }
+
+        fn execute_compound<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            Compound(sql).execute(conn).map(drop)
         }
     }
 }

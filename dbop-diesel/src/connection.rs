@@ -47,7 +47,10 @@ pub(crate) fn execute<C: SupportedConnection>(
         conn.instrumentation().on_connection_event(event);
     }
     let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
-    let result = C::Backend::send(conn, batch.sql);
+    let result = match batch.is_compound {
+        true => C::Backend::execute_compound(conn, batch.sql),
+        false => C::Backend::send(conn, batch.sql),
+    };
     let dialect = C::Backend::DIALECT;
     settle(status(conn), saved, dialect, batch.purpose, base, result)
 }

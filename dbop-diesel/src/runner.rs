@@ -84,6 +84,25 @@ impl Runner {
         self
     }
 
+    /// Sends what begins and what commits an operation as one compound statement each (`BEGIN NOT ATOMIC ..
+    /// END`), which the connection prepares once. Defaults to `false`. MariaDB only: on MySQL each operation
+    /// is then refused with a syntax error, before its body.
+    ///
+    /// Diesel needs three round trips for a batch on MySQL and MariaDB, and one for a prepared statement.
+    /// Operations with a statement timeout, a deadline, a ledger or `begin_with_sql` are sent as they are
+    /// without this, and so is what rolls back.
+    ///
+    /// ```
+    /// use dbop_diesel::Runner;
+    ///
+    /// let runner = Runner::default().with_compound_statements(true); // all its servers are MariaDB
+    /// ```
+    #[must_use]
+    pub const fn with_compound_statements(mut self, compound: bool) -> Self {
+        self.config.set_compound_statements(compound);
+        self
+    }
+
     /// Lets these faults happen to the operations of this runner, and lists there what it runs. For tests:
     /// see [`testing`](crate::testing).
     ///

@@ -5,6 +5,7 @@
     reason = "written once, run on every kind of connection"
 )]
 
+mod compound;
 mod set_option;
 
 /// The scenarios.

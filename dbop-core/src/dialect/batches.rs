@@ -191,6 +191,7 @@ impl Batches {
     pub(crate) fn commit_is_last(&self) -> bool {
         match self.plan.dialect {
             Dialect::Postgres => true,
+            // Diesel sends COM_SET_OPTION behind a batch.
             Dialect::Mysql => false,
             Dialect::Sqlite => sqlite::new_busy_timeout(&self.plan).is_none(),
         }
@@ -214,6 +215,16 @@ impl Batches {
             }
             Undo::LeftOpen => self.is_autocommit(),
         }
+    }
+
+    /// Whether MariaDB can get them as prepared statements. There are few of them: no token and no SQL of
+    /// the operation's own makes each one another one. And nothing in them is longer than a statement may
+    /// take, because a statement timeout would limit a compound statement as a whole, with its commit.
+    pub(crate) const fn are_fixed(&self) -> bool {
+        matches!(self.plan.dialect, Dialect::Mysql)
+            && self.plan.applied.statement_timeout.is_none()
+            && self.plan.proof.is_none()
+            && self.plan.opening.is_none()
     }
 
     /// Opens the transaction or savepoint, with its settings.
@@ -407,6 +418,37 @@ mod tests {
         assert!(std::ptr::eq(first, batches.begin()));
         _ = (batches.commit(), batches.undo(Undo::Rollback));
         assert_eq!(made(), 3);
+    }
+
+    /// Else the connection would prepare a statement for each operation, or the server would limit the
+    /// commit.
+    #[test]
+    fn what_is_prepared_is_the_same_for_all_operations_with_these_settings() {
+        let second = Some(Duration::from_secs(1));
+        let of = |dialect, settings: &Settings| {
+            let (level, before) = (Level::Transaction, SavedPragmas::default());
+            Batches::new(dialect, level, settings, &Defaults::default(), before).expect("valid")
+        };
+        let plain = of(Dialect::Mysql, &Settings::default());
+        assert!(plain.are_fixed());
+        let locks = Settings {
+            lock_timeout: second,
+            read_only: true,
+            ..Settings::default()
+        };
+        assert!(of(Dialect::Mysql, &locks).are_fixed());
+        let statements = Settings {
+            statement_timeout: second,
+            ..Settings::default()
+        };
+        assert!(!of(Dialect::Mysql, &statements).are_fixed());
+        let late = plain.for_attempt(None, second).expect("a deadline");
+        assert!(!late.are_fixed());
+        assert!(!plain.with_opening("DO 0").are_fixed());
+        let ledger = crate::Ledger::new();
+        let with_token = plain.with_token(&ledger.open()).expect("a token");
+        assert!(!with_token.are_fixed());
+        assert!(!of(Dialect::Postgres, &Settings::default()).are_fixed());
     }
 
     /// An attempt with other settings begins with no text of the attempt before.

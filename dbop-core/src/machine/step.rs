@@ -52,6 +52,9 @@ pub struct Batch<'a> {
     pub purpose: BatchPurpose,
     /// The statements.
     pub sql: &'a str,
+    /// Whether to send them as one compound statement that the connection prepares once, where the adapter
+    /// can: see [`RunnerConfig::set_compound_statements`](super::RunnerConfig::set_compound_statements).
+    pub is_compound: bool,
 }
 
 /// What a batch is for.

@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
                 Step::Report(event) => return Step::Report(event),
                 Step::Pause(pause) => return Step::Pause(pause),
                 Step::Done(done) => return Step::Done(done),
-                Step::Batch(Batch { purpose, sql }) => match purpose {
+                Step::Batch(Batch { purpose, sql, .. }) => match purpose {
                     BatchPurpose::Begin => (Some(Point::Begin), sql.to_owned()),
                     BatchPurpose::Commit => (Some(Point::Commit), sql.to_owned()),
                     _ => (None, String::new()),
@@ -153,6 +153,7 @@ impl<'a> Run<'a> {
             Some(Watched { due: Some(due), .. }) => Step::Batch(Batch {
                 purpose: due.purpose,
                 sql: &due.sql,
+                is_compound: false,
             }),
             _ => self.machine.step(now),
         }

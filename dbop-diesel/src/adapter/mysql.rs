@@ -24,3 +24,26 @@ impl QueryFragment<Mysql> for PreparedSoFar {
 }
 
 impl<C> RunQueryDsl<C> for PreparedSoFar {}
+
+/// Statements as one, which MariaDB executes until one of them fails. Diesel prepares it once for each
+/// connection, unless its cache is off.
+#[derive(Clone, Copy, Debug)]
+pub struct Compound<'a>(pub &'a str);
+
+impl QueryId for Compound<'_> {
+    type QueryId = ();
+
+    // The text tells them apart.
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl QueryFragment<Mysql> for Compound<'_> {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, Mysql>) -> QueryResult<()> {
+        pass.push_sql("BEGIN NOT ATOMIC ");
+        pass.push_sql(self.0);
+        pass.push_sql("; END");
+        Ok(())
+    }
+}
+
+impl<C> RunQueryDsl<C> for Compound<'_> {}
