@@ -97,8 +97,8 @@ impl Payments {
     async fn meet_in_deadlock(&self) {
         let both_hold = Barrier::new(2);
         let (one, other) = tokio::join!(
-            self.into_deadlock([1, 2], &both_hold),
-            self.into_deadlock([2, 1], &both_hold)
+            self.collide([1, 2], &both_hold),
+            self.collide([2, 1], &both_hold)
         );
         assert_eq!((one.result, other.result), (Ok(1), Ok(1)));
         let failures = one.failures.iter().chain(&other.failures);
@@ -108,11 +108,7 @@ impl Payments {
         assert_eq!((gate.limit, gate.inside, gate.waiting), (Some(1), 0, 0));
     }
 
-    async fn into_deadlock(
-        &self,
-        [from, to]: [i32; 2],
-        both_hold: &Barrier,
-    ) -> Report<usize, Error> {
+    async fn collide(&self, [from, to]: [i32; 2], both_hold: &Barrier) -> Report<usize, Error> {
         let source = closure::<Conn>(&self.url);
         let is_first = AtomicBool::new(true);
         let body = async |conn: &mut Conn| {

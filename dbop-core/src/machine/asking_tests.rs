@@ -39,7 +39,7 @@ fn run(
     loop {
         let attempt = machine.advance(Instant::now);
         match machine.present_step() {
-            Step::Batch(Batch { purpose, sql }) => {
+            Step::Batch(Batch { purpose, sql, .. }) => {
                 sent.push(format!("{attempt} {purpose:?}: {sql}"));
                 match answers.next().copied().unwrap_or(Ok(())) {
                     Err(message) if machine.is_answer_of_session(message) => {}
@@ -200,7 +200,7 @@ fn an_operation_asks_once() {
     let deadlock = Fault::from_class(Dialect::Postgres, FaultClass::Deadlock);
     loop {
         match machine.step(no_clock) {
-            Step::Batch(Batch { purpose, sql }) => {
+            Step::Batch(Batch { purpose, sql, .. }) => {
                 if purpose == BatchPurpose::Begin {
                     begins.push(sql.to_owned());
                 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use dbop_diesel::{Ledger, Outcome, Report, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
 use dbop_tests::{InstantClock, Meanwhile, blocking, eventually, is_unknown};
-use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::commit::ledger::with_table;
@@ -144,7 +143,7 @@ async fn a_deadlock_of_two_askers_is_no_answer() {
     };
     let body = async |conn: &mut Conn| {
         bodies.fetch_add(1, Ordering::Relaxed);
-        QueryResult::Ok(add(conn, 1, 10).await?)
+        add(conn, 1, 10).await
     };
     let report = Runner::default()
         .with_clock(clock.clone())

@@ -126,8 +126,8 @@ fn a_question_is_a_transaction_that_writes() {
             "', 2) ON DUPLICATE KEY UPDATE changed_at = CURRENT_TIMESTAMP(6)",
             "SELECT CAST(state AS CHAR) AS s FROM dbop_ledger WHERE scope = X'64626f70' \
              AND id = X'",
-            "RELEASE SAVEPOINT dbop_alive; SET SESSION innodb_lock_wait_timeout=@dbop_lock; \
-             COMMIT AND NO CHAIN NO RELEASE; SET autocommit=@dbop_autocommit",
+            "RELEASE SAVEPOINT dbop_alive; \
+             SET SESSION innodb_lock_wait_timeout=@dbop_lock, autocommit=1",
         ),
     ] {
         let plain = batches(dialect, TOP, settings);
@@ -137,7 +137,8 @@ fn a_question_is_a_transaction_that_writes() {
         let sql = question.batches.begin();
         assert!(sql.starts_with(begin) && sql.ends_with(write), "{sql}");
         assert!(question.state.starts_with(state), "{}", question.state);
-        assert_eq!(question.batches.commit(), commit);
+        let sql = question.batches.commit();
+        assert!(sql.starts_with(commit), "{sql}");
     }
 }
 
