@@ -34,8 +34,8 @@ on_sqlite=(
   "sync run_read bare_read - 177"
   "sync read_only bare_read - 316"
   "sync without_transaction plain_read 3600 -"
-  "sync nested3 by_hand3 3100 -"
-  "sync nested3 bare3 - 108"
+  "sync nested3 by_hand3 5900 -"
+  "sync nested3 bare3 - 110"
   "sync steps3 bare3 - 101"
 )
 on_postgres=(
