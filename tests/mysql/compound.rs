@@ -199,7 +199,7 @@ fn what_the_server_refuses_to_commit_is_undone() {
         .max_retries(0)
         .run_report(&mut conn, |conn| {
             let paid = add(conn, 1, 10);
-            opponent.execute("FLUSH TABLES WITH READ LOCK");
+            opponent.lock_all_tables();
             paid
         });
     opponent.execute("UNLOCK TABLES");

@@ -65,6 +65,24 @@ impl Opponent {
         orders.send(sql.into()).expect("the opponent lives");
     }
 
+    /// Locks all tables of MySQL or MariaDB, until `UNLOCK TABLES`.
+    ///
+    /// It waits behind the statements that are being executed, and new ones wait behind it. One of each
+    /// that wait for each other otherwise, as in the tests of deadlocks, would not end before a timeout,
+    /// because no server sees such a cycle. So it makes way now and then.
+    ///
+    /// # Panics
+    ///
+    /// If there is no moment for it within a minute.
+    pub fn lock_all_tables(&self) {
+        self.execute("SET SESSION lock_wait_timeout = 1");
+        let is_locked = (0..60).any(|_| {
+            self.start("FLUSH TABLES WITH READ LOCK");
+            self.finish().is_ok()
+        });
+        assert!(is_locked, "the tables are always in use");
+    }
+
     /// Waits for what was started.
     ///
     /// # Errors

@@ -167,23 +167,29 @@ impl Cell {
         }
         let opponent = Arc::clone(opponent);
         runner.with_clock(Meanwhile::new(move |_| {
-            opponent.execute(COMMITS_FAIL.1);
+            opponent.execute(COMMITS_SUCCEED);
         }))
     }
 }
 
 const UNKNOWN: &str = "it is unknown whether the transaction was committed";
 
-/// What makes every COMMIT fail on this server, for connections that do not wait; and what ends
-/// that. On PostgreSQL: what makes the COMMIT of a serializable transaction fail that has read and
-/// written what this one reads and writes.
-const COMMITS_FAIL: (&str, &str) = match backend::DIALECT {
-    Dialect::Mysql => ("FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"),
-    _ => (
-        "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM done; INSERT INTO done VALUES (-1); \
-         COMMIT",
-        "SELECT",
-    ),
+/// Makes every COMMIT fail on this server, for connections that do not wait. On PostgreSQL: the COMMIT of
+/// a serializable transaction that has read and written what this one reads and writes.
+fn make_commits_fail(opponent: &Opponent) {
+    match backend::DIALECT {
+        Dialect::Mysql => opponent.lock_all_tables(),
+        _ => opponent.execute(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM done; INSERT INTO done VALUES (-1); \
+             COMMIT",
+        ),
+    }
+}
+
+/// What ends that.
+const COMMITS_SUCCEED: &str = match backend::DIALECT {
+    Dialect::Mysql => "UNLOCK TABLES",
+    _ => "SELECT",
 };
 
 /// Makes a connection one whose COMMIT can fail.
@@ -225,7 +231,7 @@ async fn play(cell: Cell, number: i32, bed: &Bed, opponent: &Arc<Opponent>) -> P
             .execute(conn)
             .await?;
         if is_first && cell.fate == Fate::Refused {
-            opponent.execute(COMMITS_FAIL.0);
+            make_commits_fail(opponent);
         }
         QueryResult::Ok(inserted)
     };
