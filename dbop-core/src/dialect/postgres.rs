@@ -146,9 +146,14 @@ fn way_of_default_isolation(plan: &Plan) -> Option<Way> {
 fn isolation(plan: &Plan) -> Option<IsolationLevel> {
     match plan.applied.isolation? {
         Isolation::Exact(level) => Some(level),
-        Isolation::AtLeast(level) => {
-            (way_of_default_isolation(plan) == Some(Way::Local)).then_some(level)
-        }
+        Isolation::AtLeast(level) => match way_of_default_isolation(plan)? {
+            Way::Local => Some(level),
+            // A single level is stricter than this one. A session that is laxer after all gets it too.
+            Way::NotAtAll if level == IsolationLevel::RepeatableRead => {
+                Some(IsolationLevel::Serializable)
+            }
+            Way::NotAtAll | Way::InSession => None,
+        },
     }
 }
 

@@ -107,12 +107,26 @@ fn what_the_session_has_stricter_is_left_alone() {
     );
     assert_eq!(
         begin(&[Isolation]),
-        "BEGIN NOT DEFERRABLE; SET LOCAL lock_timeout = 10000; SET LOCAL statement_timeout = 2500"
+        "BEGIN ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE; \
+         SET LOCAL lock_timeout = 10000; SET LOCAL statement_timeout = 2500"
     );
     assert_eq!(
         begin(&[LockTimeout, StatementTimeout, Isolation, Deferrable]),
-        "BEGIN DEFERRABLE"
+        "BEGIN ISOLATION LEVEL SERIALIZABLE DEFERRABLE"
     );
+}
+
+/// Two levels are stricter than READ COMMITTED, and which of them the session has is not known.
+#[test]
+fn a_default_level_with_several_stricter_ones_is_not_named_where_the_session_is_stricter() {
+    let defaults = Defaults {
+        isolation: Some(IsolationLevel::ReadCommitted),
+        ..Defaults::default()
+    };
+    let asking = asking(&Settings::NONE, &defaults, false);
+    let stricter = stricter(&asking, &[SessionSetting::Isolation]);
+    let begin = "BEGIN NOT DEFERRABLE; SET LOCAL lock_timeout = 10000";
+    assert_eq!(stricter.begin(), begin);
 }
 
 /// A deadline is shorter than any default, from attempt to attempt.
