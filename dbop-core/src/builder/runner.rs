@@ -28,7 +28,7 @@ macro_rules! __runner_methods {
         /// connection's `busy_timeout`.
         ///
         /// On PostgreSQL, the first operation of the runner and its clones asks its session whether that is
-        /// stricter, and one in 1000 asks again. The others rely on the answer, so that the default costs
+        /// stricter, and about one in 1000 asks again. The others rely on the answer, so that the default costs
         /// no query. Where the sessions of one runner differ in this, say so:
         /// [`with_differing_sessions`](Self::with_differing_sessions).
         ///
@@ -108,11 +108,13 @@ macro_rules! __runner_methods {
         /// Whether the sessions that operations get differ in their own timeouts, default isolation level or
         /// `default_transaction_deferrable`. Defaults to `false`. It applies to PostgreSQL.
         ///
-        /// They usually have the same by role, database, URL or pool, so that a runner asks one session in
-        /// 1000 operations whether it is stricter than the defaults of the runner and relies on that answer
-        /// until the next one. If some sessions are stricter and others are not, a default can loosen a
-        /// stricter value until the runner has met both kinds. With `true`, every operation looks at its
-        /// session first. That takes no round trip, but two queries.
+        /// They usually have the same by role, database, URL or pool. So in its first operation, and in about
+        /// one in 1000 after it (one in 17 where the session was stricter), a runner asks the session whether
+        /// it is stricter than the defaults of the runner, and relies on that answer until the next one. If
+        /// some sessions are stricter and others are not, until the runner has met both kinds a default can
+        /// loosen the value of a stricter session among others, or not apply to laxer ones, which then wait
+        /// for locks without a limit. With `true`, every operation looks at its session first. That takes no
+        /// round trip, but two queries.
         ///
         /// ```
         #[doc = concat!("# use ", $adapter, "::Runner;")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::applied::{Applied, Timeout};
 use super::proof::CommitProof;
-use super::sessions::Known;
+use super::sessions::{Known, SessionSetting};
 use super::{Dialect, Level, SavedPragmas, milliseconds};
 
 /// What the texts of an operation are made from.
@@ -29,16 +29,19 @@ impl Plan {
         lock_timeout: Option<Timeout>,
         left: Option<Duration>,
     ) -> Option<Self> {
-        let mut applied = self.applied;
+        let (mut applied, mut known) = (self.applied, self.known);
         if lock_timeout.is_some() {
             applied.lock_timeout = lock_timeout;
         }
         if let Some(left) = left {
             self.limit(&mut applied, left);
+            // In a laxer session no statement would end by the deadline.
+            known = known.without_stricter(SessionSetting::StatementTimeout);
         }
-        let differs = applied != self.applied;
+        let differs = (applied, known) != (self.applied, self.known);
         differs.then(|| Self {
             applied,
+            known,
             ..self.clone()
         })
     }

@@ -3,7 +3,8 @@
 //! A default never makes a session's stricter value looser, and to look at that value takes a query. The
 //! sessions of a runner usually have the same values, by their role, database, URL or pool. So the opening
 //! batch of the first operation asks, by a statement that fails exactly where the session is stricter, and
-//! so does one in [`LOOK_AGAIN`] after it. In between a default is set, or left out, without looking.
+//! so does one in [`LOOK_AGAIN`] after it, or in [`LOOK_AGAIN_SOONER`] where it was stricter: a default that
+//! is left out is no limit for a laxer session. In between a default is set, or left out, without looking.
 //! Where sessions were found to differ, every operation looks. Until there is a first answer every
 //! operation asks: a look sets the default for the session, which is not possible behind every pooler.
 //!
@@ -14,8 +15,11 @@ use std::time::Duration;
 
 use crate::settings::{Defaults, Settings};
 
-/// One operation in so many asks again.
-const LOOK_AGAIN: u32 = 1000;
+/// One operation in so many asks again. A prime, so that of operations that take turns each kind asks.
+const LOOK_AGAIN: u32 = 997;
+
+/// The same where all sessions so far were stricter.
+const LOOK_AGAIN_SOONER: u32 = 17;
 
 /// A setting of the session on which it depends what a default does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +130,14 @@ impl Known {
         self.where_asked(Knowledge::Laxer)
     }
 
+    /// The same where it is looked at rather than left alone, because others may not be stricter here.
+    pub(super) const fn without_stricter(mut self, setting: SessionSetting) -> Self {
+        if matches!(self.of(setting), Knowledge::Stricter) {
+            self.by_setting[setting as usize] = Knowledge::Nothing;
+        }
+        self
+    }
+
     /// The same where a session that answers would be in the way: it is looked at.
     pub(super) fn without_asking(self) -> Self {
         self.where_asked(Knowledge::Nothing)
@@ -199,15 +211,14 @@ impl Sessions {
             return Known::NOTHING;
         }
         let so_far = self.0.fetch_add(Self::ONE, Relaxed);
-        let looks = (so_far / Self::ONE) % LOOK_AGAIN == 0;
+        let operations = so_far / Self::ONE;
         let mut by_setting = [Knowledge::Nothing; SessionSetting::COUNT];
         for setting in SessionSetting::ALL {
             if needed.0[setting as usize] {
                 by_setting[setting as usize] = match so_far >> shift(setting) & DIFFERENT {
                     DIFFERENT => Knowledge::Nothing,
-                    _ if looks => Knowledge::Asked,
-                    LAXER => Knowledge::Laxer,
-                    STRICTER => Knowledge::Stricter,
+                    LAXER if operations % LOOK_AGAIN != 0 => Knowledge::Laxer,
+                    STRICTER if operations % LOOK_AGAIN_SOONER != 0 => Knowledge::Stricter,
                     _ => Knowledge::Asked,
                 };
             }
@@ -273,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn one_in_a_thousand_asks_again_whatever_is_known() {
-        for is_stricter in [false, true] {
+    fn about_one_in_a_thousand_asks_again_and_more_where_the_session_is_stricter() {
+        for (is_stricter, every) in [(false, 997), (true, 17)] {
             let sessions = Sessions::default();
             let mut looks = Vec::new();
-            for number in 0..=3 * LOOK_AGAIN {
+            for number in 0..=3 * every {
                 let known = next(&sessions);
                 if !known.asks() {
                     continue;
@@ -288,7 +299,28 @@ mod tests {
                     false => sessions.found_laxer(known.asked()),
                 }
             }
-            assert_eq!(looks, [0, 1000, 2000, 3000]);
+            assert_eq!(looks, [0, every, 2 * every, 3 * every]);
+        }
+    }
+
+    /// Every other operation has a deadline.
+    #[test]
+    fn of_two_kinds_of_operations_that_take_turns_both_ask_again() {
+        for (is_stricter, every) in [(false, LOOK_AGAIN), (true, LOOK_AGAIN_SOONER)] {
+            let sessions = Sessions::default();
+            match is_stricter {
+                true => SessionSetting::ALL.map(|it| sessions.found_stricter(it)),
+                false => SessionSetting::ALL.map(|it| sessions.found_laxer([it].into_iter())),
+            };
+            let mut asked = Vec::new();
+            for number in 0..=2 * every {
+                let is_timed = number % 2 == 1;
+                let needed = Needed::by(&Settings::NONE, &Defaults::default(), false, is_timed);
+                if sessions.known(&Defaults::default(), needed).asks() {
+                    asked.push(is_timed);
+                }
+            }
+            assert_eq!(asked, [false, true, false]);
         }
     }
 

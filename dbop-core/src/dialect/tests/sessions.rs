@@ -157,6 +157,27 @@ fn a_shorter_timeout_than_the_default_is_set_where_the_session_is_known_to_have_
     assert!(looks(&begin(&with_default, &statement_timeout)));
 }
 
+/// Nor is it left to the session if the deadline is further away than the default: another session may
+/// have no timeout.
+#[test]
+fn with_a_deadline_a_session_that_is_known_to_be_stricter_is_looked_at() {
+    let statement_timeout = [SessionSetting::StatementTimeout];
+    let asking = asking(&Settings::NONE, &all_defaults(), true);
+    let batches = stricter(&asking, &statement_timeout);
+    let local = "BEGIN ISOLATION LEVEL REPEATABLE READ NOT DEFERRABLE; SET LOCAL lock_timeout = 10000";
+    assert_eq!(batches.begin(), local);
+    let hour = Some(Duration::from_secs(3600));
+    let timed = batches.for_attempt(None, hour).expect("it looks");
+    let looked = timed.begin();
+    let expected = "set_config('statement_timeout', CASE WHEN \
+                    current_setting('statement_timeout')::interval BETWEEN '1 ms' AND '2500 ms'";
+    assert!(looked.contains(expected), "{looked}");
+    assert!(looked.ends_with(&format!("COMMIT; {local}")), "{looked}");
+    assert!(timed.for_attempt(None, hour).is_none(), "it is the same");
+    let laxer = asking.in_laxer_session();
+    assert!(laxer.for_attempt(None, hour).is_none());
+}
+
 /// That of an operation at a gate.
 #[test]
 fn a_shorter_lock_timeout_than_the_default_is_no_shorter_than_that_of_any_stricter_session() {
