@@ -422,8 +422,14 @@ impl RetryPolicy {
 
     /// How often a run is retried after this class, if that differs from all classes.
     pub(crate) fn limit_of(&self, class: FaultClass) -> Option<u32> {
-        let own = self.about(class)?.max_retries()?;
-        Some(own.min(MAX_CLASS_RETRIES))
+        let limit = self.about(class)?.max_retries()?;
+        Some(limit.min(MAX_CLASS_RETRIES))
+    }
+
+    /// The same, without the default of the conflicts.
+    pub(crate) fn own_limit_of(&self, class: FaultClass) -> Option<u32> {
+        let limit = self.class_policy(class)?.max_retries()?;
+        Some(limit.min(MAX_CLASS_RETRIES))
     }
 
     /// What holds for this class alone: what was said about it, or else the default of the conflicts.

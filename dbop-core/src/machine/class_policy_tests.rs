@@ -99,6 +99,18 @@ fn an_operations_own_number_of_retries_is_not_lifted() {
     }
 }
 
+/// The default of the conflicts is no limit that anyone has asked for.
+#[test]
+fn an_operations_own_number_of_retries_holds_after_conflicts_too() {
+    for class in [Deadlock, SerializationFailure] {
+        for own in [0, 3, 30] {
+            let mut script = Script::new(Dialect::Postgres).with_policy(RetryPolicy::new());
+            script.max_retries = Some(own);
+            assert_eq!(run_script(&mut script, &[class]).attempts, own + 1);
+        }
+    }
+}
+
 #[test]
 fn an_enormous_limit_is_a_limit() {
     let policy = RetryPolicy::new().with_class_policy(Deadlock, at_most(u32::MAX));

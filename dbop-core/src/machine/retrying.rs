@@ -143,8 +143,12 @@ impl<'a> Retries<'a> {
         }
     }
 
+    /// What the operation asked for itself takes the place of the default of a class.
     fn limit_of(&self, class: FaultClass) -> Option<u32> {
-        self.policy.limit_of(class)
+        match self.can_be_lifted {
+            true => self.policy.limit_of(class),
+            false => self.policy.own_limit_of(class),
+        }
     }
 
     /// How often it was retried after this class.
