@@ -396,6 +396,29 @@ fn sqlite_commits_again_alone() {
     assert_eq!(done.attempts, 1);
 }
 
+/// Meanwhile no other connection can write.
+#[test]
+fn sqlite_pauses_for_a_tenth_of_a_second_at_most_while_it_holds_the_lock() {
+    const MS: Duration = Duration::from_millis(1);
+    let busy = fault(Dialect::Sqlite, FaultClass::Busy);
+    let delays = |policy: RetryPolicy, busy_commits: usize| {
+        let mut script = Script::new(Dialect::Sqlite, Resolution::Nothing);
+        script.policy = policy.with_jitter(crate::Jitter::None);
+        let answers = [Fine, Fine, Fine].into_iter();
+        script.run(answers.chain(std::iter::repeat_n(busy, busy_commits)));
+        script.delays
+    };
+    let policy = RetryPolicy::new();
+    assert_eq!(delays(policy, 3), [20 * MS, 100 * MS, 100 * MS]);
+    let all: Duration = delays(policy, 21).iter().sum();
+    assert_eq!(all, 1920 * MS, "20 retries");
+    let steep = policy.with_initial_delay(1000 * MS);
+    assert_eq!(delays(steep, 1), [100 * MS]);
+    // A function of the user's has the last word.
+    let by_hand = policy.with_backoff_fn(|_| Duration::from_millis(300));
+    assert_eq!(delays(by_hand, 1), [300 * MS]);
+}
+
 #[test]
 fn the_text_goes_along_to_a_connection_like_the_one_before() {
     let same = SavedPragmas::default();

@@ -443,6 +443,11 @@ impl Machine<'_> {
             return false;
         }
         self.attempt.failure = Some(failure);
+        // No one else can write meanwhile.
+        let delay = match self.retries.policy.backoff_fn() {
+            Some(_) => delay,
+            None => delay.min(LONGEST_WITH_LOCK),
+        };
         let pause = Pause {
             delay,
             connection: ConnectionAction::Keep,
@@ -467,3 +472,6 @@ struct Plan {
 /// From this delay on, a connection of a pool is given back for as long as it lasts. Getting one
 /// again costs most pools a round trip.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause before a COMMIT of SQLite's is sent again.
+const LONGEST_WITH_LOCK: Duration = Duration::from_millis(100);
