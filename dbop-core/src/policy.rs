@@ -48,7 +48,8 @@ mod custom;
 ///
 /// Five retries wait for 1.25 s on average and 2.5 s at most; after what takes time to pass, 3.75 s
 /// and 5 s. Twenty after conflicts wait for 9.1 s on average and 18.2 s at most. An operation with a deadline
-/// waits for a server until then, and takes no retries for it.
+/// waits for a server until then, and takes no retries for it. On SQLite, a COMMIT that was busy is sent again
+/// while the file stays locked: after 100 ms at the latest, unless there is a function for the delays.
 ///
 /// `max_retries`, and `initial_delay` with `multiplier`, hold for all classes as soon as they are set, also
 /// for the conflicts.

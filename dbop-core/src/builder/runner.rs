@@ -50,8 +50,10 @@ macro_rules! __runner_methods {
         /// How long a statement of an operation without its own `statement_timeout` may run.
         /// Defaults to `None`, which leaves the session's value alone.
         ///
-        /// It never loosens a stricter session value, and applies to outermost operations. SQLite
-        /// has no statement timeout.
+        /// It never loosens a stricter session value, and applies to outermost operations. On PostgreSQL the
+        /// runner asks for that value as it does for the
+        /// [lock timeout](Self::with_default_lock_timeout), and where its sessions differ in it, say
+        /// [so](Self::with_differing_sessions). SQLite has no statement timeout.
         ///
         /// ```
         /// # use std::time::Duration;
@@ -88,7 +90,9 @@ macro_rules! __runner_methods {
         /// which leaves the session's level alone.
         ///
         /// It never weakens the session's level. It applies to outermost operations that are not in
-        /// a transaction of the caller. SQLite has one level only.
+        /// a transaction of the caller. On PostgreSQL the runner asks for that level as it does for the
+        /// [lock timeout](Self::with_default_lock_timeout), and where its sessions differ in it, say
+        /// [so](Self::with_differing_sessions). SQLite has one level only.
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::{IsolationLevel, Runner};")]
@@ -180,9 +184,9 @@ macro_rules! __runner_methods {
         ///   not its turn, one at a time for as long as the conflict has lasted.
         /// - On PostgreSQL, an attempt waits at most 100 ms for a lock, unless the operation has a lock timeout
         ///   of its own. A longer wait counts as a conflict and takes no retry, until all of them together are
-        ///   as long as the default lock timeout. So with 10 s and 5 retries, the defaults, there can be 106
-        ///   attempts: the first, 100 more after waits of 100 ms, and 5 retries. Each of the 100 is a WARN record, as
-        ///   every retry is.
+        ///   as long as the default lock timeout. So with the defaults there can be 121 attempts: the first, 100
+        ///   more after waits of 100 ms, and up to 20 retries after conflicts. Each of the 100 is a WARN record,
+        ///   as every retry is.
         /// - Give operations that rarely collide a name of their own: all operations of a name wait for each
         ///   other, those that touch other rows too. Clones of a runner share its gates.
         ///

@@ -8,7 +8,7 @@ use crate::fault::FaultClass;
 /// How often and how soon to retry after faults of one class. For
 /// [`RetryPolicy::with_class_policy`](crate::RetryPolicy::with_class_policy).
 ///
-/// What it leaves open is as for all classes. That a class has a policy does not mean that it is
+/// What it leaves open is as it is without. That a class has a policy does not mean that it is
 /// retried: [`with_retry_on`](crate::RetryPolicy::with_retry_on) opts it in.
 ///
 /// ```
@@ -29,7 +29,7 @@ use crate::fault::FaultClass;
 ///
 /// # Default
 ///
-/// [`new`](Self::new): everything is as for all classes.
+/// [`new`](Self::new): everything is as it is without.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassPolicy {
     max_retries: Option<u32>,
@@ -40,7 +40,7 @@ pub struct ClassPolicy {
 }
 
 impl ClassPolicy {
-    /// Leaves everything as it is for all classes.
+    /// Leaves everything as it is without.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -164,7 +164,8 @@ fn with_a_deadline_a_session_that_is_known_to_be_stricter_is_looked_at() {
     let statement_timeout = [SessionSetting::StatementTimeout];
     let asking = asking(&Settings::NONE, &all_defaults(), true);
     let batches = stricter(&asking, &statement_timeout);
-    let local = "BEGIN ISOLATION LEVEL REPEATABLE READ NOT DEFERRABLE; SET LOCAL lock_timeout = 10000";
+    let local =
+        "BEGIN ISOLATION LEVEL REPEATABLE READ NOT DEFERRABLE; SET LOCAL lock_timeout = 10000";
     assert_eq!(batches.begin(), local);
     let hour = Some(Duration::from_secs(3600));
     let timed = batches.for_attempt(None, hour).expect("it looks");
