@@ -308,10 +308,12 @@ mod tests {
     fn of_two_kinds_of_operations_that_take_turns_both_ask_again() {
         for (is_stricter, every) in [(false, LOOK_AGAIN), (true, LOOK_AGAIN_SOONER)] {
             let sessions = Sessions::default();
-            match is_stricter {
-                true => SessionSetting::ALL.map(|it| sessions.found_stricter(it)),
-                false => SessionSetting::ALL.map(|it| sessions.found_laxer([it].into_iter())),
-            };
+            for setting in SessionSetting::ALL {
+                match is_stricter {
+                    true => sessions.found_stricter(setting),
+                    false => sessions.found_laxer([setting].into_iter()),
+                }
+            }
             let mut asked = Vec::new();
             for number in 0..=2 * every {
                 let is_timed = number % 2 == 1;
