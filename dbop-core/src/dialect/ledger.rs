@@ -99,7 +99,7 @@ impl TokenSql {
     }
 
     /// Precedes the operation's transaction, in one of its own: the operation does not hold its locks,
-    /// and its COMMIT does not depend on it. Can be empty.
+    /// and its COMMIT does not depend on it. Can be empty, and can fail.
     pub(crate) fn cleanup(&self) -> String {
         if self.served.is_empty() {
             return String::new();
@@ -112,16 +112,17 @@ impl TokenSql {
         match self.dialect {
             // Serializable transactions that read a small table from end to end depend on each other
             // (measured). Losing the deletion in a crash does no harm, so it need not wait for the disk.
-            // NOT DEFERRABLE fails in a transaction that is already open.
+            // NOT DEFERRABLE fails in a transaction that is already open. The operation's own lock timeout
+            // is not set yet.
             Dialect::Postgres => format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
-                 SET LOCAL synchronous_commit = off; \
+                 SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '1s'; \
                  DELETE FROM dbop_ledger WHERE scope = {scope} AND id IN ({}); COMMIT",
                 ids(", ")
             ),
             // For a list, InnoDB reads a small table from end to end, and waits for the tokens of other
-            // sessions, or deadlocks with them (measured). In a join it looks for each one. The COMMIT is
-            // for sessions without autocommit.
+            // sessions, or deadlocks with them (measured). In a join it looks for each one. Autocommit is
+            // off by then.
             _ => format!(
                 "DELETE l FROM (SELECT {} AS id) AS served \
                  STRAIGHT_JOIN dbop_ledger AS l FORCE INDEX (PRIMARY) \

@@ -40,21 +40,21 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
 
 fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
-    if let Some(CommitProof::Token(token)) = &plan.proof {
-        sql.then(token.cleanup());
-    }
     let mut set = sql.list("SET");
     set.item(format_args!("@dbop_autocommit=@@autocommit"));
     set.item(format_args!("autocommit=0"));
     set_timeouts(&mut set, plan);
-    match plan.applied.isolation {
-        Some(Isolation::AtLeast(level)) => set_isolation(&mut set, level),
-        // For the next transaction only.
-        Some(Isolation::Exact(level)) => {
-            let level = level.as_str();
-            sql.then(format_args!("SET TRANSACTION ISOLATION LEVEL {level}"));
-        }
-        None => {}
+    if let Some(Isolation::AtLeast(level)) = plan.applied.isolation {
+        set_isolation(&mut set, level);
+    }
+    // It can fail, so it comes behind the SET that keeps what a rollback puts back.
+    if let Some(CommitProof::Token(token)) = &plan.proof {
+        sql.then(token.cleanup());
+    }
+    // For the next transaction only.
+    if let Some(Isolation::Exact(level)) = plan.applied.isolation {
+        let level = level.as_str();
+        sql.then(format_args!("SET TRANSACTION ISOLATION LEVEL {level}"));
     }
     sql.then("START TRANSACTION");
     if plan.applied.read_only {

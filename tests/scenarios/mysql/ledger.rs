@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dbop_diesel::{Ledger, Outcome, Report, StopReason};
+use dbop_diesel::{Jitter, Ledger, Outcome, Report, RetryPolicy, StopReason};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
 use dbop_tests::{InstantClock, Meanwhile, blocking, eventually, is_unknown};
+use diesel::QueryResult;
 use diesel::result::Error;
 
 use super::commit::ledger::with_table;
 use super::commit::question::{question_about, rows_written, session_id};
 use super::money::add;
+use super::steps::number;
 use super::{Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
 
 /// What TRUNCATE, between the two halves of the work, commits with the token.
@@ -165,4 +167,49 @@ async fn a_deadlock_of_two_askers_is_no_answer() {
     cut.release();
     blocking(|| cut.wait_until_finished());
     assert_eq!(bed.balances()[0], (1, 110));
+}
+
+/// It fails behind the SET that keeps the session's values, so that the rollback has something to put back.
+/// The connection is used again.
+#[scenario]
+async fn a_deletion_of_tokens_that_fails_leaves_the_session_as_it_was() {
+    let bed = with_table().await;
+    let (ledger, connections) = (Ledger::new(), AtomicU32::new(0));
+    let source = async || {
+        connections.fetch_add(1, Ordering::Relaxed);
+        let mut conn = Conn::establish(bed.url()).await?;
+        let set = conn.batch_execute("SET innodb_lock_wait_timeout=3").await;
+        set.expect("a variable");
+        diesel::ConnectionResult::Ok(conn)
+    };
+    for _ in 0..64 {
+        let paid = Runner::default()
+            .operation("pay")
+            .ledger(&ledger)
+            .run_on(&source, async |conn: &mut Conn| add(conn, 1, 10).await)
+            .await;
+        assert_eq!(paid, Ok(1));
+    }
+    let other = bed.opponent();
+    other.execute("BEGIN; UPDATE dbop_ledger SET state = 0 LIMIT 1");
+    let clock = Meanwhile::new(move |_| other.execute("ROLLBACK"));
+    // A connection is not given back for so short a delay.
+    let policy = RetryPolicy::new()
+        .with_initial_delay(Duration::from_millis(1))
+        .with_jitter(Jitter::None);
+    let report = Runner::new(policy)
+        .with_clock(clock)
+        .operation("look")
+        .lock_timeout(Duration::from_secs(1))
+        .ledger(&ledger)
+        .run_on_report(&source, async |conn: &mut Conn| {
+            let inside = number(conn, "@@innodb_lock_wait_timeout").await;
+            QueryResult::Ok([inside, number(conn, "@dbop_lock").await])
+        })
+        .await;
+    assert_eq!(report.result, Ok([1, 3]), "in it, and to be put back");
+    assert_eq!(report.attempts, 2);
+    assert_eq!(connections.load(Ordering::Relaxed), 64 + 1);
+    let left = number(&mut bed.connect(), "(SELECT count(*) FROM dbop_ledger)").await;
+    assert_eq!(left, 1, "its own");
 }

@@ -142,29 +142,37 @@ fn a_question_is_a_transaction_that_writes() {
     }
 }
 
-/// In front of it, in a transaction of their own.
-#[test]
-fn an_operation_deletes_the_tokens_of_many_before_it() {
+/// With tokens to delete.
+fn ledger_that_has_served() -> Ledger {
     let ledger = Ledger::new();
     for _ in 0..64 {
         let entry = ledger.open();
         _ = entry.issue_sql(Dialect::Postgres);
         entry.close(Outcome::Committed);
     }
+    ledger
+}
+
+/// In front of it, in a transaction of their own.
+#[test]
+fn an_operation_deletes_the_tokens_of_many_before_it() {
+    let ledger = ledger_that_has_served();
     let entry = ledger.open();
     for (dialect, delete, commit) in [
         (
             Dialect::Postgres,
             "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
-             SET LOCAL synchronous_commit = off; DELETE FROM dbop_ledger \
+             SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '1s'; \
+             DELETE FROM dbop_ledger \
              WHERE scope = decode('64626f70', 'hex') AND id IN (decode('",
             "', 'hex')); COMMIT; BEGIN; INSERT",
         ),
         (
             Dialect::Mysql,
-            "DELETE l FROM (SELECT X'",
+            "SET @dbop_autocommit=@@autocommit, autocommit=0; DELETE l FROM (SELECT X'",
             "' AS id) AS served STRAIGHT_JOIN dbop_ledger AS l FORCE INDEX (PRIMARY) \
-             ON l.scope = X'64626f70' AND l.id = served.id; COMMIT AND NO CHAIN NO RELEASE; SET @dbop_autocommit",
+             ON l.scope = X'64626f70' AND l.id = served.id; COMMIT AND NO CHAIN NO RELEASE; \
+             START TRANSACTION; SAVEPOINT dbop_alive; INSERT",
         ),
     ] {
         let plain = batches(dialect, TOP, Settings::default());
@@ -173,6 +181,44 @@ fn an_operation_deletes_the_tokens_of_many_before_it() {
         assert!(sql.starts_with(delete) && sql.contains(commit), "{sql}");
         assert!(!batches.commit().contains("DELETE"));
     }
+}
+
+/// It can fail, so the session's values are kept by then. And its COMMIT ends a level that is for one
+/// transaction.
+#[test]
+fn mysql_deletes_tokens_between_the_settings_of_the_session_and_those_of_the_transaction() {
+    let ledger = ledger_that_has_served();
+    let entry = ledger.open();
+    let settings = Settings {
+        isolation: Some(IsolationLevel::Serializable),
+        ..timeouts()
+    };
+    let exact = batches(Dialect::Mysql, TOP, settings);
+    let exact = exact.with_token(&entry).expect("a token");
+    let parts: Vec<_> = exact.begin().split("; ").collect();
+    let starts = [
+        "SET @dbop_autocommit=@@autocommit, autocommit=0, @dbop_lock=",
+        "DELETE l FROM",
+        "COMMIT AND NO CHAIN NO RELEASE",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "START TRANSACTION",
+        "SAVEPOINT dbop_alive",
+        "INSERT INTO dbop_ledger",
+    ];
+    assert_eq!(parts.len(), starts.len(), "{parts:#?}");
+    for (part, start) in parts.iter().zip(starts) {
+        assert!(part.starts_with(start), "{part}: {start}");
+    }
+    let by_default = Defaults {
+        isolation: Some(IsolationLevel::Serializable),
+        ..Defaults::NONE
+    };
+    let (nothing, before) = (Settings::default(), SavedPragmas::default());
+    let at_least = Batches::new(Dialect::Mysql, TOP, &nothing, &by_default, before);
+    let at_least = at_least.expect("valid").with_token(&entry);
+    let at_least = at_least.expect("a token");
+    let (kept, _) = at_least.begin().split_once("; DELETE").expect("tokens");
+    assert!(kept.contains("@dbop_isolation="), "{kept}");
 }
 
 #[test]
