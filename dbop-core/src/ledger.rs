@@ -99,7 +99,7 @@ impl Ledger {
         Entry {
             ledger: self,
             token: Token::new(),
-            first_attempt: 1,
+            first_attempt: None,
             is_written: AtomicBool::new(false),
             is_closed: false,
             served: rest.map_or_else(Vec::new, |rest| served.split_off(rest)),
@@ -112,8 +112,8 @@ impl Ledger {
 pub(crate) struct Entry<'a> {
     ledger: &'a Ledger,
     token: Token,
-    /// Which attempt was the first to write the token.
-    first_attempt: u32,
+    /// Which attempt was the first to write the token, if there was one.
+    first_attempt: Option<u32>,
     is_written: AtomicBool,
     is_closed: bool,
     served: Vec<Token>,
@@ -127,18 +127,25 @@ impl Entry<'_> {
         Some(sql)
     }
 
-    /// The token is never committed: the attempts from this one on take another one. The old one is left
-    /// to [`Ledger::prune`], because a server that does not have it yet could still commit the work.
-    pub(crate) fn take_new_token(&mut self, attempt: u32) {
+    /// The token is never committed: the attempts from the next one on take another one. The old one is
+    /// left to [`Ledger::prune`], because a server that does not have it yet could still commit the work.
+    pub(crate) fn take_new_token(&mut self) {
         self.token = Token::new();
-        self.first_attempt = attempt;
+        self.first_attempt = None;
         // The attempt before has deleted them.
         self.served.clear();
     }
 
-    /// Whether an attempt before this one has written the token.
+    /// This attempt sends the token. One that found no connection does not.
+    pub(crate) const fn write_in(&mut self, attempt: u32) {
+        if self.first_attempt.is_none() {
+            self.first_attempt = Some(attempt);
+        }
+    }
+
+    /// Whether an attempt before this one has sent the token.
     pub(crate) const fn is_of_earlier_attempt(&self, attempt: u32) -> bool {
-        attempt > self.first_attempt
+        matches!(self.first_attempt, Some(first) if attempt > first)
     }
 
     /// Records how the operation ended. An entry that is dropped instead counts as unknown if its SQL
@@ -253,12 +260,16 @@ mod tests {
         (0..64).for_each(|_| _ = commit_one(&ledger));
         let mut entry = ledger.open();
         let (_, first) = sql(&entry, Dialect::Postgres);
+        entry.write_in(1);
         assert!(!entry.is_of_earlier_attempt(1) && entry.is_of_earlier_attempt(2));
-        entry.take_new_token(2);
+        entry.take_new_token();
         let (cleanup, second) = sql(&entry, Dialect::Postgres);
         assert_eq!(cleanup, "");
         assert_ne!(second, first);
-        assert!(!entry.is_of_earlier_attempt(2) && entry.is_of_earlier_attempt(3));
+        assert!(!entry.is_of_earlier_attempt(2), "not written");
+        entry.write_in(3);
+        entry.write_in(4);
+        assert!(!entry.is_of_earlier_attempt(3) && entry.is_of_earlier_attempt(4));
         let second = entry.token;
         entry.close(Outcome::Committed);
         assert_eq!(*ledger.served.lock().expect("no panic"), [second]);

@@ -339,6 +339,9 @@ impl<'a> Machine<'a> {
             State::Begin => {
                 self.connection.begin_transaction();
                 self.begin_attempt(Phase::Begin);
+                if let Some(entry) = &mut self.entry {
+                    entry.write_in(self.attempt.number);
+                }
                 match self.connection.is_autocommit() {
                     // The hook before the attempt has panicked.
                     _ if !matches!(self.state, State::Begin) => {}

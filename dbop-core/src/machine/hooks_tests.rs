@@ -196,6 +196,15 @@ fn a_constraint_of_the_operations_own_sql_is_no_token() {
         fails,
     ];
     assert_eq!(outcome(sql, &second), (2, Outcome::Unknown));
+    // The first attempt found no connection, so it has written nothing.
+    let refused = Given::Fails(Fault::from_class(
+        Dialect::Postgres,
+        FaultClass::NotConnected,
+    ));
+    assert_eq!(
+        outcome(sql, &[refused, Given::Fine, fails]),
+        (2, Outcome::Undone)
+    );
     // Lost, asked for, not committed: the next attempt has another token.
     let lost = Given::Fails(Fault::from_class(
         Dialect::Postgres,

@@ -235,7 +235,7 @@ impl Machine<'_> {
         let Some(entry) = &mut self.entry else {
             return debug_assert!(false, "a token without an entry");
         };
-        entry.take_new_token(self.attempt.number + 1);
+        entry.take_new_token();
         if let Some(batches) = self.connection.batches().with_token(entry) {
             self.connection.set_batches(Cow::Owned(Box::new(batches)));
         }
