@@ -260,3 +260,41 @@ fn in_a_session_without_autocommit_it_commits_and_leaves_it_so() {
         assert_eq!(number(&mut conn, "@@innodb_lock_wait_timeout"), 7);
     }
 }
+
+/// What the connection has prepared reads the session's values each time.
+#[test]
+fn a_prepared_batch_keeps_what_the_session_has_by_then() {
+    const LOCK: &str = "@@innodb_lock_wait_timeout";
+    let bed = Bed::new();
+    if !is_mariadb(&bed) {
+        return;
+    }
+    let mut conn = bed.connect();
+    for (before, inside) in [(7, 7), (5, 5), (60, 10)] {
+        conn.batch_execute(&format!("SET innodb_lock_wait_timeout={before}"))
+            .expect("set");
+        let seen: QueryResult<i64> = runner().run(&mut conn, |conn| Ok(number(conn, LOCK)));
+        assert_eq!(seen, Ok(inside));
+        assert_eq!(number(&mut conn, LOCK), before);
+    }
+}
+
+#[test]
+fn what_comes_after_a_read_only_operation_can_write() {
+    let bed = Bed::new();
+    if !is_mariadb(&bed) {
+        return;
+    }
+    let mut conn = bed.connect();
+    let runner = runner();
+    let look = runner.operation("look").read_only();
+    for balance in [100, 120] {
+        assert_eq!(look.run(&mut conn, read), Ok(balance));
+        let refused: QueryResult<usize> = look.run(&mut conn, |conn| add(conn, 1, 10));
+        refused.expect_err("it writes");
+        assert_eq!(runner.run(&mut conn, |conn| add(conn, 1, 10)), Ok(1));
+        assert_eq!(look.run(&mut conn, read), Ok(balance + 10));
+        assert_eq!(conn.transaction(|conn| add(conn, 1, 10)), Ok(1));
+    }
+    assert_eq!(bed.balances()[0], (1, 140));
+}
