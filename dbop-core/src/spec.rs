@@ -118,8 +118,8 @@ pub enum Resolution<'a> {
     Verify,
     /// PostgreSQL is asked for the status of the transaction, whose id was read before the COMMIT.
     TransactionStatus,
-    /// A token is committed with the work, and then looked for by inserting it again, which waits
-    /// for the transaction that may still hold it.
+    /// A token is committed with the work. The question commits it as one that is never committed, unless
+    /// it is there, and waits for the transaction that may still hold it.
     Ledger(&'a Ledger),
 }
 

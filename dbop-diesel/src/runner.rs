@@ -86,7 +86,8 @@ impl Runner {
 
     /// Sends what begins and what commits an operation as one compound statement each (`BEGIN NOT ATOMIC ..
     /// END`), which the connection prepares once. Defaults to `false`. MariaDB only: on MySQL each operation
-    /// is then refused with a syntax error, before its body.
+    /// is then refused with a syntax error, before its body. A connection on which such a statement cannot be
+    /// prepared (1064 on MySQL, 1461 at `max_prepared_stmt_count`) is not used again.
     ///
     /// Diesel needs three round trips for a batch on MySQL and MariaDB, and one for a prepared statement.
     /// Operations with a statement timeout, a deadline, a ledger or `begin_with_sql` are sent as they are
