@@ -169,6 +169,9 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                     }
                     action => slot.apply(action, run.last_fault()),
                 }
+                if pause.settled {
+                    slot.note_place();
+                }
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay).await;
                 }

@@ -32,6 +32,10 @@ pub(crate) trait Slot: Send {
     /// it is discarded for.
     fn apply(&mut self, action: ConnectionAction, why: Option<Fault>);
 
+    /// An attempt is over. If its connection is kept, the next one has its place there: it can be the
+    /// connection on which the outcome of a lost COMMIT was found out.
+    fn note_place(&mut self) {}
+
     /// Gives the connection back at the end of a run.
     fn release(&mut self);
 
@@ -108,11 +112,11 @@ impl<S: Source> Slot for FromSource<'_, S> {
                     .map_err(ConnectError::pool_timeout)?,
                 None => connect.await,
             }?;
+            self.held = Some(held);
             // A question is about the COMMIT, wherever it is asked.
             if request.purpose == Purpose::Work {
-                self.place = self.source.place(&held);
+                self.note_place();
             }
-            self.held = Some(held);
         }
         Ok(())
     }
@@ -132,6 +136,12 @@ impl<S: Source> Slot for FromSource<'_, S> {
             ConnectionAction::GiveBack
             | ConnectionAction::Keep
             | ConnectionAction::ClearStatementCache => {}
+        }
+    }
+
+    fn note_place(&mut self) {
+        if let Some(held) = &self.held {
+            self.place = self.source.place(held);
         }
     }
 

@@ -124,6 +124,9 @@ fn until_user<S: Slot>(
             Step::Pause(pause) => {
                 run.pause(&pause, results, &now);
                 slot.apply(pause.connection, run.last_fault());
+                if pause.settled {
+                    slot.note_place();
+                }
                 if !pause.delay.is_zero() {
                     runner.clock.sleep(pause.delay);
                 }

@@ -24,6 +24,10 @@ pub(crate) trait Slot {
     /// Does with the connection what the machine says. `why`: the fault that it is discarded for.
     fn apply(&mut self, action: ConnectionAction, why: Option<Fault>);
 
+    /// An attempt is over. If its connection is kept, the next one has its place there: it can be the
+    /// connection on which the outcome of a lost COMMIT was found out.
+    fn note_place(&mut self) {}
+
     /// Gives the connection back at the end of a run.
     fn release(&mut self);
 
@@ -92,11 +96,11 @@ impl<S: Source> Slot for FromSource<'_, S> {
     fn connect(&mut self, request: Request<'_>) -> Result<(), ConnectError> {
         if self.held.is_none() {
             let held = self.source.connect(&request.with_place(self.place))?;
+            self.held = Some(held);
             // A question is about the COMMIT, wherever it is asked.
             if request.purpose == Purpose::Work {
-                self.place = self.source.place(&held);
+                self.note_place();
             }
-            self.held = Some(held);
         }
         Ok(())
     }
@@ -115,6 +119,12 @@ impl<S: Source> Slot for FromSource<'_, S> {
                 }
             }
             ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+        }
+    }
+
+    fn note_place(&mut self) {
+        if let Some(held) = &self.held {
+            self.place = self.source.place(held);
         }
     }
 
