@@ -89,7 +89,8 @@ pub enum RetryDecision {
     #[default]
     AsPlanned,
     /// The retry is made after this delay, which no policy bounds. The deadline still holds: a delay
-    /// that would end after it is not begun.
+    /// that would end after it is not begun. With a delay of zero the retry is one of those of the
+    /// policy, also where waiting for a server would take none.
     After(Duration),
     /// There is no further attempt: the operation returns the error of this one, with
     /// [`StopReason::Vetoed`].

@@ -266,7 +266,8 @@ impl RetryPolicy {
     ///
     /// The delay that it returns is used as it is. A deadline still forbids a delay that would end after
     /// it. The function is not asked where there is no delay: before the one more attempt in a savepoint,
-    /// and after the outcome of a lost COMMIT was found out. What it panics with continues after the
+    /// and after the outcome of a lost COMMIT was found out. Where it returns zero, waiting for a server
+    /// takes a retry, too. What it panics with continues after the
     /// attempt was undone; the operation is not retried then.
     ///
     /// ```

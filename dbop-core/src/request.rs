@@ -41,7 +41,8 @@ pub struct Request<'a> {
     /// How long it may take: what is left until the operation's deadline. `None`: it has no deadline.
     pub within: Option<Duration>,
     /// What went wrong before: the fault of the attempt or of the question before this one. `None` for the
-    /// first connection, and after an error in which there is no fault of the database.
+    /// first connection, after an error in which there is no fault of the database, and after a question that
+    /// was answered.
     pub after: Option<Fault>,
     /// Where the operation had its connection before: what the source called the place of that. For a
     /// [question](Purpose::Question), it is the place of the COMMIT.

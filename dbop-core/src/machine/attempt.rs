@@ -25,6 +25,8 @@ pub(super) struct Attempt {
     pub(super) hides_a_failure: bool,
     /// The retry after it was taken from those that are left.
     pub(super) has_taken_retry: bool,
+    /// The retry after it waits for a server, and was taken from none.
+    pub(super) waits: bool,
     /// The operation's hook wants no retry after it.
     pub(super) is_vetoed: bool,
     /// The batch that ends with COMMIT failed before the COMMIT.

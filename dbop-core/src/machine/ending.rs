@@ -25,7 +25,8 @@ impl Machine<'_> {
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a decision without a failure");
         };
-        self.history.fault = failure.fault;
+        // The connection that has told what became of a lost COMMIT is well.
+        self.history.fault = failure.fault.filter(|_| !self.attempt.is_resolved);
         let may_be_done = self.may_be_done(&failure);
         let outcome = match may_be_done || self.history.unsettled {
             true => Outcome::Unknown,

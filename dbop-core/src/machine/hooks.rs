@@ -105,6 +105,10 @@ impl Machine<'_> {
         match catch_unwind(AssertUnwindSafe(|| hook(&retry))) {
             Ok(RetryDecision::AsPlanned) => Ok(pause),
             Ok(RetryDecision::After(delay)) => {
+                if !self.may_follow(failure, delay) {
+                    self.give_back_retry(failure);
+                    return Err(StopReason::RetriesExhausted);
+                }
                 self.retries.set_delay(delay);
                 Ok(self.pause_for(pause, delay))
             }

@@ -4,6 +4,7 @@
 //! names, until it is answered or there is no time left.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::Machine;
 use super::attempt::Failure;
@@ -77,6 +78,10 @@ impl Machine<'_> {
     /// Asks, after a delay. `fault`: the last one that was in the way.
     fn ask(&mut self, connection: ConnectionAction, fault: Option<Fault>) {
         let delay = self.delay_of_question(fault);
+        self.ask_after(delay, connection, fault);
+    }
+
+    fn ask_after(&mut self, delay: Duration, connection: ConnectionAction, fault: Option<Fault>) {
         let pause = Pause {
             delay,
             connection: self.for_so_long(connection, delay),
@@ -89,14 +94,17 @@ impl Machine<'_> {
         self.go_to(State::Pause(pause, AfterPause::Ask));
     }
 
-    /// A deadline says how long to wait for an answer of the server's, or for a server. Without one, and for
-    /// a look of the caller's that a server has answered, the retries do.
+    /// A deadline says how long to wait for an answer of the server's, or for a server. Without one, for a look
+    /// of the caller's that a server has answered, and where there is no delay, the retries do.
     fn ask_again(&mut self, connection: ConnectionAction, fault: Option<Fault>) {
-        let is_there = fault.is_none_or(|fault| !fault.class().is_slow());
+        let has_answered =
+            |fault: Fault| !fault.class().is_slow() && fault.leaves_connection_usable();
+        let is_there = fault.is_none_or(has_answered);
         let is_look = matches!(self.spec.resolution, Resolution::Verify) && is_there;
-        let waits = self.deadline.is_set() && !is_look;
+        let delay = self.delay_of_question(fault);
+        let waits = self.deadline.is_set() && !is_look && !delay.is_zero();
         if !self.deadline.is_late && (waits || self.take_retry(None)) {
-            self.ask(connection, fault);
+            self.ask_after(delay, connection, fault);
         } else {
             self.finish_unknown();
         }
@@ -124,6 +132,13 @@ impl Machine<'_> {
             }
         };
         self.ask_again(connection, fault);
+    }
+
+    /// An answer says that its connection is well, whatever has happened to the one of the COMMIT.
+    fn learn_from<T>(&mut self, answer: &Result<T, Fault>) {
+        if answer.is_ok() {
+            self.history.fault = None;
+        }
     }
 
     /// Where asking begins.
@@ -156,6 +171,7 @@ impl Machine<'_> {
     }
 
     fn status_read(&mut self, result: Result<Option<String>, Fault>) {
+        self.learn_from(&result);
         match result.map(|answer| TransactionStatus::from_answer(answer.as_deref())) {
             Ok(TransactionStatus::Committed) => self.found(true),
             Ok(TransactionStatus::Aborted) => self.found(false),
@@ -198,6 +214,7 @@ impl Machine<'_> {
     /// Before that, the answer could still change: on another server, or because a crash or a failover
     /// takes it back.
     pub(super) fn answer_committed(&mut self, answer: RowState, result: Result<(), Fault>) {
+        self.learn_from(&result);
         match (result, answer) {
             (Err(fault), _) => self.question_in_the_way(fault),
             (Ok(()), RowState::Never) => {
@@ -224,6 +241,7 @@ impl Machine<'_> {
             // Of the question itself, which was perhaps not committed.
             FaultClass::OutcomeUnknown | FaultClass::TransactionLost => {
                 self.connection.is_broken = true;
+                self.history.fault = Some(fault);
                 self.ask_again(ConnectionAction::Discard, Some(fault));
             }
             _ => self.question_failed(Some(fault), Advice::Judge),

@@ -280,6 +280,30 @@ fn a_source_is_told_what_for_and_after_what() {
     assert_eq!(script.discarded_for, why);
 }
 
+/// It is another connection than that of the COMMIT, and has answered.
+#[test]
+fn a_question_that_is_answered_leaves_no_fault_behind() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::TransactionStatus);
+    let begun = [Fine, Fine, Fine, Reads("741"), lost()];
+    let questions = [Fine, Reads("in progress"), Fine, Reads("committed")];
+    let done = script.run(begun.into_iter().chain(questions));
+    assert_eq!(done.outcome, Outcome::Committed);
+    let expected = [
+        (Purpose::Work, None),
+        (Purpose::Question, Some(FaultClass::ConnectionLost)),
+        (Purpose::Question, None),
+    ];
+    let told = script.requests.iter();
+    let told: Vec<_> = told
+        .map(|(what_for, _, after)| (*what_for, *after))
+        .collect();
+    assert_eq!(told, expected);
+    let mut script = Script::new(Dialect::Postgres, Resolution::Verify);
+    script.run([Fine, Fine, Fine, lost(), Fine, LeavesOpen]);
+    let why = [Some(FaultClass::ConnectionLost), None];
+    assert_eq!(script.discarded_for, why);
+}
+
 #[test]
 fn a_source_is_told_that_the_operation_only_reads() {
     let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);

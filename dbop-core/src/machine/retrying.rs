@@ -109,6 +109,12 @@ impl<'a> Retries<'a> {
         waits
     }
 
+    /// The last one that was counted for its class alone is not.
+    fn wait_no_more(&mut self, class: FaultClass) {
+        let count = &mut self.by_class[class as usize];
+        *count = count.saturating_sub(1);
+    }
+
     fn take_shared(&mut self, seat: Option<&Seat>) -> bool {
         match seat {
             Some(seat) => seat.take_retry(),
@@ -237,9 +243,11 @@ impl Machine<'_> {
         // The transaction around a savepoint may hold locks, for which others would wait meanwhile.
         let is_at_once = once && is_savepoint;
         let pause = self.pause_before_retry(failure, connection, is_at_once);
+        let may_follow = self.may_follow(failure, pause.delay);
         // Of the classifier, or just now of the function for the delays.
         match self.user_panic {
             Some(_) => Err(StopReason::NotRetryable),
+            None if !may_follow => Err(StopReason::RetriesExhausted),
             None => {
                 self.retries.payment.due = Due::Retry;
                 Ok(pause)
@@ -292,7 +300,22 @@ impl Machine<'_> {
             class => class.is_slow(),
         };
         let class = failure.class().filter(needs_one);
-        self.deadline.is_set() && class.is_some_and(|class| self.retries.wait(class))
+        self.attempt.waits =
+            self.deadline.is_set() && class.is_some_and(|class| self.retries.wait(class));
+        self.attempt.waits
+    }
+
+    /// Whether the retry that is planned may follow after this delay. Waiting for a server takes no retry, but
+    /// what does not wait takes one: else it would try as fast as it can, until the deadline.
+    pub(super) fn may_follow(&mut self, failure: &Failure, delay: Duration) -> bool {
+        if !delay.is_zero() || !std::mem::take(&mut self.attempt.waits) {
+            return true;
+        }
+        let class = failure.class();
+        if let Some(class) = class {
+            self.retries.wait_no_more(class);
+        }
+        self.take_retry(class)
     }
 
     /// Whether a statement of the body may be what ends the server's process, as it has done so

@@ -6,8 +6,9 @@ use super::reconnecting_tests::Given::{self, Finds, Fine};
 use super::reconnecting_tests::{Script, fault};
 use super::*;
 use crate::backoff::Jitter;
+use crate::hooks::RetryDecision;
 use crate::outcome::{Outcome, StopReason};
-use crate::policy::{ClassPolicy, RetryPolicy};
+use crate::policy::{ClassPolicy, RetryContext, RetryPolicy};
 
 /// A second between two attempts, two retries, and so many seconds until the deadline.
 fn script(seconds: Option<u64>) -> Script {
@@ -98,6 +99,39 @@ fn only_a_policy_that_retries_and_waits_does_so() {
     }
 }
 
+/// Whoever says so, it would try as fast as it can.
+#[test]
+fn a_wait_of_no_time_takes_a_retry() {
+    let at_once = |_: &RetryContext| Duration::ZERO;
+    let one = ClassPolicy::new().with_max_retries(1);
+    let mut own = script(Some(1000));
+    own.policy = own.policy.with_backoff_fn(at_once);
+    let mut once = script(Some(1000));
+    once.policy = own.policy.with_class_policy(FaultClass::NotConnected, one);
+    let mut hooked = script(Some(1000));
+    hooked.spec.hooks.before_retry = Some(&|_| RetryDecision::After(Duration::ZERO));
+    for (mut script, attempts) in [(own, 3), (once, 2), (hooked, 3)] {
+        let done = script.run([pg(FaultClass::NotConnected); 100]);
+        assert_eq!(
+            (done.attempts, done.stop),
+            (attempts, StopReason::RetriesExhausted)
+        );
+    }
+}
+
+#[test]
+fn a_question_that_waits_for_no_time_takes_a_retry() {
+    let mut script = script(Some(1000));
+    script.policy = script.policy.with_initial_delay(Duration::ZERO);
+    script.spec.resolution = Resolution::Verify;
+    let down = std::iter::repeat_n(pg(FaultClass::NotConnected), 20);
+    let begun = [Fine, Fine, Fine, pg(FaultClass::ConnectionLost)];
+    let done = script.run(begun.into_iter().chain(down));
+    assert_eq!(done.outcome, Outcome::Unknown);
+    let connects = script.steps.iter().filter(|step| *step == "connect");
+    assert_eq!(connects.count(), 4, "the attempt, and three questions");
+}
+
 /// A COMMIT was lost and found not to have happened: the server is there.
 #[test]
 fn another_attempt_after_a_lost_commit_takes_a_retry() {
@@ -120,6 +154,12 @@ fn a_look_waits_for_a_server_and_takes_retries_only_if_that_has_answered() {
     let down = std::iter::repeat_n(pg(FaultClass::NotConnected), 20);
     let answers = begun.into_iter().chain(down).chain([Fine, Finds(true)]);
     let done = waits.run(answers);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+    // Nor has a server answered that the connection is lost to.
+    let mut cut = script(Some(1000));
+    cut.spec.resolution = Resolution::Verify;
+    let looks = std::iter::repeat_n([Fine, lost], 20).flatten();
+    let done = cut.run(begun.into_iter().chain(looks).chain([Fine, Finds(true)]));
     assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
     let mut looks = script(Some(1000));
     looks.spec.resolution = Resolution::Verify;
