@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::fault::{Fault, FaultClass};
+use crate::retry::Advice;
 
 pub use roster::NodeStatus;
 pub use search::{Search, Try};
@@ -57,7 +58,8 @@ pub enum Fit {
 /// until that has worked. If all nodes rest, the one that has rested the longest is tried.
 ///
 /// - **Fails** means: no connection comes, or the server says that it is not available, takes no writes, or
-///   does not know what became of a COMMIT. A connection that is lost is no reason to rest: whether the
+///   does not know what became of a COMMIT. So does a node that had the time of its first rest and has not
+///   answered when the caller stops waiting. A connection that is lost is no reason to rest: whether the
 ///   node is still there shows the next connection.
 /// - **Time.** Each node gets its share of the time that is left until the operation's deadline, and at most
 ///   the [connect timeout](Self::with_connect_timeout). A sync closure cannot be interrupted: give its URL a
@@ -268,6 +270,29 @@ impl Drop for Lease {
             Some(why) => roster.discarded(self.node, why),
             None => roster.given_back(self.node, self.incident),
         }
+    }
+}
+
+/// Which of several failures is reported, if none of those who are asked has a connection: the first one that is
+/// worth another attempt, or else the first one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reported {
+    /// Whether the one so far is worth another attempt.
+    has_hope: Option<bool>,
+}
+
+impl Reported {
+    /// Whether it is this one, so far.
+    fn failed(&mut self, fault: Fault, advice: Advice) -> bool {
+        let has_hope = advice != Advice::Never && fault.class().is_transient();
+        let is_reported = match self.has_hope {
+            None => true,
+            Some(before) => has_hope && !before,
+        };
+        if is_reported {
+            self.has_hope = Some(has_hope);
+        }
+        is_reported
     }
 }
 

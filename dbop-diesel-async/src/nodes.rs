@@ -1,6 +1,7 @@
 //! Several sources as one: the loop over the nodes.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use dbop_core::machine::{Lent, Search, Side, Sides, Try};
@@ -51,16 +52,30 @@ type BackendOf<S> = <<S as Source>::Conn as AsyncConnectionCore>::Backend;
 
 /// A connection of a node that is fit.
 async fn connect<S: Source>(node: &Try<'_, S>) -> Result<S::Held, ConnectError> {
-    let mut held = node.source.connect(&node.request).await?;
+    let held = node.source.connect(&node.request).await?;
     let Some(proof) = node.proof(BackendOf::<S>::DIALECT) else {
         return Ok(held);
     };
-    match <BackendOf<S> as SupportedBackend>::read_text(&mut *held, proof).await {
-        Ok(Some(_)) => Ok(held),
-        Ok(None) => Err(unfit()),
-        Err(error) => {
-            node.source.discard(held, None);
-            Err(ConnectError::new(error))
+    let mut unproven = Unproven(node.source, None);
+    let conn = &mut **unproven.1.insert(held);
+    let answer = <BackendOf<S> as SupportedBackend>::read_text(conn, proof).await;
+    let is_fit = answer.map_err(ConnectError::new)?.is_some();
+    match unproven.1.take() {
+        Some(held) if is_fit => Ok(held),
+        _ => Err(unfit()),
+    }
+}
+
+/// A connection that has not yet answered whether its node is fit. Dropped before that, it is discarded: its
+/// server may answer later, and what its pool lends it for next would read that.
+struct Unproven<'n, S: Source>(&'n S, Option<S::Held>);
+
+impl<S: Source> Drop for Unproven<'_, S> {
+    fn drop(&mut self) {
+        if let Some(held) = self.1.take() {
+            // It can panic, as in the guard of a run.
+            let discard = || self.0.discard(held, None);
+            _ = catch_unwind(AssertUnwindSafe(discard));
         }
     }
 }
@@ -73,11 +88,13 @@ where
     type Conn = W::Conn;
     type Held = Side<W::Held, R::Held>;
 
-    const IS_POOL: bool = W::IS_POOL && R::IS_POOL;
+    // What a pool has lent must not be held through a pause.
+    const IS_POOL: bool = W::IS_POOL || R::IS_POOL;
 
     async fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
+        let mut sides = Sides::new(request);
         let mut failure = None;
-        for side in Sides::new(request) {
+        while let Some(side) = sides.next() {
             let connected = match side {
                 Side::Write(request) => {
                     let connect = self.write.connect(&request);
@@ -90,7 +107,12 @@ where
             };
             match connected {
                 Ok(held) => return Ok(held),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    let (fault, advice) = fault_of(&error, BackendOf::<W>::DIALECT);
+                    if sides.failed(fault, advice) {
+                        failure = Some(error);
+                    }
+                }
             }
         }
         Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))

@@ -67,18 +67,25 @@ where
     type Conn = W::Conn;
     type Held = Side<W::Held, R::Held>;
 
-    const IS_POOL: bool = W::IS_POOL && R::IS_POOL;
+    // What a pool has lent must not be held through a pause.
+    const IS_POOL: bool = W::IS_POOL || R::IS_POOL;
 
     fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
+        let mut sides = Sides::new(request);
         let mut failure = None;
-        for side in Sides::new(request) {
+        while let Some(side) = sides.next() {
             let connected = match side {
                 Side::Write(request) => self.write.connect(&request).map(Side::Write),
                 Side::Read(request) => self.read.connect(&request).map(Side::Read),
             };
             match connected {
                 Ok(held) => return Ok(held),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    let (fault, advice) = error.fault(BackendOf::<W>::DIALECT);
+                    if sides.failed(fault, advice) {
+                        failure = Some(error);
+                    }
+                }
             }
         }
         Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))

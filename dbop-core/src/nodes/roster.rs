@@ -157,10 +157,11 @@ impl Roster {
         node.rests_until = now.checked_add(rules.back_off.delay(node.failures - 1, random));
     }
 
-    /// It has given a connection that is fit. From now on it is the one in use, if that one rests.
-    pub(crate) fn found(&mut self, at: usize, now: Instant) {
-        self.nodes[at].is_proven = true;
-        if self.nodes[self.current].rests(now) {
+    /// It has given a connection that is fit. From now on it is the one in use, if that one has failed.
+    /// `was_asked`: whether it is fit. If it was not asked, another caller may have found since that it is not.
+    pub(crate) fn found(&mut self, at: usize, was_asked: bool) {
+        self.nodes[at].is_proven |= was_asked;
+        if self.nodes[self.current].failures > 0 {
             self.current = at;
         }
     }

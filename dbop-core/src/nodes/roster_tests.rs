@@ -85,7 +85,7 @@ fn what_a_connection_is_discarded_for_tells_whether_its_node_rests() {
     ] {
         let (mut roster, now) = roster(2);
         roster.lend(0);
-        roster.found(0, now);
+        roster.found(0, true);
         roster.discarded(0, Some(fault(class)));
         roster.settle(&RULES, now);
         assert_eq!(
@@ -144,14 +144,14 @@ fn a_node_that_has_rested_is_tried_by_one_caller() {
 #[test]
 fn the_node_in_use_changes_only_if_it_rests() {
     let (mut roster, now) = roster(3);
-    roster.found(2, now);
+    roster.found(2, true);
     assert_eq!(roster.first(Order::Sticky), 0);
     roster.failed(0, None, &RULES, now);
-    roster.found(2, now);
+    roster.found(2, true);
     assert_eq!(roster.first(Order::Sticky), 2);
     // Also after the first one is well again.
     let incident = roster.lend(0);
     roster.given_back(0, incident);
-    roster.found(0, now);
+    roster.found(0, true);
     assert_eq!(roster.first(Order::Sticky), 2);
 }

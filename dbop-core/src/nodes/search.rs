@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fit, Lent, Nodes};
+use super::{Fit, Lent, Nodes, Reported};
 use crate::dialect::Dialect;
 use crate::fault::Fault;
 use crate::request::{Purpose, Request};
@@ -22,10 +22,13 @@ pub struct Search<'n, S> {
     tried: u64,
     /// The node that was asked last.
     at: usize,
+    /// Since when it has not answered.
+    asked_at: Option<Instant>,
+    /// It is asked whether it is fit.
+    proves: bool,
     /// A node was asked because it was its turn.
     has_asked: bool,
-    /// Of the failures so far, the one that is reported is worth another attempt.
-    has_hope: Option<bool>,
+    reported: Reported,
 }
 
 /// A node to ask.
@@ -80,8 +83,10 @@ impl<'n, S> Search<'n, S> {
             first: None,
             tried: 0,
             at: 0,
+            asked_at: None,
+            proves: false,
             has_asked: false,
-            has_hope: None,
+            reported: Reported::default(),
         }
     }
 
@@ -113,6 +118,8 @@ impl<'n, S> Search<'n, S> {
         roster.ask(at, rules, now);
         self.tried |= 1 << at;
         self.at = at;
+        self.asked_at = Some(now);
+        self.proves = !roster.is_proven(at);
         // With this one, if it is not among those that are well.
         let candidates = well + usize::from(!is_well);
         let alone = candidates == 1;
@@ -127,9 +134,9 @@ impl<'n, S> Search<'n, S> {
                         .filter(|(node, _)| *node == at)
                         .and_then(|(_, inner)| inner),
                 ),
-            proof: match roster.is_proven(at) {
-                true => Fit::Any,
-                false => rules.fit,
+            proof: match self.proves {
+                true => rules.fit,
+                false => Fit::Any,
             },
         })
     }
@@ -140,26 +147,35 @@ impl<'n, S> Search<'n, S> {
         let Nodes { rules, roster, .. } = self.nodes;
         let now = self.request.now();
         roster.lock().failed(self.at, Some(fault), rules, now);
-        let has_hope = advice != Advice::Never && fault.class().is_transient();
-        let is_reported = match self.has_hope {
-            None => true,
-            Some(before) => has_hope && !before,
-        };
-        if is_reported {
-            self.has_hope = Some(has_hope);
-        }
-        is_reported
+        self.asked_at = None;
+        self.reported.failed(fault, advice)
     }
 
     /// The node has given a connection that is fit.
     #[must_use]
-    pub fn found<H>(&self, held: H) -> Lent<H> {
+    pub fn found<H>(&mut self, held: H) -> Lent<H> {
         let Nodes { roster, .. } = self.nodes;
+        self.asked_at = None;
         if self.request.purpose == Purpose::Work {
-            let now = self.request.now();
-            roster.lock().found(self.at, now);
+            roster.lock().found(self.at, self.proves);
         }
         Lent::new(held, roster.clone(), self.at)
+    }
+}
+
+/// It is dropped before its node has answered, as when the caller waits no longer. A node that had the time of a
+/// rest for its answer has failed.
+impl<S> Drop for Search<'_, S> {
+    fn drop(&mut self) {
+        let Some(asked_at) = self.asked_at else {
+            return;
+        };
+        let Nodes { rules, roster, .. } = self.nodes;
+        let now = self.request.now();
+        let waited = now.saturating_duration_since(asked_at);
+        if waited > rules.back_off.initial_delay() {
+            roster.lock().failed(self.at, None, rules, now);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{Fit, Lent, Nodes, Order, Search};
+use super::{Fit, Lent, Nodes, Order, Search, Try};
 use crate::dialect::Dialect;
 use crate::fault::{Fault, FaultClass};
 use crate::request::{Purpose, Request};
@@ -185,6 +185,69 @@ fn a_node_is_asked_whether_it_is_fit_before_its_first_connection_and_after_a_fau
         .next_node()
         .map(|node| node.proof(Dialect::Sqlite));
     assert_eq!(sqlite, Some(None));
+}
+
+/// What another caller has found since is newer.
+#[test]
+fn a_search_that_has_not_asked_does_not_say_that_its_node_is_fit() {
+    let (nodes, clock) = (nodes().with_fit(Fit::TakesWrites), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let asks = |node: &Try<'_, char>| node.proof(Dialect::Postgres).is_some();
+    let mut search = Search::new(&nodes, &request);
+    assert!(asks(&search.next_node().expect("a")));
+    let first = search.found('a');
+    let mut search = Search::new(&nodes, &request);
+    assert!(!asks(&search.next_node().expect("a")));
+    _ = first.discarded(Some(fault(FaultClass::ConnectionLost)));
+    let _second = search.found('a');
+    let mut search = Search::new(&nodes, &request);
+    assert!(asks(&search.next_node().expect("a")));
+}
+
+/// As when the time of the request is over, or the future is dropped.
+#[test]
+fn a_node_that_was_not_waited_for_rests_if_it_had_the_time_of_a_rest() {
+    let (nodes, clock) = (nodes(), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let failures = |time| {
+        let mut search = Search::new(&nodes, &request);
+        assert_eq!(search.next_node().map(|node| *node.source), Some('a'));
+        clock.pass(time);
+        drop(search);
+        nodes.status()[0].failures
+    };
+    assert_eq!(failures(2 * REST), 0);
+    assert_eq!(failures(3 * REST), 1);
+    assert_eq!(asked(&nodes, &request, ""), "b");
+    // One that has answered does not.
+    let mut search = Search::new(&nodes, &request);
+    assert!(search.next_node().is_some());
+    let _lent = search.found('b');
+    clock.pass(3 * REST);
+    drop(search);
+    assert_eq!(nodes.status()[1].failures, 0);
+    let mut search = Search::new(&nodes, &request);
+    assert!(search.next_node().is_some());
+    search.failed(fault(FaultClass::NotConnected), Advice::Judge);
+    clock.pass(30 * REST);
+    drop(search);
+    assert_eq!(nodes.status()[1].failures, 1);
+}
+
+#[test]
+fn the_node_that_took_over_stays_even_if_that_took_longer_than_the_rest() {
+    let (nodes, clock) = (nodes(), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let mut search = Search::new(&nodes, &request);
+    assert!(search.next_node().is_some());
+    search.failed(fault(FaultClass::NotConnected), Advice::Judge);
+    assert_eq!(search.next_node().map(|node| *node.source), Some('b'));
+    clock.pass(3 * REST);
+    let _lent = search.found('b');
+    assert_eq!(asked(&nodes, &request, ""), "b");
 }
 
 #[test]

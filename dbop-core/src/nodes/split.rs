@@ -3,14 +3,18 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
+use super::Reported;
+use crate::fault::Fault;
 use crate::request::{Purpose, Request};
+use crate::retry::Advice;
 
 /// A source for operations that write, and one for those that are `read_only`: a primary and its replicas,
 /// for example.
 ///
 /// A read-only operation goes to `read`, and if that has no connection to `write`. After a fault its next
 /// attempt goes to `write` first, so that a replica that cancels queries does not use up the attempts. Where
-/// there are two to ask, the first one gets half of the time that is left. Everything else goes to `write`,
+/// there are two to ask, the first one gets half of the time that is left. If neither has a connection, the first
+/// error that is worth another attempt is reported, or else the first one. Everything else goes to `write`,
 /// questions about a lost COMMIT too.
 ///
 /// A replica lags: what the same caller has just committed on `write` may not be there yet. dbop does not
@@ -50,6 +54,7 @@ pub struct Sides<'a> {
     until: Option<Instant>,
     /// Those that are not asked yet, the next one last.
     left: Vec<Side<()>>,
+    reported: Reported,
 }
 
 impl<'a> Sides<'a> {
@@ -68,7 +73,14 @@ impl<'a> Sides<'a> {
                 (true, None) => vec![write, read],
                 (true, Some(_)) => vec![read, write],
             },
+            reported: Reported::default(),
         }
+    }
+
+    /// The side that was asked has failed. Returns whether its error is the one to report, if the other one has
+    /// no connection: the first one that is worth another attempt, or else the first one.
+    pub fn failed(&mut self, fault: Fault, advice: Advice) -> bool {
+        self.reported.failed(fault, advice)
     }
 }
 
@@ -134,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::dialect::Dialect;
-    use crate::fault::{Fault, FaultClass};
+    use crate::fault::FaultClass;
 
     fn names(request: &Request<'_>) -> Vec<&'static str> {
         let name = |side| match side {
@@ -172,6 +184,26 @@ mod tests {
             .collect();
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(given, [(seconds(2), true), (seconds(4), false)]);
+    }
+
+    #[test]
+    fn the_error_that_is_worth_another_attempt_is_reported() {
+        let request = Request::new(&Instant::now).with_read_only(true);
+        let fault = |class| Fault::from_class(Dialect::Postgres, class);
+        let (refused, wrong) = (FaultClass::NotConnected, FaultClass::Permanent);
+        for (first, second, replaces) in [
+            (refused, wrong, false),
+            (wrong, refused, true),
+            (refused, refused, false),
+        ] {
+            let mut sides = Sides::new(&request);
+            let mut failed = |class| {
+                assert!(sides.next().is_some());
+                sides.failed(fault(class), Advice::Judge)
+            };
+            assert!(failed(first), "better than none");
+            assert_eq!(failed(second), replaces);
+        }
     }
 
     #[test]
