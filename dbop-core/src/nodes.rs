@@ -276,12 +276,12 @@ impl Drop for Lease {
 /// Which of several failures is reported, if none of those who are asked has a connection: the first one that is
 /// worth another attempt, or else the first one.
 #[derive(Clone, Copy, Debug, Default)]
-struct Reported {
+struct ReportedError {
     /// Whether the one so far is worth another attempt.
     has_hope: Option<bool>,
 }
 
-impl Reported {
+impl ReportedError {
     /// Whether it is this one, so far.
     fn failed(&mut self, fault: Fault, advice: Advice) -> bool {
         let has_hope = advice != Advice::Never && fault.class().is_transient();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fit, Lent, Nodes, Reported};
+use super::{Fit, Lent, Nodes, ReportedError};
 use crate::dialect::Dialect;
 use crate::fault::Fault;
 use crate::request::{Purpose, Request};
@@ -28,7 +28,7 @@ pub struct Search<'n, S> {
     proves: bool,
     /// A node was asked because it was its turn.
     has_asked: bool,
-    reported: Reported,
+    reported: ReportedError,
 }
 
 /// A node to ask.
@@ -86,7 +86,7 @@ impl<'n, S> Search<'n, S> {
             asked_at: None,
             proves: false,
             has_asked: false,
-            reported: Reported::default(),
+            reported: ReportedError::default(),
         }
     }
 

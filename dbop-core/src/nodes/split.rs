@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-use super::Reported;
+use super::ReportedError;
 use crate::fault::Fault;
 use crate::request::{Purpose, Request};
 use crate::retry::Advice;
@@ -54,7 +54,7 @@ pub struct Sides<'a> {
     until: Option<Instant>,
     /// Those that are not asked yet, the next one last.
     left: Vec<Side<()>>,
-    reported: Reported,
+    reported: ReportedError,
 }
 
 impl<'a> Sides<'a> {
@@ -73,7 +73,7 @@ impl<'a> Sides<'a> {
                 (true, None) => vec![write, read],
                 (true, Some(_)) => vec![read, write],
             },
-            reported: Reported::default(),
+            reported: ReportedError::default(),
         }
     }
 
