@@ -173,6 +173,7 @@ fn what_is_left_is_never_without_a_limit() {
 #[test]
 fn a_busy_commit_is_rolled_back_in_time() {
     let mut script = script(Dialect::Sqlite, 3);
+    script.policy = script.policy.with_backoff_fn(|_| Duration::from_secs(2));
     let busy = fault(Dialect::Sqlite, FaultClass::Busy);
     let done = script.run([Fine, Fine, Fine].into_iter().chain([busy; 3]));
     assert_eq!(
