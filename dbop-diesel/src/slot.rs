@@ -132,7 +132,3 @@ impl<S: Source> Slot for FromSource<'_, S> {
         self.held = None;
     }
 }
-
-#[cfg(all(test, feature = "sqlite", feature = "testing"))]
-#[path = "slot_tests.rs"]
-mod tests;
