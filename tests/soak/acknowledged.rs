@@ -20,7 +20,25 @@ impl NoStandby {
     fn new(bed: &Bed) -> Self {
         let mut own = Self(bed.connect());
         own.set("SET synchronous_standby_names = 'nobody'");
+        own.wait_until_in_force(bed);
         own
+    }
+
+    /// It is as soon as the checkpointer has read it, which no query shows: until a COMMIT waits.
+    fn wait_until_in_force(&mut self, bed: &Bed) {
+        let mut conn = bed.connect();
+        let commits = thread::spawn(move || {
+            let nothing = "UPDATE accounts SET balance = balance WHERE id = 3";
+            while conn.batch_execute(nothing).is_ok() {}
+        });
+        let waiting = self.waits_for_it(0);
+        self.end(waiting);
+        blocking(|| commits.join()).expect("its session was ended");
+    }
+
+    fn end(&mut self, session: i64) {
+        let end = format!("SELECT pg_terminate_backend({session}::int)");
+        self.0.batch_execute(&end).expect("a superuser");
     }
 
     fn set(&mut self, what: &str) {
@@ -57,8 +75,7 @@ pub(crate) async fn a_yes_waits_for_the_standby(bed: Arc<Bed>) {
     let mut standby = NoStandby::new(&bed);
     let administrator = thread::spawn(move || {
         let lost = standby.waits_for_it(0);
-        let end = format!("SELECT pg_terminate_backend({lost}::int)");
-        standby.0.batch_execute(&end).expect("a superuser");
+        standby.end(lost);
         // The question: before that it has not been answered.
         standby.waits_for_it(lost)
     });
