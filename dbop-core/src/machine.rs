@@ -299,7 +299,7 @@ impl<'a> Machine<'a> {
         self.present_step()
     }
 
-    /// Goes on to the next thing to do, which is the [present step](Self::present_step) then. Returns the
+    /// Moves to the next thing to do, which is the [present step](Self::present_step) then. Returns the
     /// number of the attempt that it belongs to: 0 before the first.
     pub fn advance(&mut self, now: impl Fn() -> Instant) -> u32 {
         if self.turn.has_ended() {

@@ -168,7 +168,7 @@ fn read_op(mut arguments: impl Iterator<Item = String>) -> Outcome<Asked> {
         return Err("one pair has no spread: --pairs is at least 2".into());
     }
     if options.connections.contains(&0) {
-        return Err("nobody works: --conc is at least 1".into());
+        return Err("no connection works: --conc is at least 1".into());
     }
     Ok(match is_expected {
         true => Asked::Expect(options),

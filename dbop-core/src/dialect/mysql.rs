@@ -315,7 +315,7 @@ fn restore_statement_timeout(set: &mut List<'_>, plan: &Plan) {
 }
 
 /// After a commit, has the next transaction begin with what the session has. COMMIT does that by itself.
-/// To turn autocommit on does not: the next one, of whoever it is, would be read-only and serializable
+/// To turn autocommit on does not: the next one on the connection would be read-only and serializable
 /// like this one (measured). Also where `SET TRANSACTION` has made this one so, unknown to dbop.
 ///
 /// The variables have two names each: MariaDB knows the old ones before 11.1, and warns of them since,

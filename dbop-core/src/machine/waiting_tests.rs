@@ -99,7 +99,7 @@ fn only_a_policy_that_retries_and_waits_does_so() {
     }
 }
 
-/// Whoever says so, it would try as fast as it can.
+/// Without a pause it would try as fast as it can, whether the policy or a hook says so.
 #[test]
 fn a_wait_of_no_time_takes_a_retry() {
     let at_once = |_: &RetryContext| Duration::ZERO;

@@ -170,8 +170,8 @@ impl ClassPolicy {
         }
     }
 
-    /// This policy, and where it leaves something open the other one. How soon is one question: whoever
-    /// answers a part of it has answered it.
+    /// This policy, and where it leaves something open the other one. How soon is one question: a policy
+    /// that answers a part of it has answered it.
     pub(super) fn or(self, other: Self) -> Self {
         let other = other.unless(false, self.says_how_soon());
         Self {

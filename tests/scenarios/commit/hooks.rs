@@ -91,7 +91,7 @@ const COMMITTED: (Outcome, StopReason) = (Outcome::Committed, StopReason::Succee
 const UNKNOWN: (Outcome, StopReason) = (Outcome::Unknown, StopReason::OutcomeUnknown);
 
 #[scenario]
-async fn with_verify_they_are_called_if_the_work_is_found_and_not_if_nobody_knows() {
+async fn with_verify_they_are_called_if_the_work_is_found_and_not_if_it_stays_unknown() {
     for (cut, retries, can_look, end, expected) in [
         (
             Cut::AnswerLost,

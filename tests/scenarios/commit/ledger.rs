@@ -361,7 +361,7 @@ async fn what_writes_nothing_writes_no_token() {
 
 /// Tokens of others are not waited for, however small the table is and whatever the level.
 #[scenario]
-async fn deleting_many_tokens_waits_for_nobody() {
+async fn deleting_many_tokens_waits_for_no_other_session() {
     for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
         let bed = with_table().await;
         let ledger = Ledger::new();

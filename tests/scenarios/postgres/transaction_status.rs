@@ -131,7 +131,7 @@ async fn what_was_aborted_is_done_again() {
     assert_eq!(bed.balances()[0], (1, 110));
 }
 
-/// Those of the attempt that was committed, once; and none if it was not, or if nobody knows.
+/// Those of the attempt that was committed, once; and none if it was not, or if that stays unknown.
 #[scenario]
 async fn hooks_are_called_if_the_server_says_that_it_was_committed() {
     const COMMITTED: (Outcome, StopReason) = (Outcome::Committed, StopReason::Succeeded);
