@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::dialect::Dialect;
-use crate::dialect::ledger::{self as sql, TokenSql};
+use crate::dialect::ledger::{TokenSql, table};
 use crate::outcome::Outcome;
 
 use token::Token;
@@ -59,9 +59,9 @@ impl Ledger {
         }
     }
 
-    /// The statement that creates the table `dbop_ledger`, for a migration. Several sessions can send it
-    /// at the same time. Empty on SQLite, where the outcome of a COMMIT is never unknown and no token is
-    /// written.
+    /// The SQL that creates the table `dbop_ledger` if it does not exist, for a migration. Several sessions
+    /// can send it at the same time. On SQLite, where the outcome of a COMMIT is never unknown and no token
+    /// is written, the table is needed for keys alone.
     ///
     /// ```
     /// use dbop_core::{Dialect, Ledger};
@@ -71,7 +71,23 @@ impl Ledger {
     /// ```
     #[must_use]
     pub const fn create_table(dialect: Dialect) -> &'static str {
-        sql::create_table(dialect)
+        table::create(dialect)
+    }
+
+    /// The SQL that adds to a table of an earlier version what keys need: the columns `token`, `fingerprint`
+    /// and `answer`, and an index on `changed_at`. It does nothing to a table that has them, and it fails
+    /// where there is no table. Until it is committed, operations with a ledger wait for it. On MySQL one
+    /// session must send it at a time, or the others fail with "duplicate column name", because there it is
+    /// not one statement. Empty on SQLite, where earlier versions had no table.
+    ///
+    /// ```
+    /// use dbop_core::{Dialect, Ledger};
+    ///
+    /// assert!(Ledger::migrate_table(Dialect::Postgres).contains("ADD COLUMN IF NOT EXISTS token"));
+    /// ```
+    #[must_use]
+    pub const fn migrate_table(dialect: Dialect) -> &'static str {
+        table::migrate(dialect)
     }
 
     /// The statement that deletes the tokens that were written more than a day ago by the server's clock.
@@ -88,7 +104,7 @@ impl Ledger {
     /// ```
     #[must_use]
     pub const fn prune(dialect: Dialect) -> &'static str {
-        sql::prune(dialect)
+        table::prune(dialect)
     }
 
     /// An entry for an operation that begins.

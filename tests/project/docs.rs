@@ -117,7 +117,7 @@ fn pages_below(root: &Path, folder: &str) -> Vec<String> {
 #[test]
 fn the_page_about_unknown_outcomes_has_the_tables_for_migrations() {
     let page = words(&read("docs/unknown-outcome.md"));
-    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
         let sql = Ledger::create_table(dialect);
         assert!(!sql.is_empty());
         assert!(page.contains(&words(sql)), "{sql}");

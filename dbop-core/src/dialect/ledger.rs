@@ -1,4 +1,4 @@
-//! The SQL of the ledger. SQLite has none: there the outcome of a COMMIT is never unknown.
+//! The SQL of the ledger. On SQLite no token is written: there the outcome of a COMMIT is never unknown.
 //!
 //! A row belongs to a scope, and has an id in it. What operations write of themselves is in a scope of
 //! dbop's own, where the id is a token. Other scopes are free for ids that an application chooses.
@@ -9,50 +9,7 @@ use std::fmt;
 use super::Dialect;
 use crate::ledger::token::Token;
 
-/// Creates the table; empty on SQLite.
-pub(crate) const fn create_table(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Postgres => {
-            // Where two sessions create it at the same time, IF NOT EXISTS alone is an error in one of
-            // them (measured: 71 of 160 times).
-            "DO $$ BEGIN \
-             CREATE TABLE IF NOT EXISTS dbop_ledger (\
-             scope BYTEA NOT NULL, id BYTEA NOT NULL, state SMALLINT NOT NULL DEFAULT 0, \
-             changed_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP, \
-             PRIMARY KEY (scope, id)); \
-             EXCEPTION WHEN unique_violation OR duplicate_table OR duplicate_object THEN NULL; END $$"
-        }
-        // The id is in the primary key: with a second unique key, InnoDB locks its neighbours as well
-        // (measured).
-        Dialect::Mysql => {
-            "CREATE TABLE IF NOT EXISTS dbop_ledger (\
-             scope VARBINARY(64) NOT NULL, id VARBINARY(255) NOT NULL, \
-             state TINYINT NOT NULL DEFAULT 0, \
-             changed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), \
-             PRIMARY KEY (scope, id)) ENGINE=InnoDB"
-        }
-        Dialect::Sqlite => "",
-    }
-}
-
-/// Deletes the tokens that are older than a day; empty on SQLite.
-pub(crate) const fn prune(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Postgres => {
-            "DELETE FROM dbop_ledger WHERE scope = decode('64626f70', 'hex') \
-             AND changed_at < CURRENT_TIMESTAMP - INTERVAL '1 day'"
-        }
-        // A bare DELETE waits for the rows of operations in progress, with the table locked behind it
-        // (measured).
-        Dialect::Mysql => {
-            "DELETE l FROM (SELECT scope, id FROM dbop_ledger WHERE scope = X'64626f70' \
-             AND changed_at < CURRENT_TIMESTAMP - INTERVAL 1 DAY FOR UPDATE SKIP LOCKED) AS old \
-             STRAIGHT_JOIN dbop_ledger AS l FORCE INDEX (PRIMARY) \
-             ON l.scope = old.scope AND l.id = old.id"
-        }
-        Dialect::Sqlite => "",
-    }
-}
+pub(crate) mod table;
 
 /// What a row says about the attempt that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbop_diesel::{Dialect, Ledger, Outcome, Report, StopReason};
-use dbop_tests::Meanwhile;
-use diesel::QueryResult;
+use dbop_tests::{Meanwhile, Number};
 use diesel::result::{DatabaseErrorKind, Error};
+use diesel::{QueryResult, sql_query};
 
 use super::money::add;
-use super::{Bed, Conn, Connection as _, Runner, SimpleConnection as _, helper, scenario};
+use super::{
+    Bed, Conn, Connection as _, RunQueryDsl as _, Runner, SimpleConnection as _, helper, scenario,
+};
 
 /// What becomes of the COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +163,28 @@ async fn in_every_cell_it_is_done_once_or_certainly_undone() {
     }
 }
 
+/// The cells above have no table at all.
 #[scenario]
-async fn the_ledger_needs_no_table() {
-    assert_eq!(Ledger::create_table(Dialect::Sqlite), "");
-    assert_eq!(Ledger::prune(Dialect::Sqlite), "");
+async fn without_a_key_the_ledger_writes_nothing() {
+    let bed = Bed::new();
+    let mut conn = bed.connect();
+    for _ in 0..2 {
+        let create = Ledger::create_table(Dialect::Sqlite);
+        conn.batch_execute(create).await.expect("a table");
+    }
+    let ledger = Ledger::new();
+    let paid = Runner::default()
+        .operation("pay")
+        .ledger(&ledger)
+        .run_on(
+            &async || Conn::establish(bed.url()).await,
+            async |conn: &mut Conn| add(conn, 1, 10).await,
+        )
+        .await;
+    assert_eq!(paid, Ok(1));
+    let rows: Number = sql_query("SELECT count(*) AS n FROM dbop_ledger")
+        .get_result(&mut conn)
+        .await
+        .expect("a number");
+    assert_eq!(rows.n, 0);
 }
