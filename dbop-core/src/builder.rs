@@ -6,6 +6,7 @@
 //! which is the same in all adapters.
 
 mod hooks;
+mod keys;
 mod resolution;
 mod runner;
 mod settings;

@@ -2,8 +2,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::SystemTime;
 
 use crate::dialect::Unsupported;
+use crate::key::InvalidKey;
 use crate::outcome::StopReason;
 use crate::settings::Setting;
 
@@ -62,6 +64,22 @@ pub(crate) enum Kind {
     UnsupportedSetting(Unsupported),
     #[error("deferrable needs read_only and the isolation level Serializable")]
     DeferrableAlone,
+    #[error("{0}")]
+    InvalidKey(InvalidKey),
+    #[error("the work of this idempotency key is already done")]
+    AlreadyDone(SystemTime),
+    #[error("another call with this idempotency key is under way")]
+    KeyUnderWay,
+    #[error("this idempotency key stands for another request")]
+    OtherRequest,
+    #[error("this idempotency key is taken by the transaction that the operation is a part of")]
+    NestedKey,
+    #[error("the answer has {bytes} bytes, more than {limit}")]
+    AnswerTooLarge { bytes: usize, limit: usize },
+    #[error("the answer cannot be serialized")]
+    AnswerNotWritten,
+    #[error("the answer in the ledger is not one of this operation's")]
+    AnswerNotRead,
     #[error("{setting} must be between 1 ns and 2147483647 ms")]
     InvalidSetting { setting: Setting },
 }
@@ -225,13 +243,92 @@ impl Error {
         matches!(self.kind, Kind::HookRefused(_))
     }
 
+    /// The work of the operation's idempotency key is already done, by another call with the key, and there
+    /// is no answer of it that could be returned. Nothing was run. [`done_at`](Self::done_at) says when.
+    #[must_use]
+    pub const fn is_already_done(&self) -> bool {
+        matches!(self.kind, Kind::AlreadyDone(_))
+    }
+
+    /// When the work of the idempotency key was done, by the server's clock, if it
+    /// [is already done](Self::is_already_done).
+    #[must_use]
+    pub const fn done_at(&self) -> Option<SystemTime> {
+        match self.kind {
+            Kind::AlreadyDone(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Another call with the operation's idempotency key is under way, and was waited for until the
+    /// deadline or, without one, for as long as the lock timeout. Nothing was run. A call later finds the
+    /// work done, or does it.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        matches!(self.kind, Kind::KeyUnderWay)
+    }
+
+    /// The operation's idempotency key was used for another request, or for one that is not known. Nothing
+    /// was run.
+    #[must_use]
+    pub const fn is_other_request(&self) -> bool {
+        matches!(self.kind, Kind::OtherRequest)
+    }
+
+    /// The operation is a part of the transaction that has taken its idempotency key and has not completed
+    /// it, or the work of the key was committed in part, by DDL. Nothing was run.
+    #[must_use]
+    pub const fn is_nested_key(&self) -> bool {
+        matches!(self.kind, Kind::NestedKey)
+    }
+
+    /// The answer of an operation with an idempotency key is too large or cannot be serialized, and
+    /// everything was rolled back; or the one that is in the ledger is not of the operation's type, and
+    /// nothing was run.
+    #[must_use]
+    pub const fn is_answer_unusable(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::AnswerTooLarge { .. } | Kind::AnswerNotWritten | Kind::AnswerNotRead
+        )
+    }
+
+    /// The answer has so many bytes, and may have no more than the limit.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn answer_too_large(bytes: usize, limit: usize) -> Self {
+        Self::new(Kind::AnswerTooLarge { bytes, limit })
+    }
+
+    /// The answer cannot be serialized.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn answer_not_written() -> Self {
+        Self::new(Kind::AnswerNotWritten)
+    }
+
+    /// The stored answer is of another type.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn answer_not_read() -> Self {
+        Self::new(Kind::AnswerNotRead)
+    }
+
+    /// Whether it is about what was found at the idempotency key: what the database said on the way is not
+    /// its cause.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn is_of_key(&self) -> bool {
+        self.is_already_done() || self.is_other_request() || self.is_nested_key()
+    }
+
     /// The operation asked for a setting with a senseless value, such as a timeout of zero, or for
     /// one that needs another setting beside it. Nothing was run.
     #[must_use]
     pub const fn is_invalid_setting(&self) -> bool {
         matches!(
             self.kind,
-            Kind::InvalidSetting { .. } | Kind::DeferrableAlone
+            Kind::InvalidSetting { .. } | Kind::DeferrableAlone | Kind::InvalidKey(_)
         )
     }
 }
@@ -269,6 +366,14 @@ mod tests {
             (Kind::InvalidSetting { setting }, 7),
             (Kind::DeferrableAlone, 7),
             (Kind::HookRefused(HookRefusal::Nested), 8),
+            (Kind::InvalidKey(InvalidKey::Empty), 7),
+            (Kind::AlreadyDone(SystemTime::UNIX_EPOCH), 9),
+            (Kind::KeyUnderWay, 10),
+            (Kind::OtherRequest, 11),
+            (Kind::NestedKey, 12),
+            (Kind::AnswerTooLarge { bytes: 2, limit: 1 }, 13),
+            (Kind::AnswerNotWritten, 13),
+            (Kind::AnswerNotRead, 13),
         ];
         for (kind, expected) in kinds {
             let error = Error::new(kind);
@@ -282,10 +387,16 @@ mod tests {
                 error.is_unsupported_setting(),
                 error.is_invalid_setting(),
                 error.is_hook_refused(),
+                error.is_already_done(),
+                error.is_under_way(),
+                error.is_other_request(),
+                error.is_nested_key(),
+                error.is_answer_unusable(),
             ];
-            let mut wanted = [false; 9];
+            let mut wanted = [false; 14];
             wanted[expected] = true;
             assert_eq!(answers, wanted, "{kind:?}");
+            assert_eq!(error.done_at().is_some(), error.is_already_done());
             assert!(error.source().is_none());
             assert!(!error.is_budget_exhausted());
             let given_up = error.with_budget_exhausted(true);

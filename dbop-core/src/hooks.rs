@@ -263,9 +263,11 @@ impl<'a> DueHooks<'a> {
 
     fn new(hooks: &Hooks<'a>, registered: Vec<Hook>, end: GivenUp) -> Self {
         let is_committed = end.outcome == Outcome::Committed;
+        // Not if it was committed by another call, or as a refusal.
+        let has_succeeded = is_committed && end.stop == StopReason::Succeeded;
         Self {
             of_builder: Hooks {
-                after_commit: hooks.after_commit.filter(|_| is_committed),
+                after_commit: hooks.after_commit.filter(|_| has_succeeded),
                 after_giving_up: hooks.after_giving_up.filter(|_| !is_committed),
                 ..Hooks::NONE
             },
@@ -350,7 +352,10 @@ mod tests {
             let end = GivenUp {
                 attempts: 1,
                 fault: None,
-                stop: StopReason::NotRetryable,
+                stop: match outcome {
+                    Outcome::Committed => StopReason::Succeeded,
+                    _ => StopReason::NotRetryable,
+                },
                 outcome,
             };
             let mut due = DueHooks::new(&hooks, registered, end);

@@ -79,6 +79,7 @@ mod event;
 mod fault;
 mod gate;
 mod hooks;
+mod key;
 mod ledger;
 mod nesting;
 mod nodes;

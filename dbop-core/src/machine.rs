@@ -32,6 +32,7 @@ pub use crate::config::RunnerConfig;
 pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
 pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
+pub use crate::key::{Answers, BodyAnswer, FoundAnswer, Key};
 pub use crate::nodes::{Lent, Search, Side, Sides, Try};
 pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::policy::{ClassRule, ClassRules};
@@ -42,6 +43,7 @@ use attempt::Attempt;
 use connecting::Connection;
 use deadline::Deadline;
 use hooks::Registered;
+use keying::Keyed;
 use outcome::Question;
 use payment::Due;
 use reports::Reports;
@@ -60,6 +62,7 @@ mod dropped;
 mod ending;
 mod hooks;
 mod judging;
+mod keying;
 mod outcome;
 mod payment;
 mod queueing;
@@ -172,6 +175,8 @@ pub struct Machine<'a> {
     can_reconnect: bool,
     /// Its token in the ledger.
     entry: Option<Entry<'a>>,
+    /// Its key, if it has one.
+    keyed: Option<Box<Keyed<'a>>>,
     retries: Retries<'a>,
     deadline: Deadline,
     turn: Turn<'a>,
@@ -260,10 +265,11 @@ impl<'a> Machine<'a> {
             config,
             spec,
             can_reconnect,
-            entry: match spec.resolution {
-                Resolution::Ledger(ledger) => Some(ledger.open()),
+            entry: match (spec.resolution, spec.key) {
+                (Resolution::Ledger(ledger), None) => Some(ledger.open()),
                 _ => None,
             },
+            keyed: spec.key.map(|key| Keyed::new(key, spec.name)),
             retries: Retries::new(spec.policy.unwrap_or(config.policy()), spec.max_retries),
             deadline: Deadline::new(spec.deadline, config.defaults().deadline, now),
             turn,
@@ -305,7 +311,7 @@ impl<'a> Machine<'a> {
         if self.turn.has_ended() {
             self.reports.limit = self.turn.settle(&now).or(self.reports.limit);
         }
-        let is_timed = self.deadline.is_set() || self.settles_with_budget();
+        let is_timed = self.deadline.is_set() || self.keyed.is_some() || self.settles_with_budget();
         let time = is_timed.then(now);
         self.left = time.and_then(|time| self.deadline.left(|| time));
         self.enter_next(time);
@@ -321,8 +327,14 @@ impl<'a> Machine<'a> {
             if self.reports.are_due() {
                 return;
             }
-            if let State::Pause(..) = self.state {
-                return self.begin_pause();
+            match self.state {
+                State::Pause(..) => return self.begin_pause(),
+                State::AtKey(met) => {
+                    self.wait_at_key(met, time);
+                    continue;
+                }
+                State::Begin => self.take_key(time),
+                _ => {}
             }
             self.is_entered = true;
             self.enter(self.left);
@@ -383,21 +395,26 @@ impl<'a> Machine<'a> {
         };
         let (purpose, sql) = match &mut self.state {
             State::Queue => return Step::Queue,
-            State::Connect | State::Pause(..) => return Step::Connect { within: left },
+            // Left again before it is presented.
+            State::AtKey(_) | State::Connect | State::Pause(..) => {
+                return Step::Connect { within: left };
+            }
             State::Body => return Step::Body,
             State::Verify => return Step::Verify,
             State::ReadId => return Step::ReadId,
-            State::ReadStatus(sql) => return Step::Read(sql),
+            State::ReadStatus(sql) | State::ReadKey(sql) => return Step::Read(sql),
             State::Diagnose(..) => return Step::Diagnose(self.dialect.kept_diagnostics()),
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
             State::Begin => (BatchPurpose::Begin, batches().begin()),
             State::BeginAgain(sql) => (BatchPurpose::BeginAgain, &**sql),
+            State::BeginWithRow(sql) => (BatchPurpose::Begin, &**sql),
             State::AskForToken => (BatchPurpose::Ask, question().batches.begin()),
             State::ReadToken => return Step::Read(&question().state),
             State::CommitAnswer(_) => (BatchPurpose::CommitAnswer, question().batches.commit()),
             State::Commit => (BatchPurpose::Commit, batches().commit()),
+            State::CommitRefusal(sql) => (BatchPurpose::Commit, &**sql),
             State::CommitAgain => (BatchPurpose::CommitAgain, batches().commit_again()),
             State::Rollback(undo) => (BatchPurpose::Rollback, batches().undo(*undo)),
             State::DiagnosingRollback(_, sql) => (BatchPurpose::Rollback, &**sql),
@@ -499,8 +516,9 @@ impl<'a> Machine<'a> {
             (_, result) => (self.slot(), result),
         };
         match self.state {
-            State::Begin | State::BeginAgain(_) => self.begun(result),
+            State::Begin | State::BeginAgain(_) | State::BeginWithRow(_) => self.begun(result),
             State::Commit | State::CommitAgain => self.committed(result),
+            State::CommitRefusal(_) => self.refusal_committed(result),
             State::Rollback(undo) | State::UndiagnosedRollback(undo) => {
                 self.rolled_back(undo, result.err());
             }
@@ -517,6 +535,8 @@ impl<'a> Machine<'a> {
             | State::ReadId
             | State::ReadStatus(_)
             | State::ReadToken
+            | State::ReadKey(_)
+            | State::AtKey(_)
             | State::Diagnose(..)
             | State::Verify
             | State::Pause(..)
@@ -541,6 +561,8 @@ impl<'a> Machine<'a> {
             | State::CheckUndone
             | State::Contain(_)
             | State::RollBackQuestion(_) => ErrorSlot::Rollback,
+            // The body's error is not what went wrong then.
+            State::CommitRefusal(_) => ErrorSlot::First,
             _ if self.attempt.failure.is_none() => ErrorSlot::First,
             _ => ErrorSlot::Dropped,
         }

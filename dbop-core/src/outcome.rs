@@ -108,6 +108,8 @@ impl fmt::Display for Outcome {
 pub enum StopReason {
     /// It succeeded.
     Succeeded,
+    /// Another call with the operation's idempotency key has done its work.
+    AlreadyDone,
     /// The operation returned its own error, `NotFound` or `RollbackTransaction`.
     OwnError,
     /// Another attempt would fail the same way, the class of the error is excluded, or the operation
@@ -143,6 +145,7 @@ impl StopReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
+            Self::AlreadyDone => "already_done",
             Self::OwnError => "own_error",
             Self::NotRetryable => "not_retryable",
             Self::RetriesExhausted => "retries_exhausted",

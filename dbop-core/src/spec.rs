@@ -8,6 +8,7 @@ use crate::error::{Error, Kind};
 use crate::event::Name;
 use crate::gate::Keys;
 use crate::hooks::Hooks;
+use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::policy::{ClassRules, RetryPolicy};
 use crate::settings::{Setting, Settings, check_duration};
@@ -50,6 +51,8 @@ pub struct Spec<'a> {
     pub ungated: bool,
     /// How to find out what became of a COMMIT whose answer was lost.
     pub resolution: Resolution<'a>,
+    /// By what it is done once, whoever calls. It needs the ledger.
+    pub key: Option<&'a Key<'a>>,
     /// SQL that each attempt begins with, in its transaction.
     pub begin_with_sql: Option<&'a str>,
     /// What is called besides the body.
@@ -76,6 +79,7 @@ impl<'a> Spec<'a> {
             queues_with_connection: false,
             ungated: false,
             resolution: Resolution::Nothing,
+            key: None,
             begin_with_sql: None,
             hooks: Hooks::NONE,
             awaits_hooks: false,
@@ -87,6 +91,9 @@ impl<'a> Spec<'a> {
     pub(crate) fn check(&self, dialect: Dialect) -> Result<(), Error> {
         for timeout in self.lock_timeouts {
             check_duration(Setting::LockTimeout, *timeout)?;
+        }
+        if let Some(key) = self.key {
+            key.check(self.name)?;
         }
         let sql = self.begin_with_sql.map(|_| Setting::BeginWithSql);
         let setting = self.resolution.setting().or(sql);

@@ -145,6 +145,8 @@ macro_rules! __resolution_methods {
         /// without one before the retries ran out, or if the operation has ended its own
         /// transaction, by COMMIT or DDL. SQLite needs no ledger and gets no token.
         ///
+        /// With an [idempotency key](Operation::idempotency_key), it is done once for all calls with that key.
+        ///
         /// ```
         #[doc = concat!("use ", $adapter, "::Ledger;")]
         #[doc = concat!("# use ", $adapter, "::Runner;")]
@@ -155,8 +157,8 @@ macro_rules! __resolution_methods {
         /// let pay = runner.operation("pay").ledger(&LEDGER);
         /// ```
         #[must_use]
-        pub fn ledger(self, ledger: &'a $crate::Ledger) -> Operation<'a, F, ServerResolution> {
-            self.resolved($crate::machine::Resolution::Ledger(ledger), ServerResolution(()))
+        pub fn ledger(self, ledger: &'a $crate::Ledger) -> Operation<'a, F, LedgerResolution> {
+            self.resolved($crate::machine::Resolution::Ledger(ledger), LedgerResolution(()))
         }
 
         fn resolved<R>(

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::applied::{Applied, Skipped, Timeout};
+use super::ledger::key::KeySql;
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::sessions::{Known, SessionSetting};
@@ -116,6 +117,43 @@ impl Batches {
         Some(self.with_proof(CommitProof::Token(token)))
     }
 
+    /// With the row of the operation's key, taken first and completed last in the transaction or savepoint.
+    pub(crate) fn with_key(&self, key: KeySql) -> Self {
+        self.with_proof(CommitProof::Key(Box::new(key)))
+    }
+
+    /// The same, completed with this answer.
+    pub(crate) fn with_answer(&self, answer: Option<&[u8]>) -> Option<Self> {
+        let mut key = self.plan.key()?.clone();
+        key.set_answer(answer);
+        Some(self.with_key(key))
+    }
+
+    /// The query for the row of the operation's key, as another transaction has committed it.
+    pub(crate) fn key_query(&self) -> Option<String> {
+        self.plan.key().map(KeySql::query)
+    }
+
+    /// Begins, with the row of the key there beforehand, as one that is vacant.
+    pub(crate) fn begin_with_vacant_key(&self) -> Option<String> {
+        let vacate = self.plan.key()?.vacate();
+        let mut first = Self::of(Plan {
+            proof: None,
+            opening: Some(vacate.into()),
+            known: self.plan.known.without_asking(),
+            ..self.plan.clone()
+        });
+        first.plan.applied.ask(first.plan.dialect);
+        let (begin, commit) = (first.begin(), first.commit());
+        Some(format!("{begin}; {commit}; {}", self.begin()))
+    }
+
+    /// Undoes the body alone, and commits the key.
+    pub(crate) fn commit_refusal(&self) -> String {
+        let behind = self.plan.savepoint_behind_key();
+        format!("ROLLBACK TO SAVEPOINT {behind}; {}", self.commit())
+    }
+
     /// With a mark that ends with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL
     /// only; what writes nothing has none.
     ///
@@ -154,6 +192,11 @@ impl Batches {
         self.plan.applied.autocommit
     }
 
+    /// How long a statement waits for a lock.
+    pub(crate) fn lock_timeout(&self) -> Option<Duration> {
+        self.plan.applied.lock_timeout.map(Timeout::duration)
+    }
+
     /// Where the attempts run.
     #[must_use]
     pub(crate) const fn level(&self) -> Level {
@@ -184,7 +227,8 @@ impl Batches {
     /// completed there.
     pub(crate) const fn only_checks_before_commit(&self) -> bool {
         let only_checks = self.plan.applied.statement_timeout.is_none() && !self.has_token();
-        matches!(self.plan.level, Level::Savepoint(_)) || only_checks
+        let is_savepoint = matches!(self.plan.level, Level::Savepoint(_));
+        (is_savepoint && self.plan.key().is_none()) || only_checks
     }
 
     /// Whether nothing follows the COMMIT in its batch.
@@ -206,12 +250,12 @@ impl Batches {
             Undo::ProbedRollback => self.plan.dialect == Dialect::Postgres,
             Undo::BlindRollback => is_transaction && self.plan.dialect == Dialect::Mysql,
             Undo::FailedBegin => {
-                self.plan.dialect == Dialect::Sqlite && self.plan.opening.is_none()
+                self.plan.dialect == Dialect::Sqlite && !self.plan.opens_with_more()
             }
             Undo::IfOpened => {
                 is_transaction
                     && self.plan.dialect == Dialect::Sqlite
-                    && self.plan.opening.is_some()
+                    && self.plan.opens_with_more()
             }
             Undo::LeftOpen => self.is_autocommit(),
         }
@@ -265,18 +309,19 @@ impl Batches {
 
     /// Whether the token of the operation is written.
     pub(crate) const fn has_token(&self) -> bool {
-        matches!(self.plan.proof, Some(CommitProof::Token(_)))
+        matches!(
+            self.plan.proof,
+            Some(CommitProof::Token(_) | CommitProof::Key(_))
+        )
     }
 
     /// The question about the operation's token, in a transaction with the timeouts of the operation.
     /// `None` if no token is written.
     pub(crate) fn question(&self) -> Option<TokenQuestion> {
-        let Some(CommitProof::Token(token)) = &self.plan.proof else {
-            return None;
-        };
+        let (ask, state) = self.plan.proof.as_ref()?.question()?;
         let mut plan = Plan {
             proof: None,
-            opening: Some(token.ask().into()),
+            opening: Some(ask.into()),
             // What fails here is the question about the token.
             known: self.plan.known.without_asking(),
             ..self.plan.clone()
@@ -284,7 +329,7 @@ impl Batches {
         plan.applied.ask(plan.dialect);
         Some(TokenQuestion {
             batches: Self::of(plan),
-            state: token.state_query(),
+            state,
         })
     }
 

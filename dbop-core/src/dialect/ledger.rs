@@ -9,6 +9,7 @@ use std::fmt;
 use super::Dialect;
 use crate::ledger::token::Token;
 
+pub(crate) mod key;
 pub(crate) mod table;
 
 /// What a row says about the attempt that it stands for.

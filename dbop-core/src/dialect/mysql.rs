@@ -33,6 +33,11 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
             let mut sql = Sql::new(plan);
             set_timeouts(&mut sql.list("SET"), plan);
             sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}"));
+            if let Some(key) = plan.key() {
+                let behind = plan.savepoint_behind_key();
+                sql.then(key.opening(plan.level))
+                    .then(format_args!("SAVEPOINT {behind}"));
+            }
             sql.finish()
         }
     }
@@ -48,8 +53,8 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         set_isolation(&mut set, level);
     }
     // It can fail, so it comes behind the SET that keeps what a rollback puts back.
-    if let Some(CommitProof::Token(token)) = &plan.proof {
-        sql.then(token.cleanup());
+    if let Some(proof) = &plan.proof {
+        sql.then(proof.cleanup());
     }
     // For the next transaction only.
     if let Some(Isolation::Exact(level)) = plan.applied.isolation {
@@ -59,6 +64,9 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     sql.then("START TRANSACTION");
     if plan.applied.read_only {
         sql.push(" READ ONLY");
+    }
+    if let Some(key) = plan.key() {
+        sql.then(key.opening(plan.level));
     }
     sql.then("SAVEPOINT dbop_alive");
     if let Some(CommitProof::Token(token)) = &plan.proof {
@@ -76,9 +84,7 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
         Level::Transaction => {
             let mut sql = Sql::new(plan);
             sql.then("RELEASE SAVEPOINT dbop_alive");
-            if let Some(CommitProof::Token(token)) = &plan.proof {
-                sql.then(token.closing());
-            }
+            close_proof(&mut sql, plan);
             // Alone, or it would be the limit of the commit as well, which it can then interrupt.
             restore_statement_timeout(&mut sql.list("SET"), plan);
             let mut set = sql.list("SET");
@@ -90,10 +96,26 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
         }
         Level::Savepoint(depth) => {
             let mut sql = Sql::new(plan);
+            if plan.key().is_some() {
+                let behind = plan.savepoint_behind_key();
+                sql.then(format_args!("RELEASE SAVEPOINT {behind}"));
+            }
+            close_proof(&mut sql, plan);
             restore(&mut sql, plan);
             sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
             sql.finish()
         }
+    }
+}
+
+/// Behind the RELEASE that fails if the transaction is not the one that was opened.
+fn close_proof(sql: &mut Sql, plan: &Plan) {
+    if let Some(closing) = plan
+        .proof
+        .as_ref()
+        .and_then(|proof| proof.closing(plan.level))
+    {
+        sql.then(closing);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::applied::{Applied, Timeout};
+use super::ledger::key::KeySql;
 use super::proof::CommitProof;
 use super::sessions::{Known, SessionSetting};
 use super::{Dialect, Level, SavedPragmas, milliseconds};
@@ -22,6 +23,27 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The row of the operation's key.
+    pub(super) const fn key(&self) -> Option<&KeySql> {
+        match &self.proof {
+            Some(CommitProof::Key(key)) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// What can fail in the batch that begins an attempt when something is open already.
+    pub(super) const fn opens_with_more(&self) -> bool {
+        self.opening.is_some() || self.key().is_some()
+    }
+
+    /// The savepoint behind the key: where the body is rolled back to if its refusal is remembered.
+    pub(super) fn savepoint_behind_key(&self) -> String {
+        match self.level {
+            Level::Transaction => "dbop_alive".to_owned(),
+            Level::Savepoint(depth) => format!("dbop_key_{depth}"),
+        }
+    }
+
     /// The plan of an attempt with this lock timeout, in which no statement may take longer than
     /// what is `left` until the deadline. `None` if it is the same plan.
     pub(super) fn for_attempt(

@@ -20,7 +20,6 @@ use std::num::NonZeroU32;
 
 use super::applied::{Applied, Isolation, Timeout};
 use super::plan::Plan;
-use super::proof::CommitProof;
 use super::sessions::{Knowledge, Known, SessionSetting};
 use super::sql::{List, Sql};
 use super::{Level, milliseconds};
@@ -50,8 +49,18 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
                     NewTimeout { name, timeout },
                 );
             }
+            open_key(&mut sql, plan);
             sql.finish()
         }
+    }
+}
+
+/// In a savepoint.
+fn open_key(sql: &mut Sql, plan: &Plan) {
+    if let Some(key) = plan.key() {
+        let behind = plan.savepoint_behind_key();
+        sql.then(key.opening(plan.level))
+            .then(format_args!("SAVEPOINT {behind}"));
     }
 }
 
@@ -65,8 +74,8 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = Sql::new(plan);
-    if let Some(CommitProof::Token(token)) = proof {
-        sql.then(token.cleanup());
+    if let Some(proof) = proof {
+        sql.then(proof.cleanup());
     }
     look_at_session(&mut sql, plan);
     sql.then("BEGIN");
@@ -88,9 +97,9 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         sql.then(format_args!("SET LOCAL synchronous_commit = '{value}'"));
     }
     if let Some(proof) = proof {
-        match proof {
-            CommitProof::Token(token) => sql.then(token.opening()),
-            CommitProof::Mark => sql.then(MARK),
+        match proof.opening(plan.level) {
+            Some(opening) => sql.then(opening),
+            None => sql.then(MARK),
         };
     }
     if has_savepoint(plan) {
@@ -236,6 +245,9 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
         Level::Transaction => commit_transaction(plan),
         Level::Savepoint(depth) => {
             let mut sql = Sql::new(plan);
+            if let Some(key) = plan.key() {
+                sql.then(key.closing(plan.level));
+            }
             let mut select = sql.list("SELECT");
             for (setting, _) in timeouts(&plan.applied) {
                 restore(&mut select, setting.name(), Kept::ByLevel(depth));
@@ -260,10 +272,14 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
         });
     }
     let mut sql = Sql::new(plan);
-    match &plan.proof {
-        Some(CommitProof::Token(token)) => sql.then(token.closing()),
-        _ if has_savepoint(plan) => sql.then("RELEASE SAVEPOINT dbop_alive"),
-        _ => sql.then("SAVEPOINT dbop"),
+    match plan
+        .proof
+        .as_ref()
+        .and_then(|proof| proof.closing(plan.level))
+    {
+        Some(closing) => sql.then(closing),
+        None if has_savepoint(plan) => sql.then("RELEASE SAVEPOINT dbop_alive"),
+        None => sql.then("SAVEPOINT dbop"),
     };
     if constraints {
         sql.then("SET CONSTRAINTS ALL IMMEDIATE");

@@ -44,9 +44,20 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
                 BeginMode::Immediate => "BEGIN IMMEDIATE",
                 BeginMode::Exclusive => "BEGIN EXCLUSIVE",
             });
+            if let Some(key) = plan.key() {
+                sql.then(key.opening(plan.level));
+            }
             sql.then(if has_savepoint(plan) { ALIVE } else { "" })
         }
-        Level::Savepoint(depth) => sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}")),
+        Level::Savepoint(depth) => {
+            sql.then(format_args!("SAVEPOINT dbop_savepoint_{depth}"));
+            if let Some(key) = plan.key() {
+                let behind = plan.savepoint_behind_key();
+                sql.then(key.opening(plan.level))
+                    .then(format_args!("SAVEPOINT {behind}"));
+            }
+            &mut sql
+        }
     };
     if query_only && locks {
         set_query_only(&mut sql, plan, 1);
@@ -69,6 +80,9 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
             if has_savepoint(plan) {
                 sql.then(RELEASE_ALIVE);
             }
+            if let Some(key) = plan.key() {
+                sql.then(key.closing(plan.level));
+            }
             restore_query_only(&mut sql, plan);
             // The COMMIT itself may have to wait for readers, so the busy timeout goes after it.
             sql.then("COMMIT");
@@ -77,6 +91,11 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
         }
         Level::Savepoint(depth) => {
             let mut sql = Sql::new(plan);
+            if let Some(key) = plan.key() {
+                let behind = plan.savepoint_behind_key();
+                sql.then(format_args!("RELEASE SAVEPOINT {behind}"))
+                    .then(key.closing(plan.level));
+            }
             restore(&mut sql, plan);
             sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
             sql.finish()

@@ -26,9 +26,18 @@ impl Token {
     /// # Panics
     ///
     /// If the operating system has no randomness, as the standard library's maps do.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");
+        Self(bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn of(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 }

@@ -12,9 +12,14 @@ impl Machine<'_> {
     ///
     /// Call it before [`batch_done`](Self::batch_done). If it is true, there is nothing else to report.
     pub fn is_answer_of_session(&mut self, message: &str) -> bool {
-        if !matches!(self.state, State::Begin | State::BeginAgain(_)) {
+        let begins = matches!(
+            self.state,
+            State::Begin | State::BeginAgain(_) | State::BeginWithRow(_)
+        );
+        if !begins {
             return false;
         }
+        self.listen_at_key(message);
         let batches = self.connection.batches();
         let Some(setting) = batches.stricter_setting(message) else {
             return false;

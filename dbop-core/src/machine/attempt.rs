@@ -1,5 +1,6 @@
 //! One attempt: its number, and what went wrong in it.
 
+use super::keying::AtKey;
 use crate::dialect::TransactionId;
 use crate::error::Kind;
 use crate::fault::{Fault, FaultClass};
@@ -39,6 +40,8 @@ pub(super) struct Attempt {
     /// PostgreSQL's id of the transaction, once it is known. A transaction has none while it has
     /// written nothing.
     pub(super) transaction_id: Option<Option<TransactionId>>,
+    /// What the batch that begins it has met at the operation's key.
+    pub(super) at_key: AtKey,
 }
 
 impl Attempt {
@@ -54,6 +57,15 @@ impl Attempt {
         }
         self.number = self.number.saturating_add(1);
         self.is_under_way = true;
+    }
+
+    /// It begins once more: nothing has gone wrong yet.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self {
+            number: self.number,
+            is_under_way: self.is_under_way,
+            ..Self::default()
+        };
     }
 
     /// Records what went wrong, unless something had gone wrong before.

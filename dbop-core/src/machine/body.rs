@@ -16,6 +16,7 @@ impl Machine<'_> {
         match result {
             Ok(()) => {
                 self.learn_of_laxer_session();
+                self.key_is_taken();
                 self.go_to(State::Body);
             }
             Err(fault) => self.batch_failed(fault),
@@ -45,6 +46,9 @@ impl Machine<'_> {
                 }
             }
             BodyEnd::Panicked => self.attempt.fail(Phase::Body, None, FailureAnswer::Panic),
+        }
+        if self.take_answer(&end, depth) {
+            return self.commit_refusal();
         }
         if self.connection.is_autocommit() {
             return self.statements_done(depth);
@@ -99,8 +103,9 @@ impl Machine<'_> {
             && !self.connection.is_read_only()
     }
 
-    fn batch_failed(&mut self, fault: Fault) {
+    pub(super) fn batch_failed(&mut self, fault: Fault) {
         let phase = self.failing_phase(&fault);
+        self.note_at_key(phase, &fault);
         let answer = match (phase, fault.recognized_class()) {
             // The body said Ok although the server had refused its transaction.
             (Phase::Commit | Phase::Release, FaultClass::TransactionAborted) => {

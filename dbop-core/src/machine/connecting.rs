@@ -323,6 +323,13 @@ impl<'a> Machine<'a> {
         let batches =
             self.config
                 .batches(self.dialect, placement, settings, pragmas, hurry, known)?;
+        if let Some(keyed) = &self.keyed {
+            let batches = self.with_key(batches, keyed)?;
+            return Ok(match self.spec.begin_with_sql {
+                Some(sql) => Cow::Owned(Box::new(batches.with_opening(sql))),
+                None => batches,
+            });
+        }
         let proven = match (&self.entry, self.spec.resolution) {
             (Some(entry), _) => batches.with_token(entry),
             (None, Resolution::TransactionStatus) => batches.with_mark(),

@@ -71,6 +71,7 @@ impl Machine<'_> {
         let Some(left) = left.filter(|_| !self.deadline.is_late) else {
             return;
         };
+        let gives_up_key = self.gives_up_key();
         match (&self.state, &mut self.question) {
             (&State::Pause(pause, after), question) if pause.delay >= left => {
                 match (after, question) {
@@ -81,6 +82,10 @@ impl Machine<'_> {
                     }
                     _ => self.give_up_waiting(after),
                 }
+            }
+            (State::Begin, None) if left.is_zero() && gives_up_key => {
+                self.deadline.is_late = true;
+                self.finish_under_way();
             }
             // A connection may have come too late for the attempt that asked for it.
             (State::Connect | State::Begin, None) if left.is_zero() => {

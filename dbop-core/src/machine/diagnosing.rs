@@ -8,6 +8,7 @@
 
 use super::Machine;
 use super::attempt::FailureAnswer;
+use super::keying::AtKey;
 use super::state::State;
 use crate::dialect::{Dialect, Undo};
 use crate::error::Kind;
@@ -19,7 +20,9 @@ impl Machine<'_> {
     pub(super) fn roll_back(&mut self) {
         let undo = self.how_to_undo();
         let keep = self.dialect.keep_diagnostics();
-        let wants_number = self.undiagnosed().is_some() || self.may_be_raised();
+        // What it was, the row of the key tells.
+        let is_at_key = self.attempt.at_key != AtKey::Nothing;
+        let wants_number = !is_at_key && (self.undiagnosed().is_some() || self.may_be_raised());
         let state = match keep.filter(|_| wants_number) {
             Some(keep) => {
                 let undo_sql = self.connection.batches().undo(undo);

@@ -26,7 +26,7 @@ impl Machine<'_> {
             _ if !self.attempt.is_under_way => false,
             State::Pause(pause, _) if pause.settled => false,
             // A savepoint ends with the transaction around it, which can no longer be committed.
-            State::Commit | State::CommitAgain => {
+            State::Commit | State::CommitAgain | State::CommitRefusal(_) => {
                 self.is_entered && !self.connection.is_savepoint() && !self.cannot_have_written()
             }
             // Each of its statements commits.

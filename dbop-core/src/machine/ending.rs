@@ -22,6 +22,9 @@ impl Machine<'_> {
     /// The attempt is certainly undone or, without a transaction, as it is, and everything that can be
     /// cleaned up is. What now?
     pub(super) fn undone(&mut self, enclosing: Enclosing) {
+        if self.settle_at_key(enclosing) {
+            return;
+        }
         let Some(failure) = self.attempt.failure else {
             return debug_assert!(false, "a decision without a failure");
         };
@@ -104,11 +107,18 @@ impl Machine<'_> {
         if !self.connection.seat().is_some_and(Seat::is_within_another) {
             self.retries.payment.due = Due::Success;
         }
-        let stop = StopReason::Succeeded;
+        let stop = match self.hand_over_refusal() {
+            true => {
+                // Of the body, which is undone.
+                self.discard_hooks();
+                StopReason::OwnError
+            }
+            false => StopReason::Succeeded,
+        };
         self.finish(Answer::Value, Outcome::Committed, stop, false);
     }
 
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         answer: Answer,
         outcome: Outcome,

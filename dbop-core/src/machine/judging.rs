@@ -58,9 +58,13 @@ impl Machine<'_> {
     pub(super) fn failing_phase(&self, fault: &Fault) -> Phase {
         match self.state {
             State::Connect => Phase::Connect,
-            State::Begin | State::BeginAgain(_) => Phase::Begin,
-            State::Commit | State::CommitAgain if self.connection.is_savepoint() => Phase::Release,
-            State::Commit | State::CommitAgain => Phase::Commit,
+            State::Begin | State::BeginAgain(_) | State::BeginWithRow(_) => Phase::Begin,
+            State::Commit | State::CommitAgain | State::CommitRefusal(_)
+                if self.connection.is_savepoint() =>
+            {
+                Phase::Release
+            }
+            State::Commit | State::CommitAgain | State::CommitRefusal(_) => Phase::Commit,
             // As the COMMIT would have told.
             State::ReadId if fault.recognized_class() == FaultClass::TransactionAborted => {
                 Phase::Commit

@@ -165,6 +165,7 @@ impl Machine<'_> {
                 }
                 Err(fault) => self.question_in_the_way(fault),
             },
+            State::ReadKey(_) => return self.key_read(result),
             _ => debug_assert!(false, "no query was asked for"),
         }
         slot
@@ -250,6 +251,9 @@ impl Machine<'_> {
 
     /// The attempts from the next one on write another token: this one is never committed.
     fn take_new_token(&mut self) {
+        if let Some(batches) = self.take_new_token_of_key() {
+            return self.connection.set_batches(Cow::Owned(Box::new(batches)));
+        }
         let Some(entry) = &mut self.entry else {
             return debug_assert!(false, "a token without an entry");
         };
@@ -262,7 +266,7 @@ impl Machine<'_> {
     /// The token of this operation was there before it was inserted: an attempt that seemed to be
     /// undone was committed, as far as it had come, by DDL or by its own COMMIT.
     pub(super) fn found_token(&self, fault: &Fault) -> bool {
-        matches!(self.spec.resolution, Resolution::Ledger(_))
+        self.entry.is_some()
             && !self.is_of_opening_sql()
             && fault.recognized_class() == FaultClass::Constraint
     }

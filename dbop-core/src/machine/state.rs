@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::keying::AtKey;
 use super::step::{Done, Pause};
 use crate::dialect::Undo;
 use crate::dialect::ledger::RowState;
@@ -15,9 +16,13 @@ pub(super) enum State {
     Begin,
     /// The same in a session that has said what it has: this batch.
     BeginAgain(String),
+    /// The same with the row of the key there beforehand, as one that is vacant: this batch.
+    BeginWithRow(String),
     Body,
     ReadId,
     Commit,
+    /// The body is rolled back alone, and the key is committed with what its error is remembered as.
+    CommitRefusal(String),
     /// SQLite was busy and has kept the transaction open.
     CommitAgain,
     Rollback(Undo),
@@ -35,6 +40,10 @@ pub(super) enum State {
     CheckUndone,
     /// What is left to be done in a savepoint whose transaction is gone.
     Contain(Cow<'static, str>),
+    /// The key was not taken: who has it?
+    ReadKey(String),
+    /// Others have the key: is it waited for?
+    AtKey(AtKey),
     // Did the COMMIT happen?
     Verify,
     ReadStatus(String),

@@ -1,0 +1,79 @@
+use std::num::NonZeroU32;
+
+use super::*;
+
+const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
+
+fn key(dialect: Dialect) -> KeySql {
+    KeySql::new(
+        dialect,
+        b"p'y",
+        b"\0\\k\xff",
+        Token::of([7; 16]),
+        Some(&[1; 32]),
+    )
+}
+
+/// Whatever is in them, they are digits in the SQL.
+#[test]
+fn scope_key_request_and_answer_are_hexadecimal_literals() {
+    for (dialect, scope, id) in [
+        (
+            Dialect::Postgres,
+            "decode('702779', 'hex')",
+            "decode('005c6bff', 'hex')",
+        ),
+        (Dialect::Mysql, "X'702779'", "X'005c6bff'"),
+        (Dialect::Sqlite, "X'702779'", "X'005c6bff'"),
+    ] {
+        let mut key = key(dialect);
+        key.set_answer(Some(b"'; DROP \\"));
+        for level in [Level::Transaction, NESTED] {
+            for sql in [
+                key.opening(level),
+                key.closing(level),
+                key.ask(),
+                key.query(),
+            ] {
+                assert!(sql.contains(scope) && sql.contains(id), "{sql}");
+                assert!(!sql.contains("DROP") && !sql.contains("'\\x"), "{sql}");
+            }
+        }
+        assert!(key.opening(NESTED).contains(&"01".repeat(32)));
+        assert!(key.closing(NESTED).contains("273b2044524f50205c"));
+        key.set_answer(None);
+        assert!(!key.closing(NESTED).contains("273b"));
+    }
+}
+
+/// Only a transaction of its own can begin anew.
+#[test]
+fn a_wait_is_noticed_where_a_snapshot_is_older_than_that() {
+    let key = key(Dialect::Postgres);
+    assert!(key.opening(Level::Transaction).contains(WAS_WAITED_FOR));
+    assert!(!key.opening(NESTED).contains(WAS_WAITED_FOR));
+}
+
+#[test]
+fn a_row_is_read_as_it_was_written() {
+    let row = |text: &str| KeyRow::from_answer(Some(text));
+    let request = "0a".repeat(32);
+    let read = row(&format!("1 1700000000000001 {request} 7B7d")).expect("a row");
+    assert_eq!(read.state, RowState::Done);
+    let since = read.changed_at.duration_since(UNIX_EPOCH);
+    assert_eq!(since.ok(), Some(Duration::from_micros(1_700_000_000_000_001)));
+    assert_eq!(read.request, Some(vec![10; 32]));
+    assert_eq!(read.answer, Some(b"{}".to_vec()));
+    let read = row("2 1 - -").expect("a row");
+    assert_eq!(
+        (read.state, read.request, read.answer),
+        (RowState::Never, None, None)
+    );
+    // An empty answer is one.
+    let read = row("1 1 - ").expect("a row");
+    assert_eq!(read.answer, Some(Vec::new()));
+    for text in ["", "1", "1 x - -", "1 1 -"] {
+        assert_eq!(row(text), None, "{text}");
+    }
+    assert_eq!(KeyRow::from_answer(None), None);
+}

@@ -1,0 +1,373 @@
+//! What is met at a key, against scripts.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::super::tests::{config, connect, new_key};
+use super::super::{Answer, BodyEnd, Done, Machine, Name, Resolution, Spec, Step};
+use super::*;
+use crate::key::{Answers, FoundAnswer};
+use crate::ledger::Ledger;
+use crate::policy::RetryPolicy;
+use crate::retry::Advice;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An operation with a key, and what it was told to do.
+struct Script {
+    dialect: Dialect,
+    depth: u32,
+    deadline: Option<Duration>,
+    request: Option<[u8; 32]>,
+    /// How long each batch takes.
+    takes: Duration,
+    answers: Answers,
+    steps: Vec<String>,
+    sql: Vec<String>,
+}
+
+/// What a batch is answered with.
+#[derive(Clone, Copy)]
+enum Says {
+    Fine,
+    Fails(FaultClass),
+    /// In PostgreSQL's words, which are dbop's.
+    Word(&'static str),
+}
+
+use Says::{Fails, Fine, Word};
+
+impl Script {
+    fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            depth: 0,
+            deadline: None,
+            request: None,
+            takes: Duration::ZERO,
+            answers: Answers::default(),
+            steps: Vec::new(),
+            sql: Vec::new(),
+        }
+    }
+
+    /// Each batch has the next answer, `Fine` when they run out, each query for the row the next row. The
+    /// body leaves this and ends so.
+    fn run(
+        &mut self,
+        says: &[Says],
+        rows: &[Option<&str>],
+        leaves: Option<BodyAnswer>,
+        end: BodyEnd,
+    ) -> Done {
+        let (ledger, config) = (Ledger::new(), config(RetryPolicy::new()));
+        let key = Key {
+            request: self.request,
+            answers: Some(&self.answers),
+            ..Key::new(b"k")
+        };
+        let mut spec = Spec::new(Name::Given("pay"));
+        spec.resolution = Resolution::Ledger(&ledger);
+        spec.key = Some(&key);
+        spec.deadline = self.deadline;
+        spec.settings.lock_timeout = Some(3 * SECOND);
+        let (begun, passed) = (Instant::now(), Cell::new(Duration::ZERO));
+        let now = || begun + passed.get();
+        let machine = Machine::new(self.dialect, &config, &spec, false, now);
+        let mut machine = machine.expect("valid");
+        let (mut says, mut rows) = (says.iter(), rows.iter());
+        let fault = |class| Fault::from_class(self.dialect, class);
+        loop {
+            match machine.step(now) {
+                Step::Connect { .. } => connect(&mut machine, new_key(), self.depth),
+                Step::Batch(batch) => {
+                    self.steps.push(format!("{:?}", batch.purpose));
+                    self.sql.push(batch.sql.to_owned());
+                    passed.set(passed.get() + self.takes);
+                    _ = match says.next().copied().unwrap_or(Fine) {
+                        Fine => machine.batch_done(Ok(())),
+                        Fails(class) => machine.batch_done(Err(fault(class))),
+                        Word(word) => {
+                            assert!(!machine.is_answer_of_session(word));
+                            machine.batch_done(Err(fault(FaultClass::Permanent)))
+                        }
+                    };
+                }
+                Step::Read(sql) => {
+                    assert!(sql.contains("FROM dbop_ledger"), "{sql}");
+                    self.steps.push("row".into());
+                    let row = rows.next().expect("a row").map(Into::into);
+                    _ = machine.read_done(Ok(row));
+                }
+                Step::Body => {
+                    self.steps.push("body".into());
+                    self.answers.body_ended(leaves.clone());
+                    machine.body_done(end, Some(self.depth + 1));
+                }
+                Step::Report(event) => self.steps.push(format!("{:?}", event.kind())),
+                Step::Pause(_) => self.steps.push("pause".into()),
+                Step::Done(done) => return done,
+                step => panic!("{step:?}"),
+            }
+        }
+    }
+
+    fn take(&mut self, says: &[Says], rows: &[Option<&str>]) -> Done {
+        self.run(says, rows, None, BodyEnd::Ok)
+    }
+
+    fn found(&self) -> Option<FoundAnswer> {
+        self.answers.take_found()
+    }
+}
+
+fn own(done: &Done) -> &Error {
+    match &done.answer {
+        Answer::Own(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+const DONE: &str = "1 1700000000000000 - 37";
+
+#[test]
+fn what_is_done_is_not_done_again_and_its_answer_is_found() {
+    for (dialect, says) in [
+        (Dialect::Postgres, Word("unbekannt: \"dbop.key_is_taken\"")),
+        (Dialect::Mysql, Fails(FaultClass::Unknown)),
+        (Dialect::Sqlite, Fails(FaultClass::Constraint)),
+    ] {
+        for depth in [0, 1] {
+            let mut script = Script::new(dialect);
+            script.depth = depth;
+            let done = script.take(&[says], &[Some(DONE)]);
+            assert_eq!(
+                script.steps,
+                ["Begin", "Rollback", "row", "Returned"],
+                "{dialect}"
+            );
+            assert!(own(&done).is_already_done() && own(&done).done_at().is_some());
+            assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 1));
+            assert_eq!(done.stop, StopReason::AlreadyDone);
+            assert!(!done.fallback_allowed && !done.connection_broken);
+            let found = script.found().expect("an answer");
+            assert_eq!((found.bytes, found.is_replayed), (vec![b'7'], true));
+        }
+    }
+}
+
+#[test]
+fn another_request_has_another_answer() {
+    let known = format!("1 1 {} 37", "07".repeat(32));
+    for (request, row, is_other) in [
+        (Some([7; 32]), &*known, false),
+        (None, &*known, false),
+        (Some([8; 32]), &*known, true),
+        (Some([7; 32]), DONE, true),
+    ] {
+        let mut script = Script::new(Dialect::Postgres);
+        script.request = request;
+        let done = script.take(&[Word(IS_TAKEN)], &[Some(row)]);
+        assert_eq!(own(&done).is_other_request(), is_other, "{request:?} {row}");
+        assert_eq!(script.found().is_none(), is_other);
+        let outcome = if is_other {
+            Outcome::Undone
+        } else {
+            Outcome::Committed
+        };
+        assert_eq!(done.outcome, outcome);
+    }
+}
+
+/// In a savepoint, its own transaction has it; elsewhere, a part of the work was committed.
+#[test]
+fn a_row_that_is_not_completed_is_the_transactions_own_or_half_done() {
+    let row = Some("0 1 - -");
+    let mut nested = Script::new(Dialect::Postgres);
+    nested.depth = 1;
+    let done = nested.take(&[Word(IS_TAKEN)], &[row]);
+    assert!(own(&done).is_nested_key());
+    assert_eq!(done.outcome, Outcome::Undone);
+    let done = Script::new(Dialect::Postgres).take(&[Word(IS_TAKEN)], &[row]);
+    assert!(own(&done).is_outcome_unknown());
+    assert_eq!(done.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn who_holds_it_is_waited_for_once_or_until_the_deadline() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql] {
+        for class in [FaultClass::LockTimeout, FaultClass::StatementTimeout] {
+            let mut script = Script::new(dialect);
+            let done = script.take(&[Fails(class)], &[]);
+            assert_eq!(script.steps, ["Begin", "Rollback", "Failed"]);
+            assert!(own(&done).is_under_way());
+            assert_eq!(
+                (done.attempts, done.stop),
+                (1, StopReason::RetriesExhausted)
+            );
+            assert_eq!(done.outcome, Outcome::Undone);
+        }
+        let mut script = Script::new(dialect);
+        script.deadline = Some(10 * SECOND);
+        script.takes = 2 * SECOND;
+        let held = [Fails(FaultClass::LockTimeout), Fine].repeat(9);
+        let done = script.take(&held, &[]);
+        assert_eq!(
+            script.steps.iter().filter(|step| *step == "Begin").count(),
+            3
+        );
+        assert!(own(&done).is_under_way());
+        assert_eq!(
+            (done.attempts, done.stop),
+            (1, StopReason::DeadlineExceeded)
+        );
+        // It is let go in time.
+        script.steps.clear();
+        let done = script.take(&held[..2], &[]);
+        assert_eq!(
+            script.steps,
+            ["Begin", "Rollback", "Begin", "body", "Commit", "Succeeded"]
+        );
+        assert_eq!((done.attempts, done.outcome), (1, Outcome::Committed));
+    }
+}
+
+/// On InnoDB others who wait get a deadlock when the row vanishes. Then it is written as a vacant one, once.
+#[test]
+fn a_deadlock_at_the_key_is_a_wait_and_no_attempt() {
+    let mut script = Script::new(Dialect::Mysql);
+    let deadlock = [Fails(FaultClass::Deadlock), Fine];
+    let done = script.take(&deadlock.repeat(9), &[]);
+    assert_eq!((done.attempts, done.outcome), (1, Outcome::Committed));
+    assert!(
+        !script.steps.contains(&"pause".into()),
+        "{:?}",
+        script.steps
+    );
+    let vacate = |sql: &&String| sql.contains("INSERT IGNORE INTO dbop_ledger");
+    let vacated = script.sql.iter().filter(vacate).count();
+    assert_eq!(vacated, 1);
+    assert!(
+        script.sql[2].contains("INSERT IGNORE"),
+        "after the first one"
+    );
+    // For as long as a lock timeout.
+    let mut script = Script::new(Dialect::Mysql);
+    script.takes = SECOND;
+    let done = script.take(&deadlock.repeat(9), &[]);
+    assert!(own(&done).is_under_way());
+    assert_eq!(
+        script.steps.iter().filter(|step| *step == "Begin").count(),
+        2
+    );
+    // In a savepoint the whole transaction is gone, and on PostgreSQL it was another lock.
+    for (dialect, depth) in [(Dialect::Mysql, 1), (Dialect::Postgres, 0)] {
+        let mut script = Script::new(dialect);
+        script.depth = depth;
+        script.take(&[Fails(FaultClass::Deadlock), Fine], &[]);
+        assert!(!script.sql.iter().any(|sql| sql.contains("INSERT IGNORE")));
+        assert!(
+            script.steps[2..].contains(&if depth == 0 { "pause" } else { "Escalated" }.into())
+                || depth == 1
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_older_than_the_wait_is_left() {
+    for says in [
+        Word(WAS_WAITED_FOR),
+        Fails(FaultClass::SerializationFailure),
+    ] {
+        let mut script = Script::new(Dialect::Postgres);
+        let done = script.take(&[says], &[]);
+        let steps = ["Begin", "Rollback", "Begin", "body", "Commit", "Succeeded"];
+        assert_eq!(script.steps, steps);
+        assert_eq!((done.attempts, done.outcome), (1, Outcome::Committed));
+        // Not for ever.
+        let mut script = Script::new(Dialect::Postgres);
+        script.takes = SECOND;
+        let done = script.take(&[says, Fine].repeat(9), &[]);
+        assert!(own(&done).is_under_way());
+        // In a savepoint the snapshot is the transaction's.
+        let mut script = Script::new(Dialect::Postgres);
+        script.depth = 1;
+        let done = script.take(&[Fails(FaultClass::SerializationFailure)], &[]);
+        assert_eq!(done.stop, StopReason::EnclosingTransaction);
+    }
+}
+
+#[test]
+fn a_row_that_has_vanished_is_taken_and_in_the_end_not_what_was_in_the_way() {
+    for row in [None, Some("2 1 - -")] {
+        let mut script = Script::new(Dialect::Postgres);
+        let done = script.take(&[Word(IS_TAKEN)], &[row]);
+        assert_eq!((done.attempts, done.outcome), (1, Outcome::Committed));
+        let mut script = Script::new(Dialect::Mysql);
+        let says = [Fails(FaultClass::Permanent), Fine].repeat(9);
+        let done = script.take(&says, &[row; 4]);
+        assert!(matches!(done.answer, Answer::FirstError));
+        assert_eq!(
+            (done.outcome, done.stop),
+            (Outcome::Undone, StopReason::NotRetryable)
+        );
+    }
+}
+
+#[test]
+fn an_answer_travels_with_the_commit() {
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
+        for depth in [0, 1] {
+            let mut script = Script::new(dialect);
+            script.depth = depth;
+            let leaves = Some(BodyAnswer::Value(b"OK!".to_vec()));
+            let done = script.run(&[], &[], leaves, BodyEnd::Ok);
+            assert!(matches!(done.answer, Answer::Value));
+            assert!(script.sql[1].contains("4f4b21"), "{}", script.sql[1]);
+            assert_eq!(script.steps, ["Begin", "body", "Commit", "Succeeded"]);
+            assert!(script.found().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_committed_without_the_body() {
+    let refuses = |class: Option<FaultClass>| BodyEnd::Failed {
+        fault: class.map(|class| Fault::from_class(Dialect::Postgres, class)),
+        advice: Advice::Judge,
+    };
+    let refusal = || Some(BodyAnswer::Refusal(b"NO!".to_vec()));
+    for class in [None, Some(FaultClass::Constraint)] {
+        for (depth, behind) in [(0, "dbop_alive"), (1, "dbop_key_1")] {
+            let mut script = Script::new(Dialect::Postgres);
+            script.depth = depth;
+            let done = script.run(&[], &[], refusal(), refuses(class));
+            assert_eq!(script.steps, ["Begin", "body", "Commit", "Returned"]);
+            let undo = format!("ROLLBACK TO SAVEPOINT {behind}; INSERT INTO dbop_ledger");
+            assert!(script.sql[1].starts_with(&undo), "{}", script.sql[1]);
+            assert!(script.sql[1].contains("4e4f21"));
+            assert_eq!(
+                (done.outcome, done.stop),
+                (Outcome::Committed, StopReason::OwnError)
+            );
+            let found = script.found().expect("an answer");
+            assert_eq!((found.bytes, found.is_replayed), (b"NO!".to_vec(), false));
+        }
+    }
+    // What is retried is not remembered.
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.run(&[], &[], refusal(), refuses(Some(FaultClass::Deadlock)));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 21));
+    assert!(script.found().is_none());
+    assert!(!script.sql.iter().any(|sql| sql.contains("4e4f21")));
+    // Nor what is not committed.
+    let mut script = Script::new(Dialect::Postgres);
+    let says = [Fine, Fails(FaultClass::Constraint)];
+    let done = script.run(&says, &[], refusal(), refuses(None));
+    assert_eq!(
+        script.steps,
+        ["Begin", "body", "Commit", "Rollback", "Failed"]
+    );
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(script.found().is_none());
+}
