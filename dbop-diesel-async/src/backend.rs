@@ -37,7 +37,7 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(CurrentTransaction::default()))
     }
 
-    /// Reads one text. SQLite is asked for none.
+    /// Reads one text.
     #[doc(hidden)]
     fn read_text<C>(
         _conn: &mut C,
@@ -139,6 +139,17 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
             pragmas.is_set_by_explain = !pragmas.query_only && is_set_by_explain(conn).await?;
         }
         Ok(pragmas)
+    }
+
+    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        use dbop_diesel::adapter::text::Text;
+        use diesel_async::RunQueryDsl as _;
+
+        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
+        Ok(row.into())
     }
 }
 

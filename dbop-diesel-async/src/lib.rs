@@ -237,21 +237,25 @@ pub use connection::SupportedConnection;
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
-    Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
+    Advice, Answering, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
     ConnectError, Delays, Dialect, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
     Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook, GivenUp,
-    IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback, NodeStatus, Nodes, Observer,
-    OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported, Request, Retry,
-    RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split,
-    SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, diesel_error_in, fault_of,
-    operation_error, verdict,
+    IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoAnswer, NoFallback, NodeStatus, Nodes,
+    Observer, OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported, Request,
+    Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting,
+    Split, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, diesel_error_in,
+    fault_of, operation_error, verdict,
 };
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use dbop_diesel::{JsonAnswer, JsonAnswerOr};
 pub use hooks::{after_commit, after_commit_sync};
+pub use keyed::KeyedOperation;
 pub use mapped::MappedOperation;
 pub use operation::Operation;
 pub use runner::Runner;
 pub use source::{Source, broken};
-pub use verify::{NoResolution, ServerResolution, Verify};
+pub use verify::{LedgerResolution, NoResolution, ServerResolution, Verify};
 
 mod backend;
 mod body;
@@ -260,6 +264,7 @@ mod clock;
 mod connection;
 mod driver;
 mod hooks;
+mod keyed;
 mod mapped;
 mod nodes;
 mod operation;

@@ -4,21 +4,22 @@ use std::convert::identity;
 use std::future::Future;
 
 use dbop_core::machine::{Name, Spec};
-use dbop_diesel::{Fallback, FallbackValue, NoFallback, OperationError, Report};
+use dbop_diesel::{Fallback, FallbackValue, NoAnswer, NoFallback, OperationError, Report};
 
 use crate::body::Body;
 use crate::connection::SupportedConnection;
 use crate::driver::{drive, drive_local};
+use crate::keyed::KeyedOperation;
 use crate::mapped::MappedOperation;
 use crate::runner::Runner;
 use crate::slot::{Borrowed, FromSource};
 use crate::source::Source;
-use crate::verify::{NoResolution, ServerResolution, Verify};
+use crate::verify::{LedgerResolution, NoResolution, ServerResolution, Verify};
 
 /// An operation with a name and its own settings, from [`Runner::operation`].
 ///
 /// `F` is the value it falls back on, [`FallbackValue`] or none. `R` says how it resolves the outcome
-/// of a commit whose answer was lost: [`ServerResolution`], a closure given to
+/// of a commit whose answer was lost: [`LedgerResolution`], [`ServerResolution`], a closure given to
 /// [`verify`](Self::verify), or not at all.
 ///
 /// ```
@@ -106,6 +107,11 @@ impl<'a, F> Operation<'a, F> {
         "    select(exists(payments::table.find(id))).get_result::<bool>(conn).await"
         "});"
     );
+}
+
+/// Being done once, whoever calls.
+impl<'a, F> Operation<'a, F, LedgerResolution> {
+    dbop_core::__key_method!("dbop_diesel_async");
 }
 
 /// Running on a connection of the caller.

@@ -36,12 +36,21 @@ impl<C, E> Verify<C, E> for NoResolution {
 }
 
 /// The server is asked for the outcome of a commit whose answer was lost: see
-/// [`Operation::ledger`](crate::Operation::ledger) and
 /// [`Operation::transaction_status`](crate::Operation::transaction_status).
 #[derive(Clone, Copy, Debug)]
 pub struct ServerResolution(pub(crate) ());
 
 impl<C, E> Verify<C, E> for ServerResolution {
+    fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
+        not_asked::<E>()
+    }
+}
+
+/// The ledger is asked for it: see [`Operation::ledger`](crate::Operation::ledger).
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerResolution(pub(crate) ());
+
+impl<C, E> Verify<C, E> for LedgerResolution {
     fn verify(&mut self, _conn: &mut C) -> impl Future<Output = Result<bool, E>> + Send {
         not_asked::<E>()
     }

@@ -13,6 +13,7 @@ mod errors;
 mod hooks;
 #[cfg(feature = "testing")]
 mod injection;
+pub mod keyed;
 pub mod mapped;
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -27,6 +28,6 @@ mod run;
 pub mod sqlite;
 pub mod statements;
 pub mod status;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub mod text;
 mod trace;

@@ -47,7 +47,7 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(CurrentTransaction::default())
     }
 
-    /// Reads one text. SQLite is asked for none.
+    /// Reads one text.
     #[doc(hidden)]
     fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
     where
@@ -170,9 +170,10 @@ mod sqlite {
     use dbop_core::machine::{PragmasToRead, SavedPragmas};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
-    use diesel::{QueryResult, RunQueryDsl};
+    use diesel::{QueryResult, RunQueryDsl, sql_query};
 
     use crate::adapter::sqlite::{BusyTimeout, EXPLAINED, IS_SET_BY_EXPLAIN, QueryOnly, UNSET};
+    use crate::adapter::text::Text;
 
     use super::{Dialect, Sealed, SupportedBackend};
 
@@ -202,6 +203,14 @@ mod sqlite {
                 pragmas.is_set_by_explain = !pragmas.query_only && is_set_by_explain(conn)?;
             }
             Ok(pragmas)
+        }
+
+        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            let row: Text = sql_query(sql).get_result(conn)?;
+            Ok(row.into())
         }
     }
 

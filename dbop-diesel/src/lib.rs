@@ -91,7 +91,8 @@
 //! `eyre` implement [`OperationError`] for `anyhow::Error` and `eyre::Report`. `r2d2` makes Diesel's r2d2 pool a [`Source`]; its pooled
 //! connections need no feature. `tracing` makes a span of each operation and attempt, and `metrics` has
 //! an [`Observer`] that counts and times them: see [the guide](guide::observability). `testing` is for your
-//! tests: faults on demand, in the module `testing`. No feature is on by default.
+//! tests: faults on demand, in the module `testing`. With an
+//! [idempotency key](Operation::idempotency_key), `serde` keeps answers, and `sha2` compares requests. No feature is on by default.
 //!
 //! # Limits
 //!
@@ -119,6 +120,10 @@ pub use diesel as __diesel;
 #[doc(hidden)]
 pub mod adapter;
 
+pub use answer::{Answering, NoAnswer};
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use answer::{JsonAnswer, JsonAnswerOr};
 pub use backend::SupportedBackend;
 pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
@@ -136,6 +141,7 @@ pub use error::{OperationError, diesel_error_in};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
 pub use hooks::after_commit;
+pub use keyed::KeyedOperation;
 pub use mapped::MappedOperation;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
@@ -144,8 +150,9 @@ pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;
 pub use source::{ConnectError, Owned, Source, broken};
-pub use verify::{NoResolution, ServerResolution, Verify};
+pub use verify::{LedgerResolution, NoResolution, ServerResolution, Verify};
 
+mod answer;
 mod backend;
 mod clock;
 mod connection;
@@ -155,6 +162,7 @@ mod fallback;
 mod fault;
 pub mod guide;
 mod hooks;
+mod keyed;
 mod layers;
 mod mapped;
 #[cfg(feature = "metrics")]

@@ -33,6 +33,9 @@ pub struct Report<T, E> {
     /// survived: a COMMIT that was confirmed after its answer was lost, and on SQLite a COMMIT that
     /// was busy at first.
     pub failures: Vec<FailedAttempt<E>>,
+    /// The result is the answer of another call with the operation's idempotency key: the operation was not
+    /// run.
+    pub replayed: bool,
     /// How many attempts were begun. 0 if the operation was refused before its first one.
     pub attempts: u32,
     /// Why there was no further attempt.

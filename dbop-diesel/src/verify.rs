@@ -32,12 +32,21 @@ impl<C, E> Verify<C, E> for NoResolution {
 }
 
 /// The server is asked for the outcome of a commit whose answer was lost: see
-/// [`Operation::ledger`](crate::Operation::ledger) and
 /// [`Operation::transaction_status`](crate::Operation::transaction_status).
 #[derive(Clone, Copy, Debug)]
 pub struct ServerResolution(pub(crate) ());
 
 impl<C, E> Verify<C, E> for ServerResolution {
+    fn verify(&self, _conn: &mut C) -> Result<bool, E> {
+        not_asked()
+    }
+}
+
+/// The ledger is asked for it: see [`Operation::ledger`](crate::Operation::ledger).
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerResolution(pub(crate) ());
+
+impl<C, E> Verify<C, E> for LedgerResolution {
     fn verify(&self, _conn: &mut C) -> Result<bool, E> {
         not_asked()
     }

@@ -58,6 +58,7 @@ pub fn report<T, E>(report: Report<T, Mapped<E>>, make: fn(DieselError) -> E) ->
                 delay: failure.delay,
             })
             .collect(),
+        replayed: report.replayed,
         attempts: report.attempts,
         stop: report.stop,
         outcome: report.outcome,

@@ -200,6 +200,7 @@ impl<T, E: OperationError> Results<T, E> {
         Report {
             result,
             failures: self.failures.take().unwrap_or_default(),
+            replayed: false,
             attempts,
             stop,
             outcome,

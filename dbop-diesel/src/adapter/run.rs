@@ -7,9 +7,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dbop_core::machine::{
-    AttemptTimes, BodyEnd, CurrentTransaction, Done, DueHooks, ErrorSlot, Event, Hooks, Logging,
-    Machine, Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject,
-    Times, Verified,
+    Answer, AttemptTimes, BodyEnd, CurrentTransaction, Done, DueHooks, ErrorSlot, Event, Hooks,
+    Logging, Machine, Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step,
+    Subject, Times, Verified,
 };
 use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, Request, StopReason};
 use diesel::QueryResult;
@@ -434,6 +434,9 @@ impl<'a> Run<'a> {
     pub fn done(&mut self, done: Done) {
         #[cfg(feature = "testing")]
         self.watched_done(&done);
+        if matches!(&done.answer, Answer::Own(error) if error.is_of_key()) {
+            self.errors = AttemptErrors::default();
+        }
         self.put_fault_right();
         self.panic = self.panic.take().or(self.machine.take_user_panic());
         self.end = Some(End::Done(done));
