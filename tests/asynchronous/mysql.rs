@@ -69,6 +69,7 @@ mod scenarios {
     mod any;
     mod commit;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod mysql;

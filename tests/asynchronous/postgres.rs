@@ -78,6 +78,7 @@ mod scenarios {
     mod any;
     mod commit;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod postgres;

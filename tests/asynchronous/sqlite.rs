@@ -57,6 +57,7 @@ mod scenarios {
     mod allocations;
     mod any;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod records;

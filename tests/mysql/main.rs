@@ -8,6 +8,14 @@
 mod compound;
 mod set_option;
 
+/// Idempotency keys.
+#[path = "../keys"]
+mod keys {
+    use dbop_tests::mysql as backend;
+
+    mod callers;
+}
+
 /// The scenarios.
 #[path = "../scenarios"]
 mod sync {
@@ -19,6 +27,7 @@ mod sync {
     mod any;
     mod commit;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod mysql;

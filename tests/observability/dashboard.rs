@@ -8,8 +8,9 @@ use dbop_diesel::{Metrics, StopReason};
 use crate::programs::prometheus;
 
 /// Why an operation can have ended.
-const STOPS: [StopReason; 12] = [
+const STOPS: [StopReason; 13] = [
     StopReason::Succeeded,
+    StopReason::AlreadyDone,
     StopReason::OwnError,
     StopReason::NotRetryable,
     StopReason::RetriesExhausted,

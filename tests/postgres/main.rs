@@ -9,6 +9,14 @@ mod created_at_once;
 mod migrations;
 mod row_by_row;
 
+/// Idempotency keys.
+#[path = "../keys"]
+mod keys {
+    use dbop_tests::postgres as backend;
+
+    mod callers;
+}
+
 /// The scenarios.
 #[path = "../scenarios"]
 mod sync {
@@ -20,6 +28,7 @@ mod sync {
     mod any;
     mod commit;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod postgres;

@@ -24,6 +24,7 @@ mod sync {
     mod allocations;
     mod any;
     mod cost;
+    mod keys;
     mod leaks;
     mod money;
     mod records;

@@ -5,6 +5,7 @@ use super::*;
 mod asking;
 mod faults;
 mod hooks;
+mod keys;
 pub(super) mod ledger;
 pub(super) mod lost;
 mod matrix;
