@@ -7,14 +7,15 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel_async::{Jitter, RetryPolicy, Runner};
+use dbop_diesel::SupportedBackend;
+use dbop_diesel_async::{Jitter, Ledger, RetryPolicy, Runner};
 use dbop_tests::asynchronous::{
     Moment, Trace, depth, dropped_after, dropped_when, is_broken, refuses,
 };
 use dbop_tests::{Again, Capture};
 use diesel::QueryResult;
 use diesel::result::Error;
-use diesel_async::AsyncConnection as _;
+use diesel_async::{AsyncConnection, SimpleAsyncConnection as _};
 use log::Level;
 
 use super::money::{add, share_out};
@@ -29,6 +30,8 @@ enum Place {
     WithSettings,
     /// Other runs are nested in it.
     Nested,
+    /// With an idempotency key.
+    Keyed,
     /// In the caller's transaction.
     InTransaction,
     /// In Diesel's test transaction.
@@ -48,6 +51,11 @@ fn at_every_await_point_with_settings() {
 #[test]
 fn at_every_await_point_of_nested_runs() {
     run(at_every_await_point(Place::Nested));
+}
+
+#[test]
+fn at_every_await_point_with_a_key() {
+    run(at_every_await_point(Place::Keyed));
 }
 
 #[test]
@@ -75,6 +83,7 @@ async fn work(place: Place, conn: &mut Conn, running: &AtomicBool) -> QueryResul
                 .run(conn, share_out::<Conn>)
                 .await
         }
+        Place::Keyed => keyed(conn).await,
         Place::Nested => {
             runner
                 .run(conn, async |conn: &mut Conn| {
@@ -106,10 +115,31 @@ async fn work(place: Place, conn: &mut Conn, running: &AtomicBool) -> QueryResul
     }
 }
 
+/// What is done once for the session of this connection.
+async fn keyed(conn: &mut Conn) -> QueryResult<()> {
+    let (runner, ledger) = (Runner::default(), Ledger::new());
+    let key = KEY.load(Ordering::Relaxed).to_string();
+    let share = runner.operation("share out").ledger(&ledger);
+    let share = share.idempotency_key(&key).answer();
+    share.run(conn, share_out::<Conn>).await
+}
+
+/// That of the present run. The tests of this process that have one are done one after the other.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
 /// Drops the work at its first await point, at its second, and so on, until every statement has
 /// been dropped while it was under way.
 async fn at_every_await_point(place: Place) {
     let bed = Bed::new();
+    if place == Place::Keyed {
+        let create =
+            Ledger::create_table(<<Conn as AsyncConnection>::Backend as SupportedBackend>::DIALECT);
+        bed.connect()
+            .await
+            .batch_execute(create)
+            .await
+            .expect("a table");
+    }
     for moment in Moment::ALL {
         let mut statements = 0;
         let mut dropped_at = BTreeSet::new();
@@ -146,6 +176,7 @@ async fn dropped_at_await_point(
     if place == Place::InTestTransaction {
         conn.begin_test_transaction().await.expect("begun");
     }
+    KEY.fetch_add(u32::from(place == Place::Keyed), Ordering::Relaxed);
     let seen = Trace::default();
     conn.set_instrumentation(seen.clone());
     let running = AtomicBool::new(false);
@@ -191,6 +222,12 @@ async fn dropped_at_await_point(
     );
     drop(conn);
     bed.session_ends(session).await;
+    if place == Place::Keyed {
+        // Whatever was committed, the next call does what is missing, and nothing twice.
+        assert_eq!(keyed(&mut bed.connect().await).await, Ok(()));
+        assert_eq!(bed.balances(), after, "after {statements}");
+        return Ok(statements);
+    }
     assert!(
         keeps_its_promise(bed.balances()),
         "{place:?} after {statements}"

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use dbop_diesel::{Dialect, Ledger, Runner};
+use dbop_diesel::{Dialect, IsolationLevel, Ledger, Runner};
 use diesel::RunQueryDsl as _;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::Error;
@@ -82,4 +82,43 @@ fn keys_beside_each_other_do_not_wait_for_each_other() {
         assert_eq!(pay(key).run(&mut bed.connect(), add), Ok(1), "{key}");
     }
     holder.execute("ROLLBACK");
+}
+
+/// They write to one table and, if that is small, read it from end to end as soon as they look for a row.
+#[test]
+fn serializable_operations_with_different_keys_do_not_meet() {
+    const CALLERS: usize = 8;
+    let bed = with_table();
+    let (runner, ledger, barrier) = (Runner::default(), Ledger::new(), Barrier::new(CALLERS));
+    let analyze = match DIALECT {
+        Dialect::Mysql => "ANALYZE TABLE dbop_ledger",
+        _ => "ANALYZE dbop_ledger",
+    };
+    for round in 0..10 {
+        bed.opponent().execute(analyze);
+        thread::scope(|scope| {
+            let (bed, runner, ledger, barrier) = (&bed, &runner, &ledger, &barrier);
+            let caller = |caller: usize| {
+                move || {
+                    let mut conn = bed.connect();
+                    let key = format!("{round} {caller}");
+                    let pay = runner
+                        .operation("pay")
+                        .isolation(IsolationLevel::Serializable);
+                    let pay = pay.max_retries(0).ledger(ledger).idempotency_key(&key);
+                    barrier.wait();
+                    let ended = pay.run(&mut conn, |_| {
+                        // All of them have begun, and none has ended.
+                        barrier.wait();
+                        QueryResult::Ok(())
+                    });
+                    assert_eq!(ended, Ok(()));
+                }
+            };
+            let callers: Vec<_> = (0..CALLERS).map(|it| scope.spawn(caller(it))).collect();
+            for caller in callers {
+                caller.join().expect("no panic");
+            }
+        });
+    }
 }

@@ -240,11 +240,15 @@ impl<'a> Machine<'a> {
                 self.row_read(KeyRow::from_answer(row.as_deref()));
                 ErrorSlot::Dropped
             }
-            Err(fault) if !fault.leaves_connection_usable() => {
+            // Who has it is asked in another attempt.
+            Err(fault) if fault.recognized_class().is_transient() => {
                 self.attempt.begin_anew();
                 self.attempt
                     .fail(Phase::Begin, Some(fault), FailureAnswer::FirstError);
-                self.connection_gone();
+                match fault.leaves_connection_usable() {
+                    true => self.undone(Enclosing::Alive),
+                    false => self.connection_gone(),
+                }
                 ErrorSlot::First
             }
             // Then it was not the key that failed, but the statement that takes it.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::super::tests::{config, connect, new_key};
-use super::super::{Answer, BodyEnd, Done, Machine, Name, Resolution, Spec, Step};
+use super::super::{Answer, BatchPurpose, BodyEnd, Done, Machine, Name, Resolution, Spec, Step};
 use super::*;
 use crate::key::{Answers, FoundAnswer};
 use crate::ledger::Ledger;
@@ -97,7 +97,12 @@ impl Script {
                     assert!(sql.contains("FROM dbop_ledger"), "{sql}");
                     self.steps.push("row".into());
                     let row = rows.next().expect("a row").map(Into::into);
-                    _ = machine.read_done(Ok(row));
+                    let result = match row.as_deref() {
+                        Some("busy") => Err(fault(FaultClass::Busy)),
+                        Some("unknown table") => Err(fault(FaultClass::Permanent)),
+                        _ => Ok(row),
+                    };
+                    _ = machine.read_done(result);
                 }
                 Step::Body => {
                     self.steps.push("body".into());
@@ -370,4 +375,57 @@ fn a_refusal_is_committed_without_the_body() {
     );
     assert_eq!(done.outcome, Outcome::Undone);
     assert!(script.found().is_none());
+}
+
+/// A row that cannot be read for now says nothing.
+#[test]
+fn a_row_that_is_not_read_is_read_in_another_attempt() {
+    let mut script = Script::new(Dialect::Sqlite);
+    let taken = Fails(FaultClass::Constraint);
+    let done = script.take(&[taken, Fine, taken], &[Some("busy"), Some(DONE)]);
+    assert!(own(&done).is_already_done());
+    assert_eq!(done.attempts, 2);
+    let mut script = Script::new(Dialect::Sqlite);
+    let done = script.take(&[taken, Fine], &[Some("unknown table")]);
+    assert!(matches!(done.answer, Answer::FirstError));
+    assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+}
+
+#[test]
+fn after_a_no_the_key_has_another_token() {
+    let (ledger, config) = (Ledger::new(), config(RetryPolicy::new()));
+    let key = Key::new(b"k");
+    let mut spec = Spec::new(Name::Given("pay"));
+    spec.resolution = Resolution::Ledger(&ledger);
+    spec.key = Some(&key);
+    let now = Instant::now;
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, true, now);
+    let mut machine = machine.expect("valid");
+    let (mut begun, mut asked) = (Vec::new(), 0);
+    let done = loop {
+        match machine.step(now) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) => {
+                let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+                let is_first = begun.len() == 1;
+                let mut result = Ok(());
+                match batch.purpose {
+                    BatchPurpose::Begin => begun.push(batch.sql.to_owned()),
+                    BatchPurpose::Commit if is_first => result = Err(lost),
+                    BatchPurpose::Ask => asked += 1,
+                    _ => {}
+                }
+                _ = machine.batch_done(result);
+            }
+            // Its row is vacant, or another call's.
+            Step::Read(_) => _ = machine.read_done(Ok(Some("2".into()))),
+            Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break done,
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
+    assert_eq!((begun.len(), asked), (2, 1));
+    assert_ne!(begun[0], begun[1]);
 }

@@ -163,7 +163,12 @@ async fn after_a_wait_it_sees_what_has_happened_meanwhile() {
         let mut conn = bed.connect();
         let session = session_id(&mut conn).await.expect("an id");
         let (ledger, runner) = (Ledger::new(), Runner::default());
-        let look = runner.operation("pay").max_retries(0).isolation(level);
+        // MariaDB with innodb_snapshot_isolation fails the body, whose snapshot is as old as its BEGIN.
+        let retries = u32::from(IS_MYSQL && level == IsolationLevel::Serializable);
+        let look = runner
+            .operation("pay")
+            .max_retries(retries)
+            .isolation(level);
         let look = look.ledger(&ledger).idempotency_key("k");
         let (report, ()) = together(
             async || {
@@ -186,7 +191,12 @@ async fn after_a_wait_it_sees_what_has_happened_meanwhile() {
             },
         )
         .await;
-        assert_eq!((report.result, report.attempts), (Ok(111), 1), "{level:?}");
+        assert_eq!(report.result, Ok(111), "{level:?}");
+        assert!(
+            report.attempts <= 1 + retries,
+            "{level:?}: {}",
+            report.attempts
+        );
     }
 }
 

@@ -22,7 +22,7 @@ async fn a_later_call_returns_the_first_ones_answer() {
         let report = pay
             .run_on_report(&source, async |conn: &mut Conn| {
                 add(conn, 1, 10).await?;
-                Ok((balance(conn, 1).await?, hostile.to_owned()))
+                QueryResult::Ok((balance(conn, 1).await?, hostile.to_owned()))
             })
             .await;
         assert_eq!(report.result, Ok((110, hostile.to_owned())));

@@ -286,8 +286,11 @@ async fn of_two_at_once_one_does_it_and_both_have_its_answer() {
     let mut expected = 100;
     for round in 0..500 {
         let (key, runs) = (round.to_string(), AtomicU32::new(0));
-        let pay = runner.operation("pay").ledger(&ledger);
-        let pay = pay.idempotency_key(&key).answer();
+        // SQLite waits for every writer, for as long as it is told to.
+        let pay = runner
+            .operation("pay")
+            .lock_timeout(Duration::from_secs(20));
+        let pay = pay.ledger(&ledger).idempotency_key(&key).answer();
         let body = async |conn: &mut Conn| {
             let run = runs.fetch_add(1, Ordering::Relaxed);
             add(conn, 1, 1).await?;
@@ -313,4 +316,26 @@ async fn of_two_at_once_one_does_it_and_both_have_its_answer() {
         expected += 1;
     }
     assert_eq!(bed.balances()[0], (1, expected));
+}
+
+#[scenario]
+async fn a_replay_and_a_refusal_call_no_hook_after_the_commit() {
+    let bed = with_table().await;
+    let (ledger, runner, calls) = (Ledger::new(), Runner::default(), AtomicU32::new(0));
+    let hook = || {
+        calls.fetch_add(1, Ordering::Relaxed);
+    };
+    let pay = |key: &'static str| {
+        let pay = runner.operation("pay").after_commit(&hook);
+        pay.ledger(&ledger).idempotency_key(key).answer()
+    };
+    let mut conn = bed.connect();
+    for _ in 0..2 {
+        let paid = pay("k").run(&mut conn, async |conn: &mut Conn| add(conn, 1, 10).await);
+        assert_eq!(paid.await, Ok(1));
+        let refused = pay("r").remember_refusals(|_: &Error| Some(7));
+        let refused = refused.run(&mut conn, async |_: &mut Conn| Err(Error::NotFound));
+        assert_eq!(refused.await, Ok(7));
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }

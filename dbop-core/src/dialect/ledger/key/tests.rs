@@ -61,7 +61,10 @@ fn a_row_is_read_as_it_was_written() {
     let read = row(&format!("1 1700000000000001 {request} 7B7d")).expect("a row");
     assert_eq!(read.state, RowState::Done);
     let since = read.changed_at.duration_since(UNIX_EPOCH);
-    assert_eq!(since.ok(), Some(Duration::from_micros(1_700_000_000_000_001)));
+    assert_eq!(
+        since.ok(),
+        Some(Duration::from_micros(1_700_000_000_000_001))
+    );
     assert_eq!(read.request, Some(vec![10; 32]));
     assert_eq!(read.answer, Some(b"{}".to_vec()));
     let read = row("2 1 - -").expect("a row");
