@@ -395,10 +395,9 @@ impl<'a> Machine<'a> {
         };
         let (purpose, sql) = match &mut self.state {
             State::Queue => return Step::Queue,
+            State::Connect | State::Pause(..) => return Step::Connect { within: left },
             // Left again before it is presented.
-            State::AtKey(_) | State::Connect | State::Pause(..) => {
-                return Step::Connect { within: left };
-            }
+            State::AtKey(_) => return Step::Connect { within: None },
             State::Body => return Step::Body,
             State::Verify => return Step::Verify,
             State::ReadId => return Step::ReadId,

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::applied::{Applied, Skipped, Timeout};
-use super::ledger::key::KeySql;
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::sessions::{Known, SessionSetting};
@@ -13,6 +12,8 @@ use super::{Dialect, Level, SavedPragmas, mysql, postgres, sqlite};
 use crate::error::Error;
 use crate::ledger::Entry;
 use crate::settings::{BeginMode, Defaults, Settings};
+
+mod keyed;
 
 /// The batches of one operation: its own, or those that all operations like it share. A pointer, so that
 /// it can be moved.
@@ -115,43 +116,6 @@ impl Batches {
         }
         let token = entry.issue_sql(self.plan.dialect)?;
         Some(self.with_proof(CommitProof::Token(token)))
-    }
-
-    /// With the row of the operation's key, taken first and completed last in the transaction or savepoint.
-    pub(crate) fn with_key(&self, key: KeySql) -> Self {
-        self.with_proof(CommitProof::Key(Box::new(key)))
-    }
-
-    /// The same, completed with this answer.
-    pub(crate) fn with_answer(&self, answer: Option<&[u8]>) -> Option<Self> {
-        let mut key = self.plan.key()?.clone();
-        key.set_answer(answer);
-        Some(self.with_key(key))
-    }
-
-    /// The query for the row of the operation's key, as another transaction has committed it.
-    pub(crate) fn key_query(&self) -> Option<String> {
-        self.plan.key().map(KeySql::query)
-    }
-
-    /// Begins, with the row of the key there beforehand, as one that is vacant.
-    pub(crate) fn begin_with_vacant_key(&self) -> Option<String> {
-        let vacate = self.plan.key()?.vacate();
-        let mut first = Self::of(Plan {
-            proof: None,
-            opening: Some(vacate.into()),
-            known: self.plan.known.without_asking(),
-            ..self.plan.clone()
-        });
-        first.plan.applied.ask(first.plan.dialect);
-        let (begin, commit) = (first.begin(), first.commit());
-        Some(format!("{begin}; {commit}; {}", self.begin()))
-    }
-
-    /// Undoes the body alone, and commits the key.
-    pub(crate) fn commit_refusal(&self) -> String {
-        let behind = self.plan.savepoint_behind_key();
-        format!("ROLLBACK TO SAVEPOINT {behind}; {}", self.commit())
     }
 
     /// With a mark that ends with the transaction, for [`CurrentTransaction::is_ours`]. PostgreSQL

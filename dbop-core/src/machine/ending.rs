@@ -108,11 +108,7 @@ impl Machine<'_> {
             self.retries.payment.due = Due::Success;
         }
         let stop = match self.hand_over_refusal() {
-            true => {
-                // Of the body, which is undone.
-                self.discard_hooks();
-                StopReason::OwnError
-            }
+            true => StopReason::OwnError,
             false => StopReason::Succeeded,
         };
         self.finish(Answer::Value, Outcome::Committed, stop, false);

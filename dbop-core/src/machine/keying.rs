@@ -382,6 +382,8 @@ impl<'a> Machine<'a> {
         match (keyed.refusal.take(), keyed.key.answers) {
             (Some(refusal), Some(answers)) => {
                 answers.found(refusal, false);
+                // Of the body, which is undone.
+                self.discard_hooks();
                 true
             }
             _ => false,

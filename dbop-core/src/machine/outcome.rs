@@ -251,14 +251,13 @@ impl Machine<'_> {
 
     /// The attempts from the next one on write another token: this one is never committed.
     fn take_new_token(&mut self) {
-        if let Some(batches) = self.take_new_token_of_key() {
-            return self.connection.set_batches(Cow::Owned(Box::new(batches)));
-        }
-        let Some(entry) = &mut self.entry else {
-            return debug_assert!(false, "a token without an entry");
-        };
-        entry.take_new_token();
-        if let Some(batches) = self.connection.batches().with_token(entry) {
+        let of_key = self.take_new_token_of_key();
+        let batches = of_key.or_else(|| {
+            let entry = self.entry.as_mut()?;
+            entry.take_new_token();
+            self.connection.batches().with_token(entry)
+        });
+        if let Some(batches) = batches {
             self.connection.set_batches(Cow::Owned(Box::new(batches)));
         }
     }
