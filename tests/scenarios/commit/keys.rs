@@ -361,6 +361,7 @@ async fn it_costs_two_statements_and_no_round_trip() {
     }
     assert_eq!(trips[1..3], [trips[0]; 2]);
     assert_eq!(statements[1..3], [statements[0] + 2; 2]);
-    // A replay: what fails, its ROLLBACK, and the row, which takes two where it has to be prepared.
-    assert!(trips[3] <= 4, "{trips:?}");
+    // A replay: what fails, its ROLLBACK, and the row, which is prepared. Each batch takes three with Diesel
+    // on MySQL, which announces it.
+    assert!(trips[3] <= if IS_MYSQL { 8 } else { 4 }, "{trips:?}");
 }
