@@ -10,9 +10,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::dialect::Dialect;
-use crate::dialect::ledger::{TokenSql, table};
+use crate::dialect::ledger::TokenSql;
+use crate::dialect::ledger::table::{self, Table};
 use crate::outcome::Outcome;
 
 use token::Token;
@@ -24,8 +26,8 @@ pub(crate) mod token;
 ///
 /// A token is needed until its operation has returned. One operation in 64 with the same ledger deletes the
 /// tokens of the 64 before it, in front of its own transaction and without a round trip. So the table has
-/// about as many rows as there are running operations, and up to 64 more for each ledger. The statement
-/// that [`prune`](Self::prune) returns deletes the tokens that a terminated process left behind, and those
+/// about as many tokens as there are running operations, and up to 64 more for each ledger. What
+/// [`forget`](Self::forget) returns deletes the tokens that a terminated process left behind, and those
 /// that were asked for and found not to be committed.
 ///
 /// ```
@@ -33,78 +35,125 @@ pub(crate) mod token;
 ///
 /// static LEDGER: Ledger = Ledger::new(); // an operation names it with `ledger(&LEDGER)`
 ///
-/// let migration = Ledger::create_table(Dialect::Postgres);
-/// assert!(migration.contains("CREATE TABLE IF NOT EXISTS dbop_ledger"));
+/// let migration = LEDGER.create_table(Dialect::Postgres);
+/// assert!(migration.contains("CREATE TABLE dbop_ledger"));
 /// # assert!(format!("{LEDGER:?}").starts_with("Ledger"));
 /// ```
 ///
 /// # Default
 ///
-/// [`new`](Self::new): no token is remembered.
+/// [`new`](Self::new): the table `dbop_ledger`, no token is remembered.
 ///
 /// # Panics
 ///
 /// An operation with a ledger panics if the operating system has no randomness for its token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
+    table: Table,
     served: Mutex<Vec<Token>>,
 }
 
 impl Ledger {
-    /// A ledger that remembers no token yet.
+    /// A ledger whose table is `dbop_ledger`: in the connection's database, and on PostgreSQL in its
+    /// `search_path`.
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            table: Table::DEFAULT,
             served: Mutex::new(Vec::new()),
         }
     }
 
-    /// The SQL that creates the table `dbop_ledger` if it does not exist, for a migration. Several sessions
-    /// can send it at the same time. On SQLite, where the outcome of a COMMIT is never unknown and no token
-    /// is written, the table is needed for keys alone.
+    /// A ledger whose table has this name, or this one in a schema (on MySQL and MariaDB: in a database):
+    /// `orders` or `app.orders`. The name is quoted in every statement, so upper and lower case are told
+    /// apart where the server does that.
     ///
     /// ```
     /// use dbop_core::{Dialect, Ledger};
     ///
-    /// let migration = Ledger::create_table(Dialect::Mysql);
+    /// static LEDGER: Ledger = Ledger::named("app.orders");
+    ///
+    /// let migration = LEDGER.create_table(Dialect::Mysql);
+    /// assert!(migration.starts_with("CREATE TABLE IF NOT EXISTS `app`.`orders`"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the name is not one or two parts with a point between them, each of 1 to 63 letters (A to Z, a to
+    /// z), digits, `_` and `-`. In a `static` that is an error of the compiler.
+    ///
+    /// ```compile_fail
+    /// # use dbop_core::Ledger;
+    /// static LEDGER: Ledger = Ledger::named("app.orders; DROP TABLE orders");
+    /// # _ = &LEDGER;
+    /// ```
+    #[must_use]
+    pub const fn named(table: &'static str) -> Self {
+        Self {
+            table: Table::named(table),
+            served: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The SQL that creates the table if it does not exist, for a migration. Several sessions can send it at
+    /// the same time. On SQLite, where the outcome of a COMMIT is never unknown and no token is written, the
+    /// table is needed for keys alone.
+    ///
+    /// ```
+    /// use dbop_core::{Dialect, Ledger};
+    ///
+    /// let migration = Ledger::new().create_table(Dialect::Mysql);
     /// assert!(migration.starts_with("CREATE TABLE IF NOT EXISTS dbop_ledger"));
     /// ```
     #[must_use]
-    pub const fn create_table(dialect: Dialect) -> &'static str {
-        table::create(dialect)
+    pub fn create_table(&self, dialect: Dialect) -> String {
+        table::create(self.table, dialect)
     }
 
     /// The SQL that adds to a table of an earlier version what keys need: the columns `token`, `fingerprint`
     /// and `answer`, and an index on `changed_at`. It does nothing to a table that has them, and it fails
-    /// where there is no table. Until it is committed, operations with a ledger wait for it. On MySQL one
-    /// session must send it at a time, or the others fail with "duplicate column name", because there it is
-    /// not one statement. Empty on SQLite, where earlier versions had no table.
+    /// where there is no table. Until it is committed, operations with a ledger wait for it. On MySQL and
+    /// MariaDB one session at a time must send it, because there it is several statements: another one can
+    /// fail with "duplicate column name". Empty on SQLite, where earlier versions had no table.
     ///
     /// ```
     /// use dbop_core::{Dialect, Ledger};
     ///
-    /// assert!(Ledger::migrate_table(Dialect::Postgres).contains("ADD COLUMN IF NOT EXISTS token"));
+    /// let migration = Ledger::new().migrate_table(Dialect::Postgres);
+    /// assert!(migration.contains("ALTER TABLE dbop_ledger ADD COLUMN IF NOT EXISTS token"));
     /// ```
     #[must_use]
-    pub const fn migrate_table(dialect: Dialect) -> &'static str {
-        table::migrate(dialect)
+    pub fn migrate_table(&self, dialect: Dialect) -> String {
+        table::migrate(self.table, dialect)
     }
 
-    /// The statement that deletes the tokens that were written more than a day ago by the server's clock.
-    /// Send it once a day. It waits for no operation in progress. No operation may ask what became of its
-    /// COMMIT for longer than a day: one whose token was deleted would take its work for undone. Empty on
-    /// SQLite.
+    /// The statement that deletes at most so many entries that were last written longer ago than that, by
+    /// the server's clock. The `forget` of a runner sends it; this is for everything else that can send SQL,
+    /// such as cron.
+    ///
+    /// It deletes keys with their answers, and tokens that are also older than a day. It neither waits for an
+    /// operation in progress nor deletes its entry. Send it outside of a transaction or in one with the
+    /// isolation level `READ COMMITTED`, and again for as long as it deletes as many as it may.
+    ///
+    /// With a key, `older_than` is how long a repeated request finds its answer. It has to be longer than any
+    /// operation with the ledger may last, questions about its COMMIT included: one whose entry was deleted
+    /// would take its work for undone.
     ///
     /// On MySQL and MariaDB it needs `SKIP LOCKED`: MySQL 8.0 or MariaDB 10.6.
     ///
     /// ```
+    /// use std::time::Duration;
+    ///
     /// use dbop_core::{Dialect, Ledger};
     ///
-    /// assert!(Ledger::prune(Dialect::Postgres).starts_with("DELETE FROM dbop_ledger"));
+    /// const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    ///
+    /// let sql = Ledger::new().forget(Dialect::Postgres, WEEK, 10_000);
+    /// assert!(sql.starts_with("DELETE FROM dbop_ledger"));
     /// ```
     #[must_use]
-    pub const fn prune(dialect: Dialect) -> &'static str {
-        table::prune(dialect)
+    pub fn forget(&self, dialect: Dialect, older_than: Duration, at_most: u32) -> String {
+        table::forget(self.table, dialect, older_than, at_most)
     }
 
     /// An entry for an operation that begins.
@@ -123,6 +172,12 @@ impl Ledger {
     }
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The token of an operation, and the served tokens that it deletes.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
@@ -138,13 +193,13 @@ pub(crate) struct Entry<'a> {
 impl Entry<'_> {
     /// The statements about its token, which from now on count as sent. `None` on SQLite.
     pub(crate) fn issue_sql(&self, dialect: Dialect) -> Option<TokenSql> {
-        let sql = TokenSql::new(dialect, self.token, &self.served)?;
+        let sql = TokenSql::new(dialect, self.ledger.table, self.token, &self.served)?;
         self.is_written.store(true, Ordering::Relaxed);
         Some(sql)
     }
 
     /// The token is never committed: the attempts from the next one on take another one. The old one is
-    /// left to [`Ledger::prune`], because a server that does not have it yet could still commit the work.
+    /// left to [`Ledger::forget`], because a server that does not have it yet could still commit the work.
     pub(crate) fn take_new_token(&mut self) {
         self.token = Token::new();
         self.first_attempt = None;

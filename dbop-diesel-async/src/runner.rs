@@ -4,10 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
+use dbop_core::Ledger;
 use dbop_core::machine::RunnerConfig;
 use dbop_diesel::adapter::Handle;
-use dbop_diesel::{OperationError, Report};
+use dbop_diesel::adapter::statements::Statement;
+use dbop_diesel::{OperationError, Report, SupportedBackend as _};
+use diesel::QueryResult;
+use diesel_async::RunQueryDsl as _;
 
 use crate::body::Body;
 use crate::clock::{Clock, TokioClock};
@@ -366,6 +371,69 @@ impl Runner {
         B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         self.at(Location::caller()).run_on_local(source, body)
+    }
+
+    /// Deletes at most so many entries of a ledger that were last written longer ago than `older_than`, by the
+    /// server's clock, and returns how many it has deleted. Call it again for as long as these are `at_most`.
+    ///
+    /// It deletes keys with their answers, and tokens that are also older than a day. It is an operation named
+    /// `forget`, in a transaction of its own with the level `READ COMMITTED`: it neither waits for an operation
+    /// in progress nor deletes its entry. SQLite has one writer at a time, for which it waits.
+    ///
+    /// `older_than` is how long a repeated request finds its answer. It has to be longer than any operation
+    /// with the ledger may last, questions about its COMMIT included. On MySQL and MariaDB it needs
+    /// `SKIP LOCKED`: MySQL 8.0 or MariaDB 10.6.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use dbop_diesel_async::{Dialect, Ledger, Runner};
+    /// # use diesel::prelude::*;
+    /// # use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+    /// # use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+    ///
+    /// const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    ///
+    /// static LEDGER: Ledger = Ledger::new();
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(":memory:").await?;
+    /// # conn.batch_execute(&LEDGER.create_table(Dialect::Sqlite)).await?;
+    /// # let old = "INSERT INTO dbop_ledger (scope, id, changed_at) VALUES (x'01', x'02', '2001')";
+    /// # conn.batch_execute(old).await?;
+    /// let runner = Runner::default();
+    /// while runner.forget(&mut conn, &LEDGER, WEEK, 10_000).await? == 10_000 {}
+    /// # let left = diesel::sql_query("DELETE FROM dbop_ledger").execute(&mut conn).await?;
+    /// # assert_eq!(left, 0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's, if no other attempt cures it, and dbop's own: in an open transaction the setting
+    /// `isolation` is not possible ([`is_invalid_setting`](crate::Error::is_invalid_setting)), except on
+    /// SQLite.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub async fn forget<C>(
+        &self,
+        conn: &mut C,
+        ledger: &Ledger,
+        older_than: Duration,
+        at_most: u32,
+    ) -> QueryResult<usize>
+    where
+        C: SupportedConnection,
+    {
+        let dialect = C::Backend::DIALECT;
+        let sql = ledger.forget(dialect, older_than, at_most);
+        self.to_forget(dialect)
+            .run(conn, async |conn: &mut C| {
+                Statement(&sql).execute(conn).await
+            })
+            .await
     }
 }
 

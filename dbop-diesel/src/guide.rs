@@ -17,7 +17,9 @@ macro_rules! page {
             "[errors]: crate::guide::errors#which-error-types-work\n",
             "[helpers]: crate::guide::adopting\n",
             "[hooks]: crate::guide::hooks\n",
+            "[forget]: crate::guide::idempotency#how-long-entries-are-kept\n",
             "[how long]: crate::guide::recipes#how-long-a-policy-lasts\n",
+            "[idempotency]: crate::guide::idempotency\n",
             "[ledger]: crate::guide::unknown_outcome#ledger\n",
             "[limits]: crate::guide::limits#what-dbop-does-not-notice\n",
             "[log]: crate::LogLevels\n",
@@ -108,6 +110,10 @@ pub mod storms {}
 #[cfg_attr(not(doctest), doc = page!("../docs/unknown-outcome.md"))]
 #[cfg_attr(doctest, doc = "Unknown outcomes.")]
 pub mod unknown_outcome {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/idempotency.md"))]
+#[cfg_attr(doctest, doc = "Idempotency keys.")]
+pub mod idempotency {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/observability.md"))]
 #[cfg_attr(doctest, doc = "Observability.")]

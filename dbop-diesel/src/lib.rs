@@ -56,6 +56,7 @@
 //! - [PostgreSQL](guide::postgres), [MySQL and MariaDB](guide::mysql), [SQLite](guide::sqlite).
 //! - [Settings](guide::settings): units, defaults, deadlines, poolers.
 //! - [Unknown outcomes](guide::unknown_outcome): what to do about a COMMIT whose answer was lost.
+//! - [Once, across crashes](guide::idempotency): idempotency keys, and how long they are kept.
 //! - [Observability](guide::observability): the log, spans, metrics, and what to alert on.
 //! - [Limits](guide::limits): what dbop notices, and what it does not.
 //! - [Sync connections in async code](guide::sync_in_async).

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
+use dbop_core::Ledger;
 use dbop_core::machine::RunnerConfig;
+use diesel::{QueryResult, RunQueryDsl as _};
 
 use crate::adapter::Handle;
+use crate::adapter::statements::Statement;
+use crate::backend::SupportedBackend as _;
 use crate::clock::{Clock, SystemClock};
 use crate::connection::SupportedConnection;
 use crate::error::OperationError;
@@ -259,6 +264,63 @@ impl Runner {
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         self.at(Location::caller()).run_on_report(source, body)
+    }
+
+    /// Deletes at most so many entries of a ledger that were last written longer ago than `older_than`, by the
+    /// server's clock, and returns how many it has deleted. Call it again for as long as these are `at_most`.
+    ///
+    /// It deletes keys with their answers, and tokens that are also older than a day. It is an operation named
+    /// `forget`, in a transaction of its own with the level `READ COMMITTED`: it neither waits for an operation
+    /// in progress nor deletes its entry. SQLite has one writer at a time, for which it waits.
+    ///
+    /// `older_than` is how long a repeated request finds its answer. It has to be longer than any operation
+    /// with the ledger may last, questions about its COMMIT included. On MySQL and MariaDB it needs
+    /// `SKIP LOCKED`: MySQL 8.0 or MariaDB 10.6.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use dbop_diesel::{Dialect, Ledger, Runner};
+    /// # use diesel::connection::SimpleConnection;
+    /// # use diesel::prelude::*;
+    ///
+    /// const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    ///
+    /// static LEDGER: Ledger = Ledger::new();
+    ///
+    /// # let mut conn = SqliteConnection::establish(":memory:")?;
+    /// # conn.batch_execute(&LEDGER.create_table(Dialect::Sqlite))?;
+    /// # conn.batch_execute("INSERT INTO dbop_ledger (scope, id, changed_at) VALUES (x'01', x'02', '2001')")?;
+    /// let runner = Runner::default();
+    /// while runner.forget(&mut conn, &LEDGER, WEEK, 10_000)? == 10_000 {}
+    /// # let left = diesel::sql_query("DELETE FROM dbop_ledger").execute(&mut conn)?;
+    /// # assert_eq!(left, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's, if no other attempt cures it, and dbop's own: in an open transaction the setting
+    /// `isolation` is not possible ([`is_invalid_setting`](crate::Error::is_invalid_setting)), except on
+    /// SQLite.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn forget<C>(
+        &self,
+        conn: &mut C,
+        ledger: &Ledger,
+        older_than: Duration,
+        at_most: u32,
+    ) -> QueryResult<usize>
+    where
+        C: SupportedConnection,
+    {
+        let dialect = C::Backend::DIALECT;
+        let sql = ledger.forget(dialect, older_than, at_most);
+        self.to_forget(dialect)
+            .run(conn, |conn: &mut C| Statement(&sql).execute(conn))
     }
 }
 

@@ -79,7 +79,7 @@ async fn at_every_await_point<S: Watched>(source: impl Fn(&str) -> S, way: Way, 
     let bed = Bed::new();
     bed.connect()
         .await
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     let proxy = Proxy::start(bed.url());

@@ -119,7 +119,8 @@ async fn the_connection_leaves_the_pool_with_its_open_transaction() {
 async fn what_became_of_a_commit_in_which_the_quorum_was_lost_the_ledger_tells() {
     for has_ledger in [false, true] {
         let (cluster, bed) = (Cluster::new(), Bed::new());
-        bed.opponent().execute(Ledger::create_table(Dialect::Mysql));
+        bed.opponent()
+            .execute(&Ledger::new().create_table(Dialect::Mysql));
         let pool = Pool::of(bed.url(), 1, PATIENCE);
         let (bodies, ledger) = (AtomicU32::new(0), Ledger::new());
         let clock = Meanwhile::new(|sleep| {

@@ -45,7 +45,7 @@ fn two_nodes() -> (Cluster, Bed, String) {
     let (server, _) = server.rsplit_once('/').expect("a database in the URL");
     let second = format!("{server}/{name}");
     let conn = bed.opponent();
-    conn.execute(Ledger::create_table(Dialect::Mysql));
+    conn.execute(&Ledger::new().create_table(Dialect::Mysql));
     conn.execute("CREATE TABLE large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL)");
     conn.execute("INSERT INTO large (n) SELECT 0 FROM seq_1_to_100000");
     let is_there = || {

@@ -220,7 +220,7 @@ fn a_commit_whose_answer_is_lost_is_unknown_and_the_ledger_tells() {
         return;
     }
     bed.connect()
-        .batch_execute(Ledger::create_table(DIALECT))
+        .batch_execute(&Ledger::new().create_table(DIALECT))
         .expect("a new table");
     let proxy = Proxy::start(bed.url());
     let source = || Conn::establish(proxy.url());

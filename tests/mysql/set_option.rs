@@ -33,7 +33,7 @@ struct Paid {
 fn pay(nth: u32, cut: Cut, has_ledger: bool) -> Paid {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(DIALECT))
+        .batch_execute(&Ledger::new().create_table(DIALECT))
         .expect("a new table");
     let proxy = Proxy::start(bed.url());
     let planned = proxy.cut(When::message("COM_SET_OPTION").nth(nth), cut);

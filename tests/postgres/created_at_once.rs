@@ -35,7 +35,7 @@ fn at_once<T: Send>(drop: &str, create: impl Fn(&mut Conn) -> T + Sync) -> Vec<T
 
 #[test]
 fn the_table_of_the_ledger_is_created_by_one_and_there_for_all() {
-    let create = Ledger::create_table(Dialect::Postgres);
+    let create = &Ledger::new().create_table(Dialect::Postgres);
     let runner = Runner::default();
     for in_operation in [false, true] {
         let results = at_once("DROP TABLE IF EXISTS dbop_ledger", |conn| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use dbop_diesel::{Dialect, Ledger};
 
@@ -118,9 +119,19 @@ fn pages_below(root: &Path, folder: &str) -> Vec<String> {
 fn the_page_about_unknown_outcomes_has_the_tables_for_migrations() {
     let page = words(&read("docs/unknown-outcome.md"));
     for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
-        let sql = Ledger::create_table(dialect);
+        let sql = Ledger::new().create_table(dialect);
         assert!(!sql.is_empty());
-        assert!(page.contains(&words(sql)), "{sql}");
+        assert!(page.contains(&words(&sql)), "{sql}");
+    }
+}
+
+#[test]
+fn the_page_about_keys_has_the_statements_that_forget() {
+    let page = read("docs/idempotency.md");
+    let week = Duration::from_secs(7 * 86_400);
+    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
+        let sql = Ledger::new().forget(dialect, week, 10_000);
+        assert!(page.contains(&sql), "{sql}");
     }
 }
 

@@ -118,7 +118,7 @@ fn on_a_standby() -> Arc<Bed> {
     let server = Server::of_this_run();
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .expect("a new table");
     server.become_standby();
     Arc::new(bed)
@@ -158,7 +158,7 @@ fn with_ledger() -> Arc<Bed> {
     _ = Server::of_this_run();
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .expect("a new table");
     Arc::new(bed)
 }

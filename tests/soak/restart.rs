@@ -20,7 +20,7 @@ pub(crate) async fn it_is_asked_until_the_deadline(server: Arc<Server>) {
     for has_deadline in [true, false] {
         let bed = Bed::new();
         bed.connect()
-            .batch_execute(Ledger::create_table(backend::DIALECT))
+            .batch_execute(&Ledger::new().create_table(backend::DIALECT))
             .expect("a new table");
         let proxy = Proxy::start(bed.url());
         _ = proxy.cut(When::commit(), Cut::AnswerLost);

@@ -92,7 +92,7 @@ fn round<C: Crew>(server: &Server, seed: u64) {
              INSERT INTO accounts SELECT id + 6, balance FROM accounts; \
              INSERT INTO accounts SELECT id + 12, balance FROM accounts; \
              INSERT INTO accounts SELECT id + 24, balance FROM accounts; {}",
-            Ledger::create_table(backend::DIALECT)
+            Ledger::new().create_table(backend::DIALECT)
         ))
         .expect("new tables");
     let proxy = Proxy::start(bed.url());

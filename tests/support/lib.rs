@@ -71,6 +71,7 @@ mod examples {
     page!(Errors, "../../docs/errors.md");
     page!(FromARetryLoop, "../../docs/from-a-retry-loop.md");
     page!(Hooks, "../../docs/hooks.md");
+    page!(Idempotency, "../../docs/idempotency.md");
     page!(Limits, "../../docs/limits.md");
     page!(Mysql, "../../docs/mysql.md");
     page!(Observability, "../../docs/observability.md");

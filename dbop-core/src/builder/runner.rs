@@ -377,6 +377,17 @@ macro_rules! __runner_methods {
             Operation::new(self, $crate::machine::Name::Given(name))
         }
 
+        /// The operation that deletes old entries of a ledger.
+        const fn to_forget(&self, dialect: $crate::Dialect) -> Operation<'_> {
+            let operation = self.operation("forget");
+            match dialect {
+                // Its only level is another one.
+                $crate::Dialect::Sqlite => operation,
+                // In a stricter one, an entry that is written meanwhile would be an error.
+                _ => operation.isolation($crate::IsolationLevel::ReadCommitted),
+            }
+        }
+
         /// An operation without a name, which the log calls by this file and line, as it calls the ones
         /// of [`run`](Self::run) and the like. Use it in your own `#[track_caller]` helpers.
         ///

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use self::table::{Quoted, Table};
 use super::Dialect;
 use crate::ledger::token::Token;
 
@@ -41,6 +42,7 @@ impl RowState {
 #[derive(Clone, Debug)]
 pub(crate) struct TokenSql {
     dialect: Dialect,
+    table: Table,
     token: Token,
     /// Those of earlier operations, to be deleted on its way.
     served: Vec<Token>,
@@ -48,9 +50,15 @@ pub(crate) struct TokenSql {
 
 impl TokenSql {
     /// For an operation with this token that deletes the `served` ones on its way. `None` on SQLite.
-    pub(crate) fn new(dialect: Dialect, token: Token, served: &[Token]) -> Option<Self> {
+    pub(crate) fn new(
+        dialect: Dialect,
+        table: Table,
+        token: Token,
+        served: &[Token],
+    ) -> Option<Self> {
         (dialect != Dialect::Sqlite).then(|| Self {
             dialect,
+            table,
             token,
             served: served.to_vec(),
         })
@@ -62,7 +70,7 @@ impl TokenSql {
         if self.served.is_empty() {
             return String::new();
         }
-        let scope = self.scope();
+        let (table, scope) = (self.table(), self.scope());
         let ids = |separator| {
             let ids: Vec<_> = self.served.iter().map(|it| self.literal(it)).collect();
             ids.join(separator)
@@ -75,7 +83,7 @@ impl TokenSql {
             Dialect::Postgres => format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
                  SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '1s'; \
-                 DELETE FROM dbop_ledger WHERE scope = {scope} AND id IN ({}); COMMIT",
+                 DELETE FROM {table} WHERE scope = {scope} AND id IN ({}); COMMIT",
                 ids(", ")
             ),
             // For a list, InnoDB reads a small table from end to end, and waits for the tokens of other
@@ -83,7 +91,7 @@ impl TokenSql {
             // off by then.
             _ => format!(
                 "DELETE l FROM (SELECT {} AS id) AS served \
-                 STRAIGHT_JOIN dbop_ledger AS l FORCE INDEX (PRIMARY) \
+                 STRAIGHT_JOIN {table} AS l FORCE INDEX (PRIMARY) \
                  ON l.scope = {scope} AND l.id = served.id; COMMIT AND NO CHAIN NO RELEASE",
                 ids(" AS id UNION ALL SELECT ")
             ),
@@ -93,7 +101,8 @@ impl TokenSql {
     /// The first statement in the transaction. Sent again, it fails if the token is there.
     pub(crate) fn opening(&self) -> String {
         format!(
-            "INSERT INTO dbop_ledger (scope, id) VALUES ({})",
+            "INSERT INTO {} (scope, id) VALUES ({})",
+            self.table(),
             self.row()
         )
     }
@@ -101,18 +110,18 @@ impl TokenSql {
     /// The last statement before COMMIT. On PostgreSQL it takes the place of the check for the
     /// transaction: it fails in one that is aborted, and in one that did not write the token.
     pub(super) fn closing(&self) -> String {
-        let row = self.row();
+        let (table, row) = (self.table(), self.row());
         match self.dialect {
             // Not an UPDATE, which would read the table: see above. The token is written in front of
             // every savepoint, so it has the transaction's own id.
             Dialect::Postgres => format!(
-                "INSERT INTO dbop_ledger AS l (scope, id) VALUES ({row}) \
+                "INSERT INTO {table} AS l (scope, id) VALUES ({row}) \
                  ON CONFLICT (scope, id) DO UPDATE SET changed_at = clock_timestamp(), \
                  state = CASE WHEN l.xmin = pg_current_xact_id()::xid THEN 1 ELSE 0 END \
                  RETURNING CASE state WHEN 0 THEN current_setting('dbop_alive.is_gone') END"
             ),
             _ => format!(
-                "UPDATE dbop_ledger SET state = 1, changed_at = CURRENT_TIMESTAMP(6) WHERE {}",
+                "UPDATE {table} SET state = 1, changed_at = CURRENT_TIMESTAMP(6) WHERE {}",
                 self.is_its_row()
             ),
         }
@@ -122,14 +131,14 @@ impl TokenSql {
     /// there. The unique key makes that wait for a transaction which may still be committed. A token that
     /// is there is written as well, so that the COMMIT waits for the same standbys as the lost one.
     pub(super) fn ask(&self) -> String {
-        let row = self.row();
+        let (table, row) = (self.table(), self.row());
         let write = match self.dialect {
             Dialect::Postgres => {
                 "ON CONFLICT (scope, id) DO UPDATE SET changed_at = clock_timestamp()"
             }
             _ => "ON DUPLICATE KEY UPDATE changed_at = CURRENT_TIMESTAMP(6)",
         };
-        format!("INSERT INTO dbop_ledger (scope, id, state) VALUES ({row}, 2) {write}")
+        format!("INSERT INTO {table} (scope, id, state) VALUES ({row}, 2) {write}")
     }
 
     /// The query for the state of its row, to be read as a [`RowState`].
@@ -139,9 +148,14 @@ impl TokenSql {
             _ => "CAST(state AS CHAR)",
         };
         format!(
-            "SELECT {state} AS s FROM dbop_ledger WHERE {}",
+            "SELECT {state} AS s FROM {} WHERE {}",
+            self.table(),
             self.is_its_row()
         )
+    }
+
+    const fn table(&self) -> Quoted {
+        self.table.quoted(self.dialect)
     }
 
     fn row(&self) -> String {

@@ -492,21 +492,6 @@ fn what_is_asked_after_a_fault_is_asked_where_it_can_be_answered() {
 }
 
 #[test]
-fn the_table_of_the_ledger_is_made_and_pruned_where_there_is_one() {
-    use crate::ledger::Ledger;
-
-    for dialect in [Dialect::Postgres, Dialect::Mysql, Dialect::Sqlite] {
-        assert!(Ledger::create_table(dialect).contains("dbop_ledger"));
-    }
-    for dialect in [Dialect::Postgres, Dialect::Mysql] {
-        assert!(Ledger::prune(dialect).starts_with("DELETE "));
-        assert!(Ledger::migrate_table(dialect).contains("ALTER TABLE dbop_ledger"));
-    }
-    assert_eq!(Ledger::migrate_table(Dialect::Sqlite), "");
-    assert_eq!(Ledger::prune(Dialect::Sqlite), "");
-}
-
-#[test]
 fn sqlite_restores_each_pragma_that_it_has_changed_and_no_other() {
     let read_only = Settings {
         read_only: true,

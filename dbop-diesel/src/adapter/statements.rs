@@ -1,8 +1,30 @@
-//! Diesel's cache of prepared statements.
+//! Statements of dbop's own in a body, and Diesel's cache of prepared statements.
 
 use dbop_core::Dialect;
-use diesel::QueryResult;
+use diesel::backend::Backend;
 use diesel::connection::CacheSize;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::{QueryResult, RunQueryDsl};
+
+/// A statement for any backend, which Diesel does not keep prepared.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement<'a>(pub &'a str);
+
+impl QueryId for Statement<'_> {
+    type QueryId = ();
+
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<DB: Backend> QueryFragment<DB> for Statement<'_> {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        pass.unsafe_to_cache_prepared();
+        pass.push_sql(self.0);
+        Ok(())
+    }
+}
+
+impl<C> RunQueryDsl<C> for Statement<'_> {}
 
 /// Which sizes to set, one after the other, so that the cache forgets its statements and stays as the
 /// caller has set it.

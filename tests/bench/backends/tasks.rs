@@ -45,7 +45,7 @@ async fn set_up(pool: &Pool, setup: Setup, connections: u32) -> QueryResult<()> 
         }
         held.push(conn);
     }
-    let ground = joined(&setup.ground, work::ledger_table());
+    let ground = joined(&setup.ground, &work::ledger_table());
     if let (Some(conn), false) = (held.first_mut(), ground.is_empty()) {
         conn.batch_execute(&ground).await?;
     }

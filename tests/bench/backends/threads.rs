@@ -30,7 +30,7 @@ pub(in super::super::super) fn crew(
             conn.batch_execute(&setup.session)?;
         }
     }
-    let ground = joined(&setup.ground, work::ledger_table());
+    let ground = joined(&setup.ground, &work::ledger_table());
     if let (Some(conn), false) = (held.first_mut(), ground.is_empty()) {
         conn.batch_execute(&ground)?;
     }

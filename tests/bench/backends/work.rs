@@ -18,9 +18,9 @@ static LEDGER: Ledger = Ledger::new();
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The table of the ledger, if there is one.
-pub(super) const fn ledger_table() -> &'static str {
-    Ledger::create_table(DIALECT)
+/// The table of the ledger.
+pub(super) fn ledger_table() -> String {
+    LEDGER.create_table(DIALECT)
 }
 
 /// What all clients share.

@@ -4,6 +4,7 @@ use super::*;
 
 mod basics;
 mod fallback;
+mod forgetting;
 mod hooks;
 mod nesting;
 mod panics;

@@ -22,7 +22,7 @@ use super::{
 async fn with_ledger() -> Bed {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     bed

@@ -21,7 +21,7 @@ async fn those_of_the_attempt_that_was_committed_are_called_once() {
     ] {
         let bed = Bed::new();
         let mut conn = bed.connect();
-        let table = Ledger::create_table(backend::DIALECT);
+        let table = &Ledger::new().create_table(backend::DIALECT);
         conn.batch_execute(table).await.expect("a new table");
         let proxy = Proxy::start(bed.url());
         _ = proxy.cut(When::commit(), cut);
@@ -149,7 +149,7 @@ async fn with_verify_they_are_called_if_the_work_is_found_and_not_if_it_stays_un
 async fn of_what_is_found_undone_and_given_up_none_is_called() {
     let bed = Bed::new();
     let mut conn = bed.connect();
-    let table = Ledger::create_table(backend::DIALECT);
+    let table = &Ledger::new().create_table(backend::DIALECT);
     conn.batch_execute(table).await.expect("a new table");
     let proxy = Proxy::start(bed.url());
     _ = proxy.cut(When::commit(), Cut::BeforeSent);

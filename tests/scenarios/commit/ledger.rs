@@ -22,7 +22,7 @@ use super::{
 pub(crate) async fn with_table() -> Bed {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     bed
@@ -152,56 +152,12 @@ async fn operations_at_the_same_time_do_not_get_in_each_others_way() {
     assert_eq!(tokens(&bed).await, 41);
 }
 
-/// What a process left that ended in between, or a "no". Others may write meanwhile: what they have not
-/// committed is not waited for, and not deleted.
-#[scenario]
-async fn pruning_deletes_what_is_old() {
-    let bed = with_table().await;
-    let mut conn = bed.connect();
-    let (dbop, other, old, short_wait) = match backend::DIALECT {
-        Dialect::Mysql => (
-            "X'64626f70'",
-            "X'6f74686572'",
-            "NOW(6) - INTERVAL 25 HOUR",
-            "SET SESSION innodb_lock_wait_timeout = 1",
-        ),
-        _ => (
-            "decode('64626f70', 'hex')",
-            "decode('6f74686572', 'hex')",
-            "NOW() - INTERVAL '25 hours'",
-            "SET lock_timeout = '1s'",
-        ),
-    };
-    let row = |scope: &str, id: u8, at: &str| {
-        let id = scope.replace("64626f70", &format!("{id:02x}"));
-        format!(
-            "INSERT INTO dbop_ledger (scope, id, state, changed_at) VALUES ({scope}, {}, 2, {at})",
-            id.replace("6f74686572", "00")
-        )
-    };
-    for sql in [row(dbop, 1, old), row(dbop, 2, "NOW()"), row(other, 3, old)] {
-        conn.batch_execute(&sql).await.expect("a row");
-    }
-    let writes = bed.opponent();
-    writes.execute(&format!(
-        "BEGIN; {}; {}",
-        row(dbop, 3, old),
-        row(dbop, 4, "NOW()")
-    ));
-    conn.batch_execute(short_wait).await.expect("a setting");
-    let pruned = conn.batch_execute(Ledger::prune(backend::DIALECT)).await;
-    pruned.expect("pruned");
-    assert_eq!(tokens(&bed).await, 2, "a new one, and one of another scope");
-    writes.execute("COMMIT");
-    assert_eq!(tokens(&bed).await, 4);
-}
-
 #[scenario]
 async fn the_table_can_be_created_again() {
     let bed = with_table().await;
     let again = bed
         .connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await;
     assert_eq!(again, Ok(()));
 }

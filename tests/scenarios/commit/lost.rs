@@ -178,7 +178,7 @@ async fn an_application_can_have_a_variant_of_its_own_for_it() {
 async fn that_it_was_found_to_be_there_is_told() {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     let proxy = losing_an_answer(&bed);

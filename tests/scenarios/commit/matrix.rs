@@ -310,7 +310,7 @@ async fn row(fate: Fate) {
     conn.batch_execute("CREATE TABLE done (cell INTEGER)")
         .await
         .expect("a new table");
-    conn.batch_execute(Ledger::create_table(backend::DIALECT))
+    conn.batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     let mut played = Vec::new();

@@ -4,6 +4,7 @@ use super::*;
 
 mod asking;
 mod faults;
+mod forgetting;
 mod hooks;
 mod keys;
 pub(super) mod ledger;

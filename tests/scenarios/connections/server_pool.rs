@@ -95,7 +95,7 @@ async fn in_a_pool_of_one_there_is_a_connection_to_ask_with() {
             let proxy = Proxy::start(bed.url());
             let pool = Pool::of(proxy.url(), 1, PATIENCE);
             pool.checkout()
-                .batch_execute(Ledger::create_table(backend::DIALECT))
+                .batch_execute(&Ledger::new().create_table(backend::DIALECT))
                 .await
                 .expect("a new table");
             eventually("it is given back", || pool.lent() == 0);
@@ -134,7 +134,7 @@ async fn while_the_pool_has_no_connection_it_is_asked_again() {
     let proxy = Proxy::start(bed.url());
     let pool = Pool::of(proxy.url(), 1, Duration::from_millis(200));
     pool.checkout()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     eventually("it is given back", || pool.lent() == 0);

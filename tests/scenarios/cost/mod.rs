@@ -2,5 +2,6 @@
 
 use super::*;
 
+mod retention;
 pub(super) mod round_trips;
 pub(super) mod statements;

@@ -49,7 +49,7 @@ async fn what_the_session_cannot_be_put_back_to_is_found_before_anything_is_comm
 async fn the_ledger_tells_that_it_was_not() {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     let ledger = Ledger::new();

@@ -95,7 +95,7 @@ async fn the_lost_answer_of_a_violated_constraint_is_given_again() {
     conn.batch_execute("CREATE TABLE tokens (n INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)")
         .await
         .expect("a new table");
-    conn.batch_execute(Ledger::create_table(backend::DIALECT))
+    conn.batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     let proxy = Proxy::start(bed.url());

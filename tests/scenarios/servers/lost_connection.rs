@@ -224,7 +224,7 @@ async fn a_commit_that_stalls_and_is_lost_is_unknown_and_the_ledger_knows() {
         for has_ledger in [false, true] {
             let bed = Bed::new();
             bed.connect()
-                .batch_execute(Ledger::create_table(backend::DIALECT))
+                .batch_execute(&Ledger::new().create_table(backend::DIALECT))
                 .await
                 .expect("a new table");
             let proxy = Proxy::start(bed.url());

@@ -31,7 +31,7 @@ async fn an_operation_takes_no_more_round_trips_than_a_bare_transaction() {
     };
     let mut table = rows(&mut conn, &taken, courses).await;
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .await
         .expect("a new table");
     table.push_str(&on_fresh_connections(&proxy).await);

@@ -169,7 +169,7 @@ async fn without_a_key_the_ledger_writes_nothing() {
     let bed = Bed::new();
     let mut conn = bed.connect();
     for _ in 0..2 {
-        let create = Ledger::create_table(Dialect::Sqlite);
+        let create = &Ledger::new().create_table(Dialect::Sqlite);
         conn.batch_execute(create).await.expect("a table");
     }
     let ledger = Ledger::new();
