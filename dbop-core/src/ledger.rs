@@ -156,6 +156,10 @@ impl Ledger {
         table::forget(self.table, dialect, older_than, at_most)
     }
 
+    pub(crate) const fn table(&self) -> Table {
+        self.table
+    }
+
     /// An entry for an operation that begins.
     #[must_use]
     pub(crate) fn open(&self) -> Entry<'_> {

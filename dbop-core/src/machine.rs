@@ -269,7 +269,7 @@ impl<'a> Machine<'a> {
                 (Resolution::Ledger(ledger), None) => Some(ledger.open()),
                 _ => None,
             },
-            keyed: spec.key.map(|key| Keyed::new(key, spec.name)),
+            keyed: spec.key.map(|key| Keyed::new(key, spec)),
             retries: Retries::new(spec.policy.unwrap_or(config.policy()), spec.max_retries),
             deadline: Deadline::new(spec.deadline, config.defaults().deadline, now),
             turn,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::classifier::BorrowedClassifier;
+use crate::dialect::ledger::table::Table;
 use crate::dialect::{Dialect, Unsupported};
 use crate::error::{Error, Kind};
 use crate::event::Name;
@@ -131,6 +132,14 @@ pub enum Resolution<'a> {
 }
 
 impl Resolution<'_> {
+    /// The table of the ledger.
+    pub(crate) const fn table(&self) -> Table {
+        match self {
+            Self::Ledger(ledger) => ledger.table(),
+            _ => Table::DEFAULT,
+        }
+    }
+
     /// What asked for it.
     const fn setting(&self) -> Option<Setting> {
         match self {

@@ -34,7 +34,7 @@ use crate::verify::LedgerResolution;
 /// # type Conn = SyncConnectionWrapper<SqliteConnection>;
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let mut conn = Conn::establish(":memory:").await?;
-/// # conn.batch_execute(Ledger::create_table(Dialect::Sqlite)).await?;
+/// # conn.batch_execute(&Ledger::new().create_table(Dialect::Sqlite)).await?;
 /// # conn.batch_execute("CREATE TABLE payments (amount INTEGER)").await?;
 /// static LEDGER: Ledger = Ledger::new();
 ///

@@ -29,7 +29,7 @@ use crate::verify::LedgerResolution;
 /// # use diesel::connection::SimpleConnection;
 /// # use diesel::prelude::*;
 /// # let mut conn = SqliteConnection::establish(":memory:")?;
-/// # conn.batch_execute(Ledger::create_table(Dialect::Sqlite))?;
+/// # conn.batch_execute(&Ledger::new().create_table(Dialect::Sqlite))?;
 /// # conn.batch_execute("CREATE TABLE payments (amount INTEGER)")?;
 /// static LEDGER: Ledger = Ledger::new();
 ///

@@ -14,7 +14,7 @@ use super::backend::{Bed, Conn, DIALECT};
 
 fn with_table() -> Bed {
     let bed = Bed::new();
-    let create = Ledger::create_table(DIALECT);
+    let create = &Ledger::new().create_table(DIALECT);
     bed.connect().batch_execute(create).expect("a new table");
     bed
 }

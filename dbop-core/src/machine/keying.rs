@@ -13,19 +13,22 @@ use super::state::State;
 use super::step::{Answer, BodyEnd, ErrorSlot};
 use crate::dialect::ledger::RowState;
 use crate::dialect::ledger::key::{IS_TAKEN, KeyRow, KeySql, WAS_WAITED_FOR};
+use crate::dialect::ledger::table::Table;
 use crate::dialect::{Batches, BatchesOf, Dialect};
 use crate::error::{Error, Kind};
-use crate::event::{EventKind, Name};
+use crate::event::EventKind;
 use crate::fault::{Fault, FaultClass};
 use crate::key::{BodyAnswer, InvalidKey, Key};
 use crate::ledger::token::Token;
 use crate::outcome::{Outcome, Phase, StopReason};
 use crate::retry::Verdict;
+use crate::spec::Spec;
 
 /// The key of one operation.
 #[derive(Debug)]
 pub(super) struct Keyed<'a> {
     key: &'a Key<'a>,
+    table: Table,
     scope: Cow<'a, [u8]>,
     /// Of the attempts, until one of them is found to be never committed.
     token: Token,
@@ -42,10 +45,11 @@ pub(super) struct Keyed<'a> {
 }
 
 impl<'a> Keyed<'a> {
-    pub(super) fn new(key: &'a Key<'a>, name: Name<'a>) -> Box<Self> {
+    pub(super) fn new(key: &'a Key<'a>, spec: &Spec<'a>) -> Box<Self> {
         Box::new(Self {
             key,
-            scope: key.scope_in(name),
+            table: spec.resolution.table(),
+            scope: key.scope_in(spec.name),
             token: Token::new(),
             since: None,
             waits: false,
@@ -57,7 +61,14 @@ impl<'a> Keyed<'a> {
 
     fn sql(&self, dialect: Dialect) -> KeySql {
         let request = self.key.request.as_ref().map(<[u8; 32]>::as_slice);
-        KeySql::new(dialect, &self.scope, self.key.id, self.token, request)
+        KeySql::new(
+            dialect,
+            self.table,
+            &self.scope,
+            self.key.id,
+            self.token,
+            request,
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::RowState;
+use super::table::Table;
 use crate::dialect::{Dialect, Level};
 use crate::ledger::token::Token;
 
@@ -17,6 +18,7 @@ pub(crate) const WAS_WAITED_FOR: &str = "dbop.key_was_waited_for";
 #[derive(Clone, Debug)]
 pub(crate) struct KeySql {
     dialect: Dialect,
+    table: String,
     /// Scope and id.
     row: String,
     is_its_row: String,
@@ -29,6 +31,7 @@ impl KeySql {
     /// For an attempt with this token.
     pub(crate) fn new(
         dialect: Dialect,
+        table: Table,
         scope: &[u8],
         id: &[u8],
         token: Token,
@@ -37,6 +40,7 @@ impl KeySql {
         let (scope, id) = (literal(dialect, scope), literal(dialect, id));
         let mut key = Self {
             dialect,
+            table: table.quoted(dialect).to_string(),
             row: format!("{scope}, {id}"),
             is_its_row: format!("scope = {scope} AND id = {id}"),
             token: String::new(),
@@ -59,12 +63,13 @@ impl KeySql {
     /// that has the row.
     pub(crate) fn opening(&self, level: Level) -> String {
         let Self {
+            table,
             row,
             token,
             request,
             ..
         } = self;
-        let insert = "INSERT INTO dbop_ledger";
+        let insert = format!("INSERT INTO {table}");
         let columns = format!("(scope, id, token, fingerprint) VALUES ({row}, {token}, {request})");
         let now = now(self.dialect);
         match self.dialect {
@@ -106,6 +111,7 @@ impl KeySql {
     /// does for a token.
     pub(crate) fn closing(&self, level: Level) -> String {
         let Self {
+            table,
             row,
             token,
             answer,
@@ -121,7 +127,7 @@ impl KeySql {
                     Level::Savepoint(_) => "",
                 };
                 format!(
-                    "INSERT INTO dbop_ledger AS l (scope, id, token, answer) \
+                    "INSERT INTO {table} AS l (scope, id, token, answer) \
                      VALUES ({row}, {token}, {answer}) \
                      ON CONFLICT (scope, id) DO UPDATE SET changed_at = {now}, \
                      answer = excluded.answer, state = CASE WHEN l.state = 0 \
@@ -130,7 +136,7 @@ impl KeySql {
                 )
             }
             _ => format!(
-                "UPDATE dbop_ledger SET state = 1, answer = {answer}, changed_at = {now} \
+                "UPDATE {table} SET state = 1, answer = {answer}, changed_at = {now} \
                  WHERE {is_its_row} AND token = {token}"
             ),
         }
@@ -139,13 +145,15 @@ impl KeySql {
     /// Writes the row as a vacant one, unless it is there: for the question about a COMMIT, which then can
     /// no longer happen.
     pub(crate) fn ask(&self) -> String {
-        let Self { row, token, .. } = self;
+        let Self {
+            table, row, token, ..
+        } = self;
         let write = match self.dialect {
             Dialect::Mysql => "ON DUPLICATE KEY UPDATE",
             _ => "ON CONFLICT (scope, id) DO UPDATE SET",
         };
         format!(
-            "INSERT INTO dbop_ledger (scope, id, token, state) VALUES ({row}, {token}, 2) \
+            "INSERT INTO {table} (scope, id, token, state) VALUES ({row}, {token}, 2) \
              {write} changed_at = {}",
             now(self.dialect)
         )
@@ -154,19 +162,22 @@ impl KeySql {
     /// Writes it so for those who wait for the row. InnoDB lets one of them go on where a row vanishes, and
     /// fails the others with deadlocks, but not where it becomes vacant again (measured).
     pub(crate) fn vacate(&self) -> String {
-        let row = &self.row;
-        format!("INSERT IGNORE INTO dbop_ledger (scope, id, state) VALUES ({row}, 2)")
+        let Self { table, row, .. } = self;
+        format!("INSERT IGNORE INTO {table} (scope, id, state) VALUES ({row}, 2)")
     }
 
     /// The query for the state of the attempt with its token, to be read as a [`RowState`]. What is another
     /// call's row is none of this attempt's work.
     pub(crate) fn state_query(&self) -> String {
         let Self {
-            token, is_its_row, ..
+            table,
+            token,
+            is_its_row,
+            ..
         } = self;
         let state = format!("CASE WHEN token = {token} THEN state ELSE 2 END");
         let state = text(self.dialect, &state);
-        format!("SELECT {state} AS s FROM dbop_ledger WHERE {is_its_row}")
+        format!("SELECT {state} AS s FROM {table} WHERE {is_its_row}")
     }
 
     /// The query for its row, to be read as a [`KeyRow`]: one text, or NULL.
@@ -198,8 +209,10 @@ impl KeySql {
             Dialect::Mysql => format!("CAST(CONCAT_WS(' ', {}) AS CHAR)", parts.join(", ")),
             Dialect::Sqlite => parts.join(" || ' ' || "),
         };
-        let is_its_row = &self.is_its_row;
-        format!("SELECT (SELECT {row} FROM dbop_ledger WHERE {is_its_row}) AS s")
+        let Self {
+            table, is_its_row, ..
+        } = self;
+        format!("SELECT (SELECT {row} FROM {table} WHERE {is_its_row}) AS s")
     }
 }
 

@@ -7,6 +7,7 @@ const NESTED: Level = Level::Savepoint(NonZeroU32::MIN);
 fn key(dialect: Dialect) -> KeySql {
     KeySql::new(
         dialect,
+        Table::DEFAULT,
         b"p'y",
         b"\0\\k\xff",
         Token::of([7; 16]),
@@ -79,4 +80,27 @@ fn a_row_is_read_as_it_was_written() {
         assert_eq!(row(text), None, "{text}");
     }
     assert_eq!(KeyRow::from_answer(None), None);
+}
+
+/// Every statement is about the table of its ledger.
+#[test]
+fn the_table_can_have_another_name() {
+    for (dialect, name) in [
+        (Dialect::Postgres, "\"app\".\"order\""),
+        (Dialect::Mysql, "`app`.`order`"),
+        (Dialect::Sqlite, "\"app\".\"order\""),
+    ] {
+        let table = Table::named("app.order");
+        let key = KeySql::new(dialect, table, b"scope", b"id", Token::of([7; 16]), None);
+        for sql in [
+            key.opening(Level::Transaction),
+            key.closing(Level::Transaction),
+            key.ask(),
+            key.vacate(),
+            key.state_query(),
+            key.query(),
+        ] {
+            assert!(sql.contains(name) && !sql.contains("dbop_ledger"), "{sql}");
+        }
+    }
 }
