@@ -410,9 +410,8 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// The database's, if no other attempt cures it, and dbop's own: in an open transaction the setting
-    /// `isolation` is not possible ([`is_invalid_setting`](crate::Error::is_invalid_setting)), except on
-    /// SQLite.
+    /// The database's, if no other attempt cures it, and dbop's own: in an open transaction, except on SQLite,
+    /// the level cannot be set ([`is_unsupported_setting`](crate::Error::is_unsupported_setting)).
     ///
     /// # Panics
     ///

@@ -132,11 +132,11 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 async fn at_every_await_point(place: Place) {
     let bed = Bed::new();
     if place == Place::Keyed {
-        let create =
-            Ledger::create_table(<<Conn as AsyncConnection>::Backend as SupportedBackend>::DIALECT);
+        let dialect = <<Conn as AsyncConnection>::Backend as SupportedBackend>::DIALECT;
+        let create = Ledger::new().create_table(dialect);
         bed.connect()
             .await
-            .batch_execute(create)
+            .batch_execute(&create)
             .await
             .expect("a table");
     }

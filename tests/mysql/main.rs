@@ -14,6 +14,7 @@ mod keys {
     use dbop_tests::mysql as backend;
 
     mod callers;
+    mod killed;
 }
 
 /// The scenarios.

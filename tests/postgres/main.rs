@@ -15,6 +15,7 @@ mod keys {
     use dbop_tests::postgres as backend;
 
     mod callers;
+    mod killed;
 }
 
 /// The scenarios.

@@ -16,6 +16,14 @@ mod bench;
 #[path = "../storm/harness.rs"]
 mod storm;
 
+/// A service with idempotency keys, as a process of its own.
+#[path = "../keys"]
+mod keys {
+    use dbop_tests::sqlite as backend;
+
+    mod killed;
+}
+
 /// The scenarios.
 #[path = "../scenarios"]
 mod sync {

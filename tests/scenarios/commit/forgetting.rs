@@ -153,7 +153,7 @@ async fn in_an_open_transaction_nothing_is_forgotten() {
     assert!(
         error
             .dbop_error()
-            .is_some_and(|own| own.is_invalid_setting()),
+            .is_some_and(|own| own.is_unsupported_setting()),
         "{error}"
     );
     assert_eq!(count(&mut conn, "state = 1").await, 1);

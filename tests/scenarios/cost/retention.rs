@@ -39,7 +39,7 @@ fn fill(entries: u32) -> String {
         // MariaDB and MySQL have no series in common. Some of them would be in the future: those are new.
         Dialect::Mysql => format!(
             "CREATE TABLE digits (d INT); INSERT INTO digits VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9); \
-             {into} SELECT X'6b6579', UNHEX(MD5(n)), 1, \
+             {into} SELECT X'6b6579', LPAD(n, 7, '0'), 1, \
              NOW(6) - INTERVAL ({oldest} - n) SECOND, REPEAT('a', 100) FROM (\
              SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d + 100000 * f.d AS n \
              FROM digits a, digits b, digits c, digits d, digits e, digits f) AS numbers \
