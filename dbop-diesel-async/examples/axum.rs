@@ -1,14 +1,17 @@
-//! A web service: accounts, and transfers between them.
+//! A web service: accounts, and transfers between them, each of which is made once.
 //!
 //! ```text
-//! cargo run -p dbop-diesel-async --features sqlite,deadpool --example axum
+//! cargo run -p dbop-diesel-async --features sqlite,deadpool,serde,sha2 --example axum
 //! curl localhost:3000/accounts
-//! curl localhost:3000/transfer --json '{"from": 1, "to": 2, "amount": 10}'
+//! curl localhost:3000/transfer -H 'Idempotency-Key: "8e03978e"' --json '{"from": 1, "to": 2, "amount": 10}'
 //! ```
+//!
+//! The last line can be repeated: the answer is the same, and the transfer is made once. The header is that of
+//! draft-ietf-httpapi-idempotency-key-header. An answer is kept for a day.
 //!
 //! By default the database is a temporary file, removed at the end. `DATABASE_URL` names another file
 //! or, with the feature `postgres`, a server: `DATABASE_URL=postgres://user@localhost/bank`. The
-//! service creates the table `accounts` if it does not exist. `LISTEN` is the address to listen on.
+//! service creates the tables `accounts` and `dbop_ledger` if they do not exist. `LISTEN` is the address to listen on.
 
 #![allow(
     clippy::print_stdout,
@@ -20,7 +23,6 @@
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Json, State};
@@ -30,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use dbop_diesel_async::{
-    Dialect, FaultClass, Keys, OperationError, RetryPolicy, Runner, SupportedConnection,
+    Dialect, FaultClass, Keys, Ledger, OperationError, RetryPolicy, Runner, SupportedConnection,
     diesel_error_in, fault_of,
 };
 use deadpool::managed::{Manager, Object, Pool};
@@ -51,6 +53,9 @@ diesel::table! {
 }
 
 // ------------------------------------------------------------------------------- the operations
+
+/// Which transfers have been made.
+static LEDGER: Ledger = Ledger::new();
 
 /// What the service does with its database. A service with one database would have plain functions
 /// here; this one shows that an operation can be written for any connection.
@@ -113,7 +118,7 @@ struct Order {
 /// It locks the accounts in the order of the request. Two opposite transfers would deadlock on PostgreSQL, so
 /// they are kept apart by the accounts they name: see `exclusive_by` below. Transfers of another process
 /// can still be in the way; then one of the two is retried.
-async fn transfer<B: Bank>(bank: &mut B, order: Order) -> Result<(), TransferError> {
+async fn transfer<B: Bank>(bank: &mut B, order: Order) -> Result<Stored, TransferError> {
     let balance = bank.lock(order.from).await.optional()?;
     let balance = balance.ok_or(TransferError::NoSuchAccount(order.from))?;
     let other = bank.lock(order.to).await.optional()?;
@@ -123,7 +128,7 @@ async fn transfer<B: Bank>(bank: &mut B, order: Order) -> Result<(), TransferErr
     }
     bank.add(order.from, -order.amount).await?;
     bank.add(order.to, order.amount).await?;
-    Ok(())
+    Ok(Stored::receipt(order, balance - order.amount))
 }
 
 /// What an operation can fail with: its own errors, which are never retried, and database errors,
@@ -144,6 +149,48 @@ impl OperationError for TransferError {
     }
 }
 
+/// An answer that is kept with the transfer, for whoever asks again.
+#[derive(Deserialize, Serialize)]
+struct Stored {
+    status: u16,
+    body: String,
+}
+
+impl Stored {
+    fn receipt(order: Order, balance: i64) -> Self {
+        let Order { from, to, amount } = order;
+        Self {
+            status: StatusCode::OK.as_u16(),
+            body: format!(r#"{{"from":{from},"to":{to},"amount":{amount},"balance":{balance}}}"#),
+        }
+    }
+
+    /// What was refused stays refused, also once it would be possible. A database error is no answer.
+    fn refusal(error: &TransferError) -> Option<Self> {
+        let refusal = match error {
+            TransferError::NoSuchAccount(_) => Refusal::NOT_FOUND,
+            TransferError::InvalidAmount => Refusal::INVALID_AMOUNT,
+            TransferError::Database(_) => return None,
+        };
+        Some(Self {
+            status: refusal.status.as_u16(),
+            body: refusal.body(),
+        })
+    }
+}
+
+impl IntoResponse for Stored {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/json")],
+            self.body,
+        )
+            .into_response()
+    }
+}
+
 // ---------------------------------------------------------------------------------- the handlers
 
 struct App<M: Manager> {
@@ -154,8 +201,9 @@ struct App<M: Manager> {
 async fn post_transfer<M: Manager<Type: Bank, Error = PoolError> + 'static>(
     State(app): State<Arc<App<M>>>,
     deadline: Deadline,
+    key: IdempotencyKey,
     Json(order): Json<Order>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<Stored, Refusal> {
     // Transfers with an account in common wait for their turn, before they take a connection.
     let accounts = Keys::new("account", [order.from, order.to]);
     let mut operation = app
@@ -167,22 +215,25 @@ async fn post_transfer<M: Manager<Type: Bank, Error = PoolError> + 'static>(
     if M::Type::DIALECT != Dialect::Sqlite {
         operation = operation.statement_timeout(deadline.time_left());
     }
-    let may_commit = AtomicBool::new(false);
-    let work = operation.run_on(&app.pool, async |bank: &mut M::Type| {
-        may_commit.store(false, Ordering::Relaxed);
-        transfer(bank, order).await?;
-        may_commit.store(true, Ordering::Relaxed);
-        Ok(())
-    });
+    // The key is good for this order alone.
+    let request = format!("{} {} {}", order.from, order.to, order.amount);
+    let work = operation
+        .ledger(&LEDGER)
+        .idempotency_key(&key.0)
+        .request(request)
+        .answer()
+        .remember_refusals(Stored::refusal)
+        .run_on(&app.pool, async |bank: &mut M::Type| {
+            transfer(bank, order).await
+        });
     // Each statement has its own timeout. This one is for all of them, for the retries, and for the wait
     // for a turn and a connection. It is a little longer, because a server's error says more than no answer.
     match timeout_at(deadline.0 + Duration::from_millis(100), work).await {
-        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
-        Ok(Err(TransferError::NoSuchAccount(_))) => Err(Refusal::NOT_FOUND),
-        Ok(Err(TransferError::InvalidAmount)) => Err(Refusal::INVALID_AMOUNT),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(TransferError::Database(error))) => Err(Refusal::because_of::<M::Type>(&error)),
-        // Dropped before its COMMIT was sent, it has done nothing. Later, the outcome is unknown.
-        Err(_) if may_commit.into_inner() => Err(Refusal::UNKNOWN),
+        // The other ones are remembered.
+        Ok(Err(_)) => Err(Refusal::BROKEN),
+        // Dropped while it was committed, it may be done. With the key the client can ask again, and finds out.
         Err(_) => Err(Refusal::TOO_LATE),
     }
 }
@@ -230,6 +281,40 @@ impl<S: Sync> FromRequestParts<S> for Deadline {
     }
 }
 
+/// What the client calls this request, in every repetition: a string of structured fields (RFC 8941), as in
+/// `Idempotency-Key: "8e03978e"`. Many clients leave out the quotation marks.
+struct IdempotencyKey(String);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+        let mut values = parts.headers.get_all(NAME).into_iter();
+        let value = values.next().ok_or(Refusal::NO_KEY)?;
+        let text = value.to_str().map_err(|_| Refusal::BAD_KEY)?;
+        match unquoted(text.trim()) {
+            Some(key) if (1..=255).contains(&key.len()) && values.next().is_none() => Ok(Self(key)),
+            _ => Err(Refusal::BAD_KEY),
+        }
+    }
+}
+
+/// The string in a header.
+fn unquoted(text: &str) -> Option<String> {
+    let Some(rest) = text.strip_prefix('"') else {
+        return Some(text.to_owned());
+    };
+    let (mut key, mut characters) = (String::new(), rest.chars());
+    loop {
+        match characters.next()? {
+            '"' => return characters.next().is_none().then_some(key),
+            '\\' => key.push(characters.next().filter(|it| ['"', '\\'].contains(it))?),
+            other => key.push(other),
+        }
+    }
+}
+
 /// An answer other than the one that the client wanted.
 struct Refusal {
     status: StatusCode,
@@ -244,6 +329,19 @@ impl Refusal {
         "x-timeout-ms: from 1 to 60000",
         None,
     );
+    const NO_KEY: Self = Self::new(StatusCode::BAD_REQUEST, "Idempotency-Key is missing", None);
+    const BAD_KEY: Self = Self::new(
+        StatusCode::BAD_REQUEST,
+        "Idempotency-Key: one string, up to 255 characters",
+        None,
+    );
+    /// Somebody else is making this transfer, and has been for too long.
+    const UNDER_WAY: Self = Self::new(StatusCode::CONFLICT, "under way", Some(1));
+    const OTHER_REQUEST: Self = Self::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "Idempotency-Key is that of another request",
+        None,
+    );
     const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "no such account", None);
     const INVALID_AMOUNT: Self =
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid amount", None);
@@ -254,8 +352,8 @@ impl Refusal {
         "database unavailable",
         Some(5),
     );
-    /// The transfer may have been made: the client has to check before it sends it again.
-    const UNKNOWN: Self = Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown", None);
+    /// The transfer may have been made: with the same key, the client finds out.
+    const UNKNOWN: Self = Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown", Some(1));
     const BROKEN: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error", None);
 
     const fn new(status: StatusCode, error: &'static str, retry_after: Option<u32>) -> Self {
@@ -266,15 +364,19 @@ impl Refusal {
         }
     }
 
+    fn body(&self) -> String {
+        format!(r#"{{"error":"{}"}}"#, self.error)
+    }
+
     /// The answer to an error that no retry has cured. The log says more.
     fn because_of<B: Bank>(error: &DieselError) -> Self {
         use FaultClass as C;
 
-        if error
-            .dbop_error()
-            .is_some_and(|own| own.is_outcome_unknown())
-        {
-            return Self::UNKNOWN;
+        match error.dbop_error() {
+            Some(own) if own.is_outcome_unknown() => return Self::UNKNOWN,
+            Some(own) if own.is_under_way() => return Self::UNDER_WAY,
+            Some(own) if own.is_other_request() => return Self::OTHER_REQUEST,
+            _ => {}
         }
         match fault_of(B::DIALECT, error).map(|fault| fault.class()) {
             Some(C::Deadlock | C::SerializationFailure | C::LockTimeout | C::Busy) => {
@@ -296,12 +398,11 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            error: &'static str,
-        }
-        let body = Json(Body { error: self.error });
-        let mut response = (self.status, body).into_response();
+        let stored = Stored {
+            status: self.status.as_u16(),
+            body: self.body(),
+        };
+        let mut response = stored.into_response();
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()
@@ -401,18 +502,21 @@ where
     let policy = RetryPolicy::new().with_max_delay(Duration::from_millis(200));
     let runner = Runner::new(policy).with_logger(Arc::new(Stderr));
     let mut conn = pool.get().await?;
-    let table = "CREATE TABLE IF NOT EXISTS accounts (
+    let tables = "CREATE TABLE IF NOT EXISTS accounts (
                      id INTEGER PRIMARY KEY, balance BIGINT NOT NULL CHECK (balance >= 0));
                  INSERT INTO accounts VALUES (1, 1000), (2, 1000), (3, 1000)
                      ON CONFLICT DO NOTHING";
+    let ledger = LEDGER.create_table(M::Type::DIALECT);
     let operation = runner.operation("set-up");
     let work = operation.run(&mut *conn, async |bank: &mut M::Type| {
-        bank.batch_execute(table).await
+        bank.batch_execute(tables).await?;
+        bank.batch_execute(&ledger).await
     });
     work.await?;
     drop(conn);
 
     let app = Arc::new(App { runner, pool });
+    tokio::spawn(forget(app.clone()));
     let routes = Router::new()
         .route("/transfer", post(post_transfer::<M>))
         .route("/accounts", get(get_accounts::<M>))
@@ -427,6 +531,29 @@ where
     app.pool.close();
     println!("stopped");
     Ok(())
+}
+
+/// Deletes what nobody will ask for any more, at the start and once an hour.
+async fn forget<M: Manager<Type: Bank> + 'static>(app: Arc<App<M>>) {
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        hours.tick().await;
+        while forget_some(&app).await {}
+    }
+}
+
+/// Whether there may be more.
+async fn forget_some<M: Manager<Type: Bank>>(app: &App<M>) -> bool {
+    const DAY: Duration = Duration::from_secs(86_400);
+    const AT_ONCE: u32 = 1000;
+    let Ok(mut conn) = app.pool.get().await else {
+        return false;
+    };
+    // What fails is in the log. In an hour it is tried again.
+    let operation = app.runner.forget(&mut *conn, &LEDGER, DAY, AT_ONCE);
+    operation
+        .await
+        .is_ok_and(|forgotten| forgotten == AT_ONCE as usize)
 }
 
 /// Waits for Ctrl-C or, on Unix, SIGTERM.

@@ -1,7 +1,7 @@
 //! The service among the examples, on PostgreSQL, where requests wait for the rows of others: what
 //! they know of them afterwards, and what one that is given up holds on to.
 
-use super::axum_service::{Service, transfer};
+use super::axum_service::{Service, repeat, transfer};
 use super::{Bed, run};
 
 /// Its connection is closed, not kept in the pool with a transaction open on the server.
@@ -19,7 +19,7 @@ fn a_client_that_goes_away_takes_its_session_along() {
         bed.session_ends(session).await;
         holder.execute("ROLLBACK");
         assert_eq!(bed.balances(), [(1, 100), (2, 100), (3, 100)]);
-        assert_eq!(service.transfer(1, 2, 1).await.status, 204, "usable");
+        assert_eq!(service.transfer(1, 2, 1).await.status, 200, "usable");
     });
 }
 
@@ -39,7 +39,37 @@ fn of_two_that_wait_for_an_account_one_is_told_that_it_is_empty() {
         let (one, other) = tokio::join!(one, other);
         let mut answers = [one, other].map(|answer| answer.expect("no panic").status);
         answers.sort_unstable();
-        assert_eq!(answers, [204, 422]);
+        assert_eq!(answers, [200, 422]);
         assert_eq!(bed.balances(), [(1, 40), (2, 160), (3, 100)]);
+    });
+}
+
+/// In another process, so it waits for the key and not for its turn. When the first one is killed, its session
+/// ends with its statement, and the key is free.
+#[test]
+fn a_request_that_is_under_way_too_long_is_told_so_and_killed_it_is_free() {
+    run(async {
+        let bed = Bed::new();
+        let (first, second) = (Service::start(&bed), Service::start(&bed));
+        let holder = bed.opponent();
+        holder.execute("BEGIN; SELECT FROM accounts WHERE id = 1 FOR UPDATE");
+        let head: &[&str] = &["X-Timeout-Ms: 20000"];
+        let address = first.address;
+        let asked = tokio::spawn(repeat(address, head, "\"a\"", (1, 2, 10)));
+        let session = bed.blocked_session().await;
+        let answer = repeat(second.address, head, "\"a\"", (1, 2, 10))
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status, 409, "{answer:?}");
+        assert!(answer.head.contains("\r\nretry-after: "), "{answer:?}");
+        drop(first);
+        assert!(asked.await.expect("no panic").is_err());
+        holder.execute("ROLLBACK");
+        bed.session_ends(session).await;
+        let answer = repeat(second.address, head, "\"a\"", (1, 2, 10))
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(bed.balances(), [(1, 90), (2, 110), (3, 100)]);
     });
 }
