@@ -18,7 +18,9 @@ impl Machine<'_> {
     /// Undoes the attempt, and has the server keep what it knows about an unknown error.
     pub(super) fn roll_back(&mut self) {
         let undo = self.how_to_undo();
-        let keep = self.dialect.keep_diagnostics();
+        let keep = self
+            .dialect
+            .keep_diagnostics(self.config.defaults().profile());
         let wants_number = self.undiagnosed().is_some() || self.may_be_raised();
         let state = match keep.filter(|_| wants_number) {
             Some(keep) => {
