@@ -149,9 +149,9 @@ const fn restore_autocommit(plan: &Plan) -> &'static str {
 pub(super) const UNDONE_CHECK: &str =
     "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
 
-/// The same where there are no user variables.
+/// The same where there are no user variables. Not DO, of which MariaDB makes a warning (measured).
 pub(super) const UNDONE_CHECK_WITHOUT_VARIABLE: &str =
-    "DO IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
+    "SELECT IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
 
 /// See [`Dialect::keep_diagnostics`](super::Dialect::keep_diagnostics). Where there is no error, the
 /// second statement leaves the old number in place (measured), so the first says whether there is

@@ -146,6 +146,7 @@ async fn what_an_engine_does_not_have_is_refused_before_the_body() {
         runner(Engine::Vitess),
     ];
     let second = Duration::from_secs(1);
+    let source = async || Conn::establish(bed.url()).await;
     let body = async |_: &mut Conn| -> QueryResult<()> { panic!("it is refused") };
     let locks = dsql.operation("x").lock_timeout(second);
     let token = yugabyte.operation("x").ledger(&LEDGER);
@@ -157,11 +158,11 @@ async fn what_an_engine_does_not_have_is_refused_before_the_body() {
         ),
         (
             "ledger is not supported on yugabytedb",
-            token.run(&mut conn, body).await,
+            token.run_on(&source, body).await,
         ),
         (
             "transaction_status is not supported on cockroachdb",
-            status.run(&mut conn, body).await,
+            status.run_on(&source, body).await,
         ),
         (
             "engine is not supported on postgresql, only on mysql",

@@ -32,8 +32,12 @@ impl Pooler {
         let (host, _) = address.split_once('/').expect("a database");
         let (host, port) = host.split_once(':').expect("a port");
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let password = match password {
+            "" => String::new(),
+            password => format!("password={password}"),
+        };
         let target = format!(
-            "host={host} port={port} dbname=dbop user={user} password='{password}' \
+            "host={host} port={port} dbname=dbop user={user} {password} \
              connect_query='SET search_path TO {schema}'"
         );
         let output = script(&[&target]);

@@ -335,7 +335,8 @@ fn a_pooler_safe_runner_sets_no_variable_on_mysql() {
         )
     );
     let profile = of(None, true, Defaults::NONE).profile();
-    assert!(!Dialect::Mysql.undone_check(profile).contains("@dbop"));
+    let check = "SELECT IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
+    assert_eq!(Dialect::Mysql.undone_check(profile), check);
     assert_eq!(Dialect::Mysql.keep_diagnostics(profile), None);
 }
 
