@@ -370,7 +370,7 @@ fn texts_of_relatives() {
     ] {
         check(Kind::Unknown, text, code, class);
     }
-    // What nobody knows of after a timeout between nodes: not even that it was undone.
+    // After a timeout between nodes it is not known whether it was undone.
     let text = "Perform RPC (request call id 7) to 10.0.0.1:9100 timed out after 120.000s";
     let reported = crate::Reported::new(Kind::Unknown, text);
     let fault = crate::Fault::recognize(crate::Dialect::Postgres, reported);
