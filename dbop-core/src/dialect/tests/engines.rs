@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::dialect::sessions::{Needed, SessionSetting, Sessions};
+use crate::event::Name;
 use crate::ledger::Ledger;
 use crate::outcome::Outcome;
 use crate::settings::IsolationLevel;
+use crate::spec::{Resolution, Spec};
 
 fn of(engine: Option<Engine>, pooler_safe: bool, defaults: Defaults) -> Defaults {
     Defaults {
@@ -356,4 +358,115 @@ fn a_default_level_of_a_pooler_safe_runner_is_that_of_one_transaction() {
          'SERIALIZABLE'), @@SESSION.transaction_isolation, 'REPEATABLE-READ') */; \
          START TRANSACTION; SAVEPOINT dbop_alive"
     );
+}
+
+/// Why an operation with these settings cannot run.
+fn refusal(engine: Option<Engine>, pooler_safe: bool, level: Level, settings: Settings) -> String {
+    let defaults = of(engine, pooler_safe, Defaults::default());
+    let dialect = engine.map_or(Dialect::Mysql, Engine::dialect);
+    let before = SavedPragmas::default();
+    let refused = Batches::new(dialect, level, &settings, &defaults, before);
+    refused.expect_err("refused").to_string()
+}
+
+#[test]
+fn what_an_engine_does_not_have_is_refused() {
+    let locks = Settings {
+        lock_timeout: Some(Duration::from_secs(1)),
+        ..Settings::NONE
+    };
+    let read_only = Settings {
+        read_only: true,
+        ..Settings::NONE
+    };
+    let serializable = Settings {
+        isolation: Some(IsolationLevel::Serializable),
+        ..Settings::NONE
+    };
+    let shared = "is not supported by a pooler-safe runner on mysql, where it is a variable of the \
+        session, which others may use";
+    for (engine, pooler_safe, settings, expected) in [
+        (None, true, locks, format!("lock_timeout {shared}")),
+        (None, true, bounded(), format!("statement_timeout {shared}")),
+        (
+            Some(Engine::Vitess),
+            false,
+            locks,
+            "lock_timeout is not supported on vitess".into(),
+        ),
+        (
+            Some(Engine::Vitess),
+            false,
+            serializable,
+            "isolation is not supported on vitess".into(),
+        ),
+        (
+            Some(Engine::TiDb),
+            false,
+            read_only,
+            "read_only is not supported on tidb".into(),
+        ),
+        (
+            Some(Engine::AuroraDsql),
+            false,
+            locks,
+            "lock_timeout is not supported on aurora dsql".into(),
+        ),
+    ] {
+        assert_eq!(refusal(engine, pooler_safe, TOP, settings), expected);
+        // With best effort it is skipped.
+        let lenient = Settings {
+            best_effort: true,
+            ..settings
+        };
+        let defaults = of(engine, pooler_safe, Defaults::default());
+        let dialect = engine.map_or(Dialect::Mysql, Engine::dialect);
+        let batches = sent(TOP, &lenient, &defaults, dialect);
+        assert!(!batches.skipped().is_empty(), "{expected}");
+        let plain = sent(TOP, &Settings::NONE, &defaults, dialect);
+        assert_eq!(texts(&batches), texts(&plain), "{expected}");
+    }
+    assert_eq!(
+        refusal(
+            Some(Engine::AuroraDsql),
+            false,
+            NESTED,
+            Settings {
+                best_effort: true,
+                ..locks
+            }
+        ),
+        "aurora dsql has no savepoints, so an operation cannot run inside a transaction that is \
+         already open"
+    );
+    let ledger = Ledger::new();
+    for (engine, resolution, dialect, expected) in [
+        (
+            Engine::Vitess,
+            Resolution::Nothing,
+            Dialect::Sqlite,
+            "engine is not supported on sqlite, only on mysql",
+        ),
+        (
+            Engine::CockroachDb,
+            Resolution::Ledger(&ledger),
+            Dialect::Postgres,
+            "ledger is not supported on cockroachdb",
+        ),
+        (
+            Engine::Yugabyte,
+            Resolution::TransactionStatus,
+            Dialect::Postgres,
+            "transaction_status is not supported on yugabytedb",
+        ),
+    ] {
+        let spec = Spec {
+            resolution,
+            ..Spec::new(Name::Given("x"))
+        };
+        let profile = of(Some(engine), false, Defaults::NONE).profile();
+        let error = spec.check(dialect, profile).expect_err("refused");
+        assert_eq!(error.to_string(), expected);
+        assert!(spec.check(Dialect::Postgres, Profile::default()).is_ok());
+    }
 }
