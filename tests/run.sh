@@ -460,6 +460,8 @@ test_own_server() {
   local label=${own_label:-"$(name_of "$1") of your own"} test_arguments=("${test_arguments[@]}")
   # A session can only ask for languages that its server's system has; servers/postgres.sh compiles them.
   [[ $1 != postgres ]] || test_arguments+=(--skip ::languages::)
+  # A pooler in front of it, which servers/pooler.sh starts.
+  [[ $1 != postgres || -x /usr/sbin/pgbouncer ]] || test_arguments+=(--skip ::pooler::)
   # The private servers let in accounts without a password, from 127.0.0.1.
   test_arguments+=(--skip provoked::each_that_refuses_a_connection)
   DBOP_TEST_URL=$own_url DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}" || true

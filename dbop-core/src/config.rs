@@ -277,12 +277,12 @@ impl RunnerConfig {
             plain.filter(|_| is_plain)
         };
         let level = placement.level();
-        let make = |defaults| {
+        let make = |defaults: &Defaults| {
             let batches = Batches::new(dialect, level, settings, defaults, pragmas)?;
             Ok(batches.in_session(known))
         };
         if !placement.is_outermost() {
-            return made_once(plain(), || make(&Defaults::NONE));
+            return made_once(plain(), || make(&self.defaults.of_nested()));
         }
         if hurry.is_none() && known == Known::NOTHING {
             return made_once(plain(), || make(&self.defaults));

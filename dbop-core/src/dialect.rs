@@ -6,6 +6,7 @@
 //! of dbop's.
 //!
 //! - `applied` decides which settings are really set, `unsupported` says why one is not.
+//! - `engine` is which server it is, of those that speak a protocol, and what that understands.
 //! - `sessions` is what a runner has learned of its sessions, so that they need not be looked at.
 //! - `plan` and `proof` are what the texts are made from, `batches` makes each text once.
 //! - `postgres`, `mysql`, `sqlite` and `ledger` have the SQL, `sql` joins statements.
@@ -19,6 +20,8 @@ use crate::settings::{Defaults, Settings};
 
 pub(crate) use applied::{Skipped, Timeout};
 pub(crate) use batches::{Batches, BatchesOf, TokenQuestion, Undo};
+pub use engine::Engine;
+pub(crate) use engine::Profile;
 pub(crate) use postgres::status::TransactionStatus;
 pub use postgres::status::{CurrentTransaction, TransactionId};
 pub(crate) use sessions::{Known, Needed, Sessions};
@@ -26,6 +29,7 @@ pub(crate) use unsupported::Unsupported;
 
 mod applied;
 mod batches;
+mod engine;
 pub(crate) mod ledger;
 mod mysql;
 mod plan;
@@ -83,21 +87,22 @@ impl Dialect {
 
     /// A statement that fails exactly if the vanished transaction is known *not* to have been rolled
     /// back as a whole. Failing *is* the answer, so no rows have to be read. PostgreSQL needs none.
-    pub(crate) const fn undone_check(self) -> &'static str {
+    pub(crate) const fn undone_check(self, profile: Profile) -> &'static str {
         match self {
             Self::Postgres => "",
-            Self::Mysql => mysql::UNDONE_CHECK,
+            Self::Mysql if profile.may_set_session() => mysql::UNDONE_CHECK,
+            Self::Mysql => mysql::UNDONE_CHECK_WITHOUT_VARIABLE,
             Self::Sqlite => sqlite::UNDONE_CHECK,
         }
     }
 
     /// What keeps the number of the last error for
     /// [`kept_diagnostics`](Self::kept_diagnostics): a batch that comes before the ROLLBACK. `None`
-    /// where the server cannot be asked.
-    pub(crate) const fn keep_diagnostics(self) -> Option<&'static str> {
+    /// where the server cannot be asked. It is kept in user variables.
+    pub(crate) const fn keep_diagnostics(self, profile: Profile) -> Option<&'static str> {
         match self {
-            Self::Mysql => Some(mysql::KEEP_DIAGNOSTICS),
-            Self::Postgres | Self::Sqlite => None,
+            Self::Mysql if profile.may_set_session() => Some(mysql::KEEP_DIAGNOSTICS),
+            Self::Mysql | Self::Postgres | Self::Sqlite => None,
         }
     }
 

@@ -22,6 +22,7 @@
 //! - [`Ledger`]: tokens that tell what became of a COMMIT.
 //! - [`Outcome`] and [`StopReason`]: what became of an operation, and why it was not retried.
 //! - [`LogLevels`]: the level of each kind of log record.
+//! - [`Engine`]: which server it is, of those that speak a protocol.
 //! - [`Request`]: what a source of connections is told.
 //! - [`Nodes`] and [`Split`]: several sources as one, and which of them is asked next.
 //! - [`Observer`]: is told of each operation's start, attempts, events and end.
@@ -51,7 +52,7 @@
 pub use backoff::{Backoff, Jitter};
 pub use budget::RetryBudget;
 pub use classifier::{Classifier, Seen};
-pub use dialect::Dialect;
+pub use dialect::{Dialect, Engine};
 pub use error::Error;
 pub use event::{Event, EventKind, LogLevels, Name, Subject};
 pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};

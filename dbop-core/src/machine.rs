@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
     /// Those of [`new`](Self::new).
     pub fn check(dialect: Dialect, config: &RunnerConfig, spec: &Spec<'_>) -> Result<(), Error> {
         Deadline::check(spec.deadline, config.defaults().deadline)?;
-        spec.check(dialect)
+        spec.check(dialect, config.defaults().profile())
     }
 
     /// As [`new`](Self::new), for what has been [checked](Self::check): the machine is made where it stays.
@@ -429,7 +429,10 @@ impl<'a> Machine<'a> {
                 BatchPurpose::RollbackAgain,
                 batches().undo(undo_unchecked(batches())),
             ),
-            State::CheckUndone => (BatchPurpose::CheckUndone, self.dialect.undone_check()),
+            State::CheckUndone => (
+                BatchPurpose::CheckUndone,
+                self.dialect.undone_check(self.config.defaults().profile()),
+            ),
             State::Contain(sql) => (BatchPurpose::Contain, &**sql),
         };
         let opens_or_closes = matches!(purpose, BatchPurpose::Begin | BatchPurpose::Commit);

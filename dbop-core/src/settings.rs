@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::dialect::{Engine, Profile};
 use crate::error::{Error, Kind};
 
 /// The settings that belong to one operation.
@@ -159,6 +160,8 @@ impl SynchronousCommit {
 /// - `begin_mode`: none: immediate, or deferred for what is read-only
 /// - `deadline`: none
 /// - `sessions_differ`: no
+/// - `engine`: that after which the dialect is named
+/// - `pooler_safe`: no
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Defaults {
@@ -179,6 +182,10 @@ pub struct Defaults {
     /// PostgreSQL: look at each session before a default applies, for they have values of their own that
     /// differ.
     pub sessions_differ: bool,
+    /// Which server it is. `None`: the one after which the dialect is named.
+    pub engine: Option<Engine>,
+    /// Set nothing on a session that others may use.
+    pub pooler_safe: bool,
 }
 
 impl Defaults {
@@ -192,7 +199,26 @@ impl Defaults {
         deadline: None,
         skip_what_open_transactions_refuse: false,
         sessions_differ: false,
+        engine: None,
+        pooler_safe: false,
     };
+
+    /// Those of an operation that is nested in another one, whose defaults are in force.
+    pub(crate) const fn of_nested(&self) -> Self {
+        Self {
+            engine: self.engine,
+            pooler_safe: self.pooler_safe,
+            ..Self::NONE
+        }
+    }
+
+    /// Where the operations go.
+    pub(crate) const fn profile(&self) -> Profile {
+        Profile {
+            engine: self.engine,
+            pooler_safe: self.pooler_safe,
+        }
+    }
 }
 
 impl Default for Defaults {
@@ -236,11 +262,13 @@ pub enum Setting {
     BeginWithSql,
     /// `exclusive_by`
     ExclusiveBy,
+    /// `with_engine` of the runner
+    Engine,
 }
 
 impl Setting {
     /// In the order of their declaration.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::WithoutTransaction,
         Self::Isolation,
         Self::BeginMode,
@@ -255,6 +283,7 @@ impl Setting {
         Self::Ledger,
         Self::BeginWithSql,
         Self::ExclusiveBy,
+        Self::Engine,
     ];
 
     /// The name of the builder method that asks for it.
@@ -275,6 +304,7 @@ impl Setting {
             Self::Ledger => "ledger",
             Self::BeginWithSql => "begin_with_sql",
             Self::ExclusiveBy => "exclusive_by",
+            Self::Engine => "engine",
         }
     }
 }

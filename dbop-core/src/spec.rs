@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::classifier::BorrowedClassifier;
 use crate::dialect::ledger::table::Table;
-use crate::dialect::{Dialect, Unsupported};
+use crate::dialect::{Dialect, Profile, Unsupported};
 use crate::error::{Error, Kind};
 use crate::event::Name;
 use crate::gate::Keys;
@@ -87,9 +87,14 @@ impl<'a> Spec<'a> {
         }
     }
 
-    /// Checks that the outcome can be found out so on this database and for this operation, and the lock
-    /// timeouts.
-    pub(crate) fn check(&self, dialect: Dialect) -> Result<(), Error> {
+    /// Checks that the engine speaks this dialect, that the outcome can be found out so there and for this
+    /// operation, and the lock timeouts.
+    pub(crate) fn check(&self, dialect: Dialect, profile: Profile) -> Result<(), Error> {
+        let refused = |why| Err(Error::new(Kind::UnsupportedSetting(why)));
+        if let Some(engine) = profile.engine.filter(|engine| engine.dialect() != dialect) {
+            let why = Unsupported::only_on(engine.dialect(), Setting::Engine, dialect);
+            return refused(why);
+        }
         for timeout in self.lock_timeouts {
             check_duration(Setting::LockTimeout, *timeout)?;
         }
@@ -99,14 +104,19 @@ impl<'a> Spec<'a> {
         let sql = self.begin_with_sql.map(|_| Setting::BeginWithSql);
         let setting = self.resolution.setting().or(sql);
         if let Some(setting) = setting.filter(|_| self.settings.without_transaction) {
-            let why = Unsupported::without_transaction(setting);
-            return Err(Error::new(Kind::UnsupportedSetting(why)));
+            return refused(Unsupported::without_transaction(setting));
         }
-        match (self.resolution, dialect) {
-            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite) => {
+        let without_ids = profile.engine.filter(|_| !profile.has_transaction_ids());
+        match (self.resolution, dialect, without_ids) {
+            (Resolution::TransactionStatus, Dialect::Mysql | Dialect::Sqlite, _) => {
                 let setting = Setting::TransactionStatus;
-                let why = Unsupported::only_on(Dialect::Postgres, setting, dialect);
-                Err(Error::new(Kind::UnsupportedSetting(why)))
+                refused(Unsupported::only_on(Dialect::Postgres, setting, dialect))
+            }
+            (Resolution::TransactionStatus, _, Some(engine)) => {
+                refused(Unsupported::not_on(engine, Setting::TransactionStatus))
+            }
+            (Resolution::Ledger(_), _, Some(engine)) => {
+                refused(Unsupported::not_on(engine, Setting::Ledger))
             }
             _ => Ok(()),
         }

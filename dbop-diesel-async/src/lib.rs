@@ -54,7 +54,8 @@
 //!   [recipes](dbop_diesel::guide::recipes), [retries](dbop_diesel::guide::retries),
 //!   [hooks](dbop_diesel::guide::hooks), [errors](dbop_diesel::guide::errors),
 //!   [testing](dbop_diesel::guide::testing);
-//! - [pools and poolers](dbop_diesel::guide::pools), [several nodes](dbop_diesel::guide::nodes), [PostgreSQL](dbop_diesel::guide::postgres),
+//! - [pools](dbop_diesel::guide::pools), [poolers](dbop_diesel::guide::poolers),
+//!   [engines](dbop_diesel::guide::engines), [several nodes](dbop_diesel::guide::nodes), [PostgreSQL](dbop_diesel::guide::postgres),
 //!   [MySQL and MariaDB](dbop_diesel::guide::mysql), [SQLite](dbop_diesel::guide::sqlite);
 //! - [settings](dbop_diesel::guide::settings), [unknown outcomes](dbop_diesel::guide::unknown_outcome),
 //!   [limits](dbop_diesel::guide::limits).
@@ -118,8 +119,8 @@
 //! [`run_on`](Runner::run_on) takes the connections from the pool itself. It closes a broken
 //! connection at once, even if it is cancelled.
 //!
-//! Behind PgBouncer in transaction mode, turn the runner's defaults off, and give operations their own
-//! timeouts: [why, and what else](dbop_diesel::guide::pools#pgbouncer).
+//! Behind PgBouncer in transaction mode, set `with_pooler_safe(true)`:
+//! [why, and what else](dbop_diesel::guide::poolers).
 //!
 //! With `run`, what a pool does with a connection on which a run was cancelled:
 //!
@@ -238,7 +239,7 @@ pub use connection::SupportedConnection;
 pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
     Advice, Answering, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
-    ConnectError, Delays, Dialect, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
+    ConnectError, Delays, Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
     Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook, GivenUp,
     IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoAnswer, NoFallback, NodeStatus, Nodes,
     Observer, OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported, Request,

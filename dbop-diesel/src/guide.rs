@@ -28,7 +28,8 @@ macro_rules! page {
             "[observability]: crate::guide::observability\n",
             "[outlives]: crate::guide::limits#what-outlives-a-rollback\n",
             "[own words]: crate::guide::limits#what-cannot-be-told-apart\n",
-            "[poolers]: crate::guide::settings#postgresql\n",
+            "[engines]: crate::guide::engines\n",
+            "[poolers]: crate::guide::poolers\n",
             "[pools]: crate::guide::pools#pgbouncer\n",
             "[queue]: crate::guide::recipes#a-queue-of-jobs\n",
             "[retries]: crate::guide::retries\n",
@@ -78,6 +79,14 @@ pub mod testing {}
 #[cfg_attr(not(doctest), doc = page!("../docs/pools.md"))]
 #[cfg_attr(doctest, doc = "Pools and poolers.")]
 pub mod pools {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/poolers.md"))]
+#[cfg_attr(doctest, doc = "Poolers.")]
+pub mod poolers {}
+
+#[cfg_attr(not(doctest), doc = page!("../docs/engines.md"))]
+#[cfg_attr(doctest, doc = "Engines.")]
+pub mod engines {}
 
 #[cfg_attr(not(doctest), doc = page!("../docs/nodes.md"))]
 #[cfg_attr(doctest, doc = "Several nodes.")]

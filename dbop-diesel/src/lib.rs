@@ -51,7 +51,8 @@
 //! - [Hooks](guide::hooks): after the commit, before a retry, and others.
 //! - [Errors](guide::errors): your types, dbop's own errors, what is retried.
 //! - [Testing](guide::testing) a service that uses dbop.
-//! - [Pools and poolers](guide::pools): r2d2, deadpool, bb8, mobc, PgBouncer.
+//! - [Pools](guide::pools): r2d2, deadpool, bb8, mobc. [Poolers](guide::poolers): PgBouncer, RDS Proxy and others.
+//! - [Engines](guide::engines): CockroachDB, Vitess and others that speak a protocol.
 //! - [Several nodes](guide::nodes): failover, clusters, reads on replicas.
 //! - [PostgreSQL](guide::postgres), [MySQL and MariaDB](guide::mysql), [SQLite](guide::sqlite).
 //! - [Settings](guide::settings): units, defaults, deadlines, poolers.
@@ -130,11 +131,11 @@ pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook, Delays,
-    Dialect, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit, GateStatus,
-    GiveUpHook, GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NodeStatus, Nodes,
-    Observer, Order, Outcome, Phase, Purpose, Reported, Request, Retry, RetryBudget, RetryContext,
-    RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason,
-    Subject, Summary, SynchronousCommit, Verdict, verdict,
+    Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit,
+    GateStatus, GiveUpHook, GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name,
+    NodeStatus, Nodes, Observer, Order, Outcome, Phase, Purpose, Reported, Request, Retry,
+    RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split,
+    SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

@@ -11,7 +11,7 @@ packages_for() {
   for backend; do
     case $backend in
       sqlite) ;; # compiled from source
-      postgres) say libpq-dev locales "postgresql-$(versions postgres)" ;;
+      postgres) say libpq-dev locales pgbouncer "postgresql-$(versions postgres)" ;;
       mariadb) say libmariadb-dev mariadb-server-core mariadb-client-core galera-4 galera-arbitrator-4 ;;
       mysql) say libmariadb-dev ;; # the server is not in Debian 12: see fetch.sh
     esac

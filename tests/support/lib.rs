@@ -76,6 +76,8 @@ mod examples {
     page!(Mysql, "../../docs/mysql.md");
     page!(Observability, "../../docs/observability.md");
     page!(Nodes, "../../docs/nodes.md");
+    page!(Poolers, "../../docs/poolers.md");
+    page!(Engines, "../../docs/engines.md");
     page!(Pools, "../../docs/pools.md");
     page!(Postgres, "../../docs/postgres.md");
     page!(Recipes, "../../docs/recipes.md");

@@ -5,9 +5,13 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, PooledConnection};
 use diesel::sql_query;
 
+pub use pooler::{Onlooker, Pooler};
+
 use crate::{
     ACCOUNTS, Number, Opponent, Pooled, TestBed, accounts, eventually, server_url, unique_name,
 };
+
+mod pooler;
 
 /// Its dialect.
 pub const DIALECT: dbop_core::Dialect = dbop_core::Dialect::Postgres;

@@ -131,6 +131,48 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// Whether nothing is set on a session that others may use, as behind a pooler that lends a server
+        /// connection for each transaction: PgBouncer, Neon, Supabase, RDS Proxy, ProxySQL, Azure. Defaults to
+        /// `false`. The guide about poolers has the details.
+        ///
+        /// PostgreSQL: every setting is `SET LOCAL`, and nothing that the runner has learned of one session is
+        /// relied on in another. Each operation that depends on a default asks its session whether that is
+        /// stricter, which takes a query, and a round trip more until the runner has met a session that is.
+        ///
+        /// MySQL and MariaDB: there are no user variables, and `autocommit` is 1 after each operation. What
+        /// can only be a variable of the session is rejected: `lock_timeout`, `lock_timeouts` and
+        /// `statement_timeout`. Such defaults are skipped, and a deadline sends no timeouts.
+        ///
+        /// ```
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default().with_pooler_safe(true);
+        /// ```
+        #[must_use]
+        pub fn with_pooler_safe(mut self, pooler_safe: bool) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.pooler_safe = pooler_safe);
+            self
+        }
+
+        /// Which server it is, of those that speak a protocol. Defaults to the one after which the protocol is
+        /// named. Most of the others were not measured: the guide about engines says what is known.
+        ///
+        /// dbop leaves out what the engine does not understand. What an operation asks for that the engine does
+        /// not have is rejected when it runs (see [`best_effort`](Operation::best_effort)); such a default is
+        /// skipped. On a connection of another protocol every operation is rejected.
+        ///
+        /// ```
+        #[doc = concat!("use ", $adapter, "::{Engine, Runner};")]
+        ///
+        /// let runner = Runner::default().with_engine(Engine::CockroachDb);
+        /// ```
+        #[must_use]
+        pub fn with_engine(mut self, engine: $crate::Engine) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.engine = Some(engine));
+            self
+        }
+
         /// How the transactions of operations without their own `begin_mode` begin on SQLite.
         /// Defaults to `None`: immediate, or deferred for what is read-only.
         ///

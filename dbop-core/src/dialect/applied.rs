@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::engine::{Profile, ReadOnly};
 use super::unsupported::Unsupported;
 use super::{Dialect, Level};
 use crate::error::{Error, Kind};
@@ -73,10 +74,12 @@ impl Applied {
         let mut request = Request {
             dialect,
             in_savepoint: matches!(level, Level::Savepoint(_)),
+            profile: defaults.profile(),
             settings,
             defaults,
             skipped: Skipped::NONE,
         };
+        request.check_savepoints()?;
         if request.is_without_transaction()? {
             request.refuse_all()?;
             return Ok(Self {
@@ -93,7 +96,7 @@ impl Applied {
             autocommit: false,
             read_only: request.read_only()?,
             statement_timeout: request.statement_timeout(statement_timeout)?,
-            lock_timeout: request.lock_timeout(lock_timeout),
+            lock_timeout: request.lock_timeout(lock_timeout)?,
             skipped: request.skipped,
         })
     }
@@ -137,6 +140,7 @@ fn check_deferrable(settings: &Settings) -> Result<(), Error> {
 struct Request<'a> {
     dialect: Dialect,
     in_savepoint: bool,
+    profile: Profile,
     settings: &'a Settings,
     defaults: &'a Defaults,
     skipped: Skipped,
@@ -151,6 +155,25 @@ impl Request<'_> {
             return Ok(());
         }
         Err(Error::new(Kind::UnsupportedSetting(unsupported)))
+    }
+
+    /// Refuses what the engine does not have.
+    fn refuse_on_engine(&mut self, setting: Setting) -> Result<(), Error> {
+        let Some(engine) = self.profile.engine else {
+            return Ok(());
+        };
+        self.refuse(Unsupported::not_on(engine, setting))
+    }
+
+    /// Nothing else could be undone alone, so there is no best effort.
+    fn check_savepoints(&self) -> Result<(), Error> {
+        match self.profile.engine {
+            Some(engine) if self.in_savepoint && !self.profile.has_savepoints() => {
+                let unsupported = Unsupported::no_savepoints(engine);
+                Err(Error::new(Kind::UnsupportedSetting(unsupported)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An operation that must not run in a transaction is never let into one for best effort. In a test
@@ -194,7 +217,8 @@ impl Request<'_> {
 
     fn isolation(&mut self) -> Result<Option<Isolation>, Error> {
         // A transaction that is already open has its level, and SQLite has only one.
-        let has_levels = !self.in_savepoint && self.dialect != Dialect::Sqlite;
+        let has_levels =
+            !self.in_savepoint && self.dialect != Dialect::Sqlite && self.profile.has_levels();
         let asked = match self.settings.isolation {
             Some(asked) => asked,
             None if has_levels => return Ok(self.defaults.isolation.map(Isolation::AtLeast)),
@@ -204,6 +228,8 @@ impl Request<'_> {
             self.refuse(Unsupported::sqlite_isolation(asked))?;
         } else if self.in_savepoint {
             self.refuse(Unsupported::in_open_transaction(Setting::Isolation))?;
+        } else if !self.profile.has_levels() {
+            self.refuse_on_engine(Setting::Isolation)?;
         }
         Ok(has_levels.then_some(Isolation::Exact(asked)))
     }
@@ -258,6 +284,12 @@ impl Request<'_> {
         let Self {
             settings, defaults, ..
         } = self;
+        if self.profile.read_only() == ReadOnly::Refused {
+            if settings.read_only {
+                self.refuse_on_engine(Setting::ReadOnly)?;
+            }
+            return Ok(false);
+        }
         if self.dialect != Dialect::Mysql || !self.in_savepoint {
             return Ok(settings.read_only || defaults.read_only);
         }
@@ -268,20 +300,48 @@ impl Request<'_> {
     }
 
     fn statement_timeout(&mut self, timeout: Option<Timeout>) -> Result<Option<Timeout>, Error> {
+        let is_exact = matches!(timeout, Some(Timeout::Exact(_)));
+        if self.is_variable_of_shared_session() {
+            if is_exact {
+                self.refuse_on_shared_session(Setting::StatementTimeout)?;
+            }
+            return Ok(None);
+        }
         if self.dialect != Dialect::Sqlite {
             return Ok(timeout);
         }
-        if let Some(Timeout::Exact(_)) = timeout {
+        if is_exact {
             self.refuse(Unsupported::sqlite_statement_timeout())?;
         }
         Ok(None)
     }
 
+    /// On MySQL and MariaDB a timeout can only be a variable of the session.
+    fn is_variable_of_shared_session(&self) -> bool {
+        self.dialect == Dialect::Mysql && !self.profile.may_set_session()
+    }
+
+    fn refuse_on_shared_session(&mut self, setting: Setting) -> Result<(), Error> {
+        match self.profile.pooler_safe {
+            true => self.refuse(Unsupported::on_shared_session(setting)),
+            false => self.refuse_on_engine(setting),
+        }
+    }
+
     /// SQLite's busy timeout is a property of the connection, 0 unless the application sets it. To
     /// apply a default, each operation would have to read it first.
-    fn lock_timeout(&self, timeout: Option<Timeout>) -> Option<Timeout> {
+    fn lock_timeout(&mut self, timeout: Option<Timeout>) -> Result<Option<Timeout>, Error> {
+        let is_exact = matches!(timeout, Some(Timeout::Exact(_)));
+        if !self.profile.has_locks() || self.is_variable_of_shared_session() {
+            match self.profile.has_locks() {
+                _ if !is_exact => {}
+                true => self.refuse_on_shared_session(Setting::LockTimeout)?,
+                false => self.refuse_on_engine(Setting::LockTimeout)?,
+            }
+            return Ok(None);
+        }
         let is_sqlite = self.dialect == Dialect::Sqlite;
-        timeout.filter(|timeout| !is_sqlite || matches!(timeout, Timeout::Exact(_)))
+        Ok(timeout.filter(|_| !is_sqlite || is_exact))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::applied::{Applied, Skipped, Timeout};
+use super::engine::ReadOnly;
 use super::plan::Plan;
 use super::proof::CommitProof;
 use super::sessions::{Known, SessionSetting};
@@ -48,6 +49,7 @@ impl Batches {
         Ok(Self::of(Plan {
             dialect,
             level,
+            profile: defaults.profile(),
             applied: Applied::resolve(dialect, level, settings, defaults)?,
             before,
             known: Known::NOTHING,
@@ -72,6 +74,11 @@ impl Batches {
         self.plan.known.asked()
     }
 
+    /// Whether its answer holds for the attempts that follow: behind a pooler each can have another session.
+    pub(crate) const fn remembers_answers(&self) -> bool {
+        !self.plan.profile.pooler_safe
+    }
+
     /// The batches after it has said nothing: it is not stricter.
     pub(crate) fn in_laxer_session(&self) -> Self {
         let known = self.plan.known.with_answer();
@@ -86,7 +93,10 @@ impl Batches {
 
     /// The batches after it has said so.
     pub(crate) fn in_stricter_session(&self, setting: SessionSetting) -> Self {
-        let known = self.plan.known.with_stricter(setting);
+        let known = match self.remembers_answers() {
+            true => self.plan.known.with_stricter(setting),
+            false => self.plan.known.with_look(setting),
+        };
         self.clone().in_session(known)
     }
 
@@ -136,7 +146,7 @@ impl Batches {
     }
 
     fn can_have_proof(&self) -> bool {
-        self.plan.level == Level::Transaction && !self.is_read_only()
+        self.plan.level == Level::Transaction && !self.plan.applied.read_only
     }
 
     fn with_proof(&self, proof: CommitProof) -> Self {
@@ -148,7 +158,7 @@ impl Batches {
 
     /// Whether the server itself makes sure that the attempt writes nothing.
     pub(crate) const fn is_read_only(&self) -> bool {
-        self.plan.applied.read_only
+        self.plan.applied.read_only && matches!(self.plan.profile.read_only(), ReadOnly::Enforced)
     }
 
     /// Whether there is no transaction, so that nothing of this is sent.
@@ -190,7 +200,7 @@ impl Batches {
     /// transaction. A statement timeout asks for deferred constraints to be checked there, and a token is
     /// completed there.
     pub(crate) const fn only_checks_before_commit(&self) -> bool {
-        let only_checks = self.plan.applied.statement_timeout.is_none() && !self.has_token();
+        let only_checks = !postgres::checks_constraints(&self.plan) && !self.has_token();
         let is_savepoint = matches!(self.plan.level, Level::Savepoint(_));
         (is_savepoint && self.plan.key().is_none()) || only_checks
     }

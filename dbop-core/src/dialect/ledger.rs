@@ -65,8 +65,8 @@ impl TokenSql {
     }
 
     /// Precedes the operation's transaction, in one of its own: the operation does not hold its locks,
-    /// and its COMMIT does not depend on it. Can be empty, and can fail.
-    pub(crate) fn cleanup(&self) -> String {
+    /// and its COMMIT does not depend on it. Can be empty, and can fail. `words` follow a COMMIT on MySQL.
+    pub(crate) fn cleanup(&self, words: &str) -> String {
         if self.served.is_empty() {
             return String::new();
         }
@@ -92,7 +92,7 @@ impl TokenSql {
             _ => format!(
                 "DELETE l FROM (SELECT {} AS id) AS served \
                  STRAIGHT_JOIN {table} AS l FORCE INDEX (PRIMARY) \
-                 ON l.scope = {scope} AND l.id = served.id; COMMIT AND NO CHAIN NO RELEASE",
+                 ON l.scope = {scope} AND l.id = served.id; COMMIT{words}",
                 ids(" AS id UNION ALL SELECT ")
             ),
         }

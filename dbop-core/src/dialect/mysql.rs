@@ -12,6 +12,9 @@
 //! next statements would run (measured).
 //!
 //! Session variables are not transactional: the old values stay in user variables until restored.
+//! Where others may use the session, there are neither those nor settings: autocommit is a constant, which
+//! every pooler knows of, and COMMIT commits. The timeouts are left out.
+//!
 //! Comments like `/*M!100100 */` are executed by MariaDB only and `/*!80000 */` by MySQL only
 //! (measured), so the SQL is the same for both.
 
@@ -45,16 +48,22 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
 
 fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
+    let may_set_session = plan.profile.may_set_session();
     let mut set = sql.list("SET");
-    set.item(format_args!("@dbop_autocommit=@@autocommit"));
+    if may_set_session {
+        set.item(format_args!("@dbop_autocommit=@@autocommit"));
+    }
     set.item(format_args!("autocommit=0"));
     set_timeouts(&mut set, plan);
-    if let Some(Isolation::AtLeast(level)) = plan.applied.isolation {
+    if let (Some(Isolation::AtLeast(level)), true) = (plan.applied.isolation, may_set_session) {
         set_isolation(&mut set, level);
     }
     // It can fail, so it comes behind the SET that keeps what a rollback puts back.
     if let Some(proof) = &plan.proof {
-        sql.then(proof.cleanup());
+        sql.then(proof.cleanup(plan.profile.end_words()));
+    }
+    if let (Some(Isolation::AtLeast(level)), false) = (plan.applied.isolation, may_set_session) {
+        set_next_isolation(&mut sql.list("SET"), level);
     }
     // For the next transaction only.
     if let Some(Isolation::Exact(level)) = plan.applied.isolation {
@@ -85,6 +94,12 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
             let mut sql = Sql::new(plan);
             sql.then("RELEASE SAVEPOINT dbop_alive");
             close_proof(&mut sql, plan);
+            if !plan.profile.may_set_session() {
+                let words = plan.profile.end_words();
+                sql.then(format_args!("COMMIT{words}"));
+                sql.then(restore_autocommit(plan));
+                return sql.finish();
+            }
             // Alone, or it would be the limit of the commit as well, which it can then interrupt.
             restore_statement_timeout(&mut sql.list("SET"), plan);
             let mut set = sql.list("SET");
@@ -126,8 +141,8 @@ pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
         Level::Transaction => sql
             .then("ROLLBACK TO SAVEPOINT dbop_alive")
-            .then("ROLLBACK AND NO CHAIN NO RELEASE")
-            .then("SET autocommit=@dbop_autocommit"),
+            .then(format_args!("ROLLBACK{}", plan.profile.end_words()))
+            .then(restore_autocommit(plan)),
         Level::Savepoint(depth) => sql
             .then(format_args!("ROLLBACK TO SAVEPOINT dbop_savepoint_{depth}"))
             .then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}")),
@@ -137,16 +152,28 @@ pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
 
 pub(super) fn blind_rollback(plan: &Plan) -> Cow<'static, str> {
     let mut sql = Sql::new(plan);
-    sql.then("ROLLBACK AND NO CHAIN NO RELEASE");
+    sql.then(format_args!("ROLLBACK{}", plan.profile.end_words()));
     restore(&mut sql, plan);
-    sql.then("SET autocommit=@dbop_autocommit");
+    sql.then(restore_autocommit(plan));
     sql.finish()
+}
+
+/// Where it is not kept it was 1, as it is unless a session says otherwise.
+const fn restore_autocommit(plan: &Plan) -> &'static str {
+    match plan.profile.may_set_session() {
+        true => "SET autocommit=@dbop_autocommit",
+        false => "SET autocommit=1",
+    }
 }
 
 /// See [`Dialect::undone_check`](super::Dialect::undone_check). Fails if a lock timeout does not end
 /// the whole transaction: a subquery of two rows is an error, 1242, if it is evaluated.
 pub(super) const UNDONE_CHECK: &str =
     "SET @dbop_ends = IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
+
+/// The same where there are no user variables. Not DO, of which MariaDB makes a warning (measured).
+pub(super) const UNDONE_CHECK_WITHOUT_VARIABLE: &str =
+    "SELECT IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
 
 /// See [`Dialect::keep_diagnostics`](super::Dialect::keep_diagnostics). Where there is no error, the
 /// second statement leaves the old number in place (measured), so the first says whether there is
@@ -169,6 +196,9 @@ pub(super) fn restoration(plan: &Plan) -> Cow<'static, str> {
 /// Assignments that keep the old values and set the new ones.
 fn set_timeouts(set: &mut List<'_>, plan: &Plan) {
     let suffix = Suffix(plan.level);
+    if !plan.profile.may_set_session() {
+        return;
+    }
     if let Some(timeout) = plan.applied.lock_timeout {
         let name = "innodb_lock_wait_timeout";
         let value = seconds(timeout.duration());
@@ -265,6 +295,28 @@ fn set_isolation(set: &mut List<'_>, at_least: IsolationLevel) {
     );
 }
 
+/// Makes the next transaction as strict as the session, or as this. Without SESSION, a variable with `@@` is
+/// for the next transaction alone (measured).
+fn set_next_isolation(set: &mut List<'_>, at_least: IsolationLevel) {
+    set.item_by_server(
+        [(MARIADB, "tx_isolation"), (MYSQL, "transaction_isolation")]
+            .map(|(server, variable)| (server, NextIsolation { variable, at_least })),
+    );
+}
+
+/// The assignment for a default isolation level of one transaction, in the words of one server.
+struct NextIsolation {
+    variable: &'static str,
+    at_least: IsolationLevel,
+}
+
+impl fmt::Display for NextIsolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, at_least } = *self;
+        write!(f, "@@{variable}={}", Strictest { variable, at_least })
+    }
+}
+
 /// The assignments for a default isolation level, in the words of one server.
 struct SessionIsolation {
     variable: &'static str,
@@ -276,9 +328,22 @@ impl fmt::Display for SessionIsolation {
         let Self { variable, at_least } = *self;
         write!(
             f,
-            "@dbop_isolation=@@SESSION.{variable}, \
-             SESSION {variable}=IF(FIND_IN_SET(@@SESSION.{variable}, '"
-        )?;
+            "@dbop_isolation=@@SESSION.{variable}, SESSION {variable}={}",
+            Strictest { variable, at_least }
+        )
+    }
+}
+
+/// The session's level, or this one if it is stricter, as an expression.
+struct Strictest {
+    variable: &'static str,
+    at_least: IsolationLevel,
+}
+
+impl fmt::Display for Strictest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, at_least } = *self;
+        write!(f, "IF(FIND_IN_SET(@@SESSION.{variable}, '")?;
         for (index, level) in at_least.stricter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}{}", hyphenated(level))?;
@@ -300,6 +365,9 @@ const fn hyphenated(level: IsolationLevel) -> &'static str {
 
 /// Sets the session back to its old values.
 fn restore(sql: &mut Sql, plan: &Plan) {
+    if !plan.profile.may_set_session() {
+        return;
+    }
     let mut set = sql.list("SET");
     restore_lock_timeout(&mut set, plan);
     restore_statement_timeout(&mut set, plan);

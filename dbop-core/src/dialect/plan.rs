@@ -6,13 +6,15 @@ use super::applied::{Applied, Timeout};
 use super::ledger::key::KeySql;
 use super::proof::CommitProof;
 use super::sessions::{Known, SessionSetting};
-use super::{Dialect, Level, SavedPragmas, milliseconds};
+use super::{Dialect, Level, Profile, SavedPragmas, milliseconds};
 
 /// What the texts of an operation are made from.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) dialect: Dialect,
     pub(super) level: Level,
+    /// Which server it is, and whether others may use the session.
+    pub(super) profile: Profile,
     pub(super) applied: Applied,
     pub(super) before: SavedPragmas,
     /// PostgreSQL: what is known of the session, in a transaction of the operation's own.
@@ -52,10 +54,10 @@ impl Plan {
         left: Option<Duration>,
     ) -> Option<Self> {
         let (mut applied, mut known) = (self.applied, self.known);
-        if lock_timeout.is_some() {
+        if lock_timeout.is_some() && self.limits_statements() && self.profile.has_locks() {
             applied.lock_timeout = lock_timeout;
         }
-        if let Some(left) = left {
+        if let Some(left) = left.filter(|_| self.limits_statements()) {
             self.limit(&mut applied, left);
             // In a laxer session no statement would end by the deadline.
             known = known.without_stricter(SessionSetting::StatementTimeout);
@@ -66,6 +68,11 @@ impl Plan {
             known,
             ..self.clone()
         })
+    }
+
+    /// Whether a timeout can be set without being seen by others who use the session.
+    fn limits_statements(&self) -> bool {
+        self.dialect != Dialect::Mysql || self.profile.may_set_session()
     }
 
     /// Where a statement timeout does not bound the wait for a lock, the lock timeout has to; SQLite

@@ -17,18 +17,25 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::applied::{Applied, Isolation, Timeout};
 use super::plan::Plan;
-use super::sessions::{Knowledge, Known, SessionSetting};
+use super::sessions::{Knowledge, SessionSetting};
 use super::sql::{List, Sql};
 use super::{Level, milliseconds};
 use crate::settings::IsolationLevel;
+use values::{Interval, IsStricter, NewIsolation, NewTimeout};
 
 pub(super) mod status;
+mod values;
 
 /// Is undone with the transaction, however that ends.
 const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
+
+/// Fails where that is gone, by a name that is known in every language.
+const CHECK_OF_MARK: &str = "SELECT CASE WHEN current_setting('dbop.transaction', true) = 'ours' \
+                             THEN NULL ELSE current_setting('dbop_alive.is_gone') END";
 
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
@@ -46,7 +53,7 @@ pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
                     &mut select,
                     name,
                     Kept::ByLevel(depth),
-                    NewTimeout { name, timeout },
+                    NewTimeout::of(plan, name, timeout),
                 );
             }
             open_key(&mut sql, plan);
@@ -70,12 +77,12 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         && applied.isolation.is_none()
         && applied.synchronous_commit.is_none()
         && timeouts(applied).next().is_none();
-    if is_bare && proof.is_none() {
+    if is_bare && proof.is_none() && !plan.profile.has_mark() {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = Sql::new(plan);
     if let Some(proof) = proof {
-        sql.then(proof.cleanup());
+        sql.then(proof.cleanup(""));
     }
     look_at_session(&mut sql, plan);
     sql.then("BEGIN");
@@ -87,15 +94,19 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
     }
     sql.push(deferrable(plan));
     for (setting, timeout) in timeouts(applied) {
-        if way(&plan.known, setting, timeout) == Way::Local {
+        if way(plan, setting, timeout) == Way::Local {
             let (name, value) = (setting.name(), milliseconds(timeout.duration()));
             sql.then(format_args!("SET LOCAL {name} = {value}"));
         }
+    }
+    if plan.profile.has_mark() {
+        sql.then(MARK);
     }
     if let Some(commit) = applied.synchronous_commit {
         let value = commit.as_str();
         sql.then(format_args!("SET LOCAL synchronous_commit = '{value}'"));
     }
+    look_in_transaction(&mut sql, plan);
     if let Some(proof) = proof {
         match proof.opening(plan.level) {
             Some(opening) => sql.then(opening),
@@ -114,7 +125,7 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
 /// allows that until the first query (measured). Not everywhere: a savepoint costs a transaction id as
 /// soon as something is written.
 fn has_savepoint(plan: &Plan) -> bool {
-    plan.proof.is_some() || plan.applied.read_only
+    (plan.proof.is_some() || plan.applied.read_only) && !plan.profile.has_mark()
 }
 
 /// How a setting gets into the operation's transaction.
@@ -122,13 +133,16 @@ fn has_savepoint(plan: &Plan) -> bool {
 enum Way {
     /// In the transaction.
     Local,
+    /// In the transaction, by a query that looks at what the session has. It takes the snapshot.
+    Looking,
     /// Into the session before it, after a look at what that has.
     InSession,
     /// The session has it, or what is stricter.
     NotAtAll,
 }
 
-fn way(known: &Known, setting: SessionSetting, timeout: Timeout) -> Way {
+fn way(plan: &Plan, setting: SessionSetting, timeout: Timeout) -> Way {
+    let known = &plan.known;
     let Timeout::AtMost(duration) = timeout else {
         return Way::Local;
     };
@@ -136,6 +150,7 @@ fn way(known: &Known, setting: SessionSetting, timeout: Timeout) -> Way {
         Knowledge::Asked | Knowledge::Laxer => Way::Local,
         // Stricter than the runner's default, which is not to say than any shorter timeout.
         Knowledge::Stricter if known.bound(setting) == Some(duration) => Way::NotAtAll,
+        Knowledge::Stricter | Knowledge::Nothing if plan.profile.pooler_safe => Way::Looking,
         Knowledge::Stricter | Knowledge::Nothing => Way::InSession,
     }
 }
@@ -147,6 +162,7 @@ fn way_of_default_isolation(plan: &Plan) -> Option<Way> {
     Some(match plan.known.of(SessionSetting::Isolation) {
         Knowledge::Asked | Knowledge::Laxer => Way::Local,
         Knowledge::Stricter => Way::NotAtAll,
+        Knowledge::Nothing if plan.profile.pooler_safe => Way::NotAtAll,
         Knowledge::Nothing => Way::InSession,
     })
 }
@@ -161,7 +177,7 @@ fn isolation(plan: &Plan) -> Option<IsolationLevel> {
             Way::NotAtAll if level == IsolationLevel::RepeatableRead => {
                 Some(IsolationLevel::Serializable)
             }
-            Way::NotAtAll | Way::InSession => None,
+            Way::NotAtAll | Way::Looking | Way::InSession => None,
         },
     }
 }
@@ -205,7 +221,7 @@ fn look_at_session(sql: &mut Sql, plan: &Plan) {
             &mut select,
             name,
             Kept::InSession,
-            NewTimeout { name, timeout },
+            NewTimeout::of(plan, name, timeout),
         );
     }
     if let (Some(Way::InSession), Some(Isolation::AtLeast(level))) =
@@ -216,6 +232,28 @@ fn look_at_session(sql: &mut Sql, plan: &Plan) {
     sql.then("COMMIT");
 }
 
+/// Applies the defaults in the operation's transaction, where nothing may be set on the session.
+fn look_in_transaction(sql: &mut Sql, plan: &Plan) {
+    let mut select = sql.list("SELECT");
+    for (setting, timeout) in timeouts(&plan.applied) {
+        if way(plan, setting, timeout) == Way::Looking {
+            let name = setting.name();
+            let value = NewTimeout::of(plan, name, timeout);
+            select.item(format_args!("set_config('{name}', {value}, true)"));
+        }
+    }
+}
+
+/// A session that is not stricter has a longer timeout than this. `None`: it has none at all.
+fn bound(plan: &Plan, setting: SessionSetting) -> Option<Duration> {
+    // Each attempt asks for itself.
+    let own = timeouts(&plan.applied).find(|(timeout, _)| *timeout == setting);
+    match own.filter(|_| plan.profile.pooler_safe) {
+        Some((_, timeout)) => Some(timeout.duration()),
+        None => plan.known.bound(setting),
+    }
+}
+
 /// Whether the session is stricter, as an expression.
 struct Stricter<'a>(&'a Plan, SessionSetting);
 
@@ -223,7 +261,7 @@ impl fmt::Display for Stricter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(plan, setting) = *self;
         let name = setting.name();
-        match (setting, plan.applied.isolation, plan.known.bound(setting)) {
+        match (setting, plan.applied.isolation, bound(plan, setting)) {
             (SessionSetting::Deferrable, ..) => write!(f, "current_setting('{name}') = 'on'"),
             (SessionSetting::Isolation, Some(Isolation::AtLeast(level)), _) => {
                 write!(f, "{}", IsStricter(level))
@@ -232,7 +270,8 @@ impl fmt::Display for Stricter<'_> {
                 let value = milliseconds(bound);
                 write!(
                     f,
-                    "current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms'"
+                    "{} BETWEEN '1 ms' AND '{value} ms'",
+                    Interval(plan.profile, name)
                 )
             }
             (_, _, None) => write!(f, "current_setting('{name}') <> '0'"),
@@ -263,8 +302,8 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
 /// 25P01, and the COMMIT is not run. COMMIT ignores the statement timeout, so where one was asked for,
 /// deferred constraints are checked before it.
 fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
-    let constraints = plan.applied.statement_timeout.is_some();
-    if !has_savepoint(plan) && !changes_session(plan) {
+    let constraints = checks_constraints(plan);
+    if !has_savepoint(plan) && !changes_session(plan) && !plan.profile.has_mark() {
         return Cow::Borrowed(if constraints {
             "SAVEPOINT dbop; SET CONSTRAINTS ALL IMMEDIATE; COMMIT"
         } else {
@@ -272,12 +311,10 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
         });
     }
     let mut sql = Sql::new(plan);
-    match plan
-        .proof
-        .as_ref()
-        .and_then(|proof| proof.closing(plan.level))
-    {
+    let closing = plan.proof.as_ref().and_then(|proof| proof.closing(plan.level));
+    match closing {
         Some(closing) => sql.then(closing),
+        None if plan.profile.has_mark() => sql.then(CHECK_OF_MARK),
         None if has_savepoint(plan) => sql.then("RELEASE SAVEPOINT dbop_alive"),
         None => sql.then("SAVEPOINT dbop"),
     };
@@ -287,6 +324,11 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
     restore_defaults(&mut sql, plan);
     sql.then("COMMIT");
     sql.finish()
+}
+
+/// Whether deferred constraints are checked before the COMMIT.
+pub(super) const fn checks_constraints(plan: &Plan) -> bool {
+    plan.applied.statement_timeout.is_some() && plan.profile.has_set_constraints()
 }
 
 pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
@@ -309,6 +351,8 @@ pub(super) fn rollback(plan: &Plan) -> Cow<'static, str> {
 /// ends an aborted one like any other.
 pub(super) fn checked_rollback(plan: &Plan) -> Cow<'static, str> {
     let check = match has_savepoint(plan) {
+        // It fails in an aborted transaction, too, which is then rolled back alone.
+        _ if plan.profile.has_mark() => CHECK_OF_MARK,
         true => "ROLLBACK TO SAVEPOINT dbop_alive",
         false => "ROLLBACK AND CHAIN",
     };
@@ -319,6 +363,8 @@ pub(super) fn checked_rollback(plan: &Plan) -> Cow<'static, str> {
 /// transaction the first statement fails, and nothing of this is done.
 pub(super) fn probed_rollback(plan: &Plan) -> Cow<'static, str> {
     let undo = match plan.level {
+        // Its check is one for that as well.
+        Level::Transaction if plan.profile.has_mark() => return checked_rollback(plan),
         Level::Transaction => checked_rollback(plan),
         Level::Savepoint(_) => rollback(plan),
     };
@@ -388,7 +434,7 @@ fn changes_session(plan: &Plan) -> bool {
 /// The timeouts that the session gets.
 fn defaults(plan: &Plan) -> impl Iterator<Item = (&'static str, Timeout)> {
     timeouts(&plan.applied)
-        .filter(|(setting, timeout)| way(&plan.known, *setting, *timeout) == Way::InSession)
+        .filter(|(setting, timeout)| way(plan, *setting, *timeout) == Way::InSession)
         .map(|(setting, timeout)| (setting.name(), timeout))
 }
 
@@ -407,66 +453,4 @@ fn timeouts(applied: &Applied) -> impl Iterator<Item = (SessionSetting, Timeout)
     ]
     .into_iter()
     .filter_map(|(setting, timeout)| Some((setting, timeout?)))
-}
-
-/// The new value of a timeout, as an expression.
-struct NewTimeout {
-    name: &'static str,
-    timeout: Timeout,
-}
-
-impl fmt::Display for NewTimeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name;
-        match self.timeout {
-            Timeout::Exact(duration) => write!(f, "'{}'", milliseconds(duration)),
-            // What `current_setting` prints ('0', '250ms', '3s', '1min') reads as an interval.
-            Timeout::AtMost(duration) => {
-                let value = milliseconds(duration);
-                write!(
-                    f,
-                    "CASE WHEN current_setting('{name}')::interval BETWEEN '1 ms' AND '{value} ms' \
-                     THEN current_setting('{name}') ELSE '{value}' END"
-                )
-            }
-        }
-    }
-}
-
-/// The new default isolation level, as an expression: this one, or that of the session if it is
-/// stricter.
-struct NewIsolation(IsolationLevel);
-
-impl fmt::Display for NewIsolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (is_stricter, level) = (IsStricter(self.0), lower_case(self.0));
-        write!(
-            f,
-            "CASE WHEN {is_stricter} THEN current_setting('{ISOLATION}') ELSE '{level}' END"
-        )
-    }
-}
-
-/// Whether the session has a stricter isolation level than this one, as an expression.
-struct IsStricter(IsolationLevel);
-
-impl fmt::Display for IsStricter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "current_setting('{ISOLATION}') IN (")?;
-        for stricter in self.0.stricter() {
-            write!(f, "'{}', ", lower_case(stricter))?;
-        }
-        // An empty list is no list.
-        f.write_str("'')")
-    }
-}
-
-/// A level as the value of a setting.
-const fn lower_case(level: IsolationLevel) -> &'static str {
-    match level {
-        IsolationLevel::ReadUncommitted => "read uncommitted",
-        IsolationLevel::ReadCommitted => "read committed",
-        IsolationLevel::RepeatableRead => "repeatable read",
-        IsolationLevel::Serializable => "serializable",
-    }
 }

@@ -17,10 +17,10 @@ pub(super) enum CommitProof {
 }
 
 impl CommitProof {
-    /// What comes before the transaction, in one of its own. Can be empty.
-    pub(super) fn cleanup(&self) -> String {
+    /// What comes before the transaction, in one of its own that ends with these words. Can be empty.
+    pub(super) fn cleanup(&self, words: &str) -> String {
         match self {
-            Self::Token(token) => token.cleanup(),
+            Self::Token(token) => token.cleanup(words),
             Self::Key(_) | Self::Mark => String::new(),
         }
     }

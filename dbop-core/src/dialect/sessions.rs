@@ -8,6 +8,9 @@
 //! Where sessions were found to differ, every operation looks. Until there is a first answer every
 //! operation asks: a look sets the default for the session, which is not possible behind every pooler.
 //!
+//! Behind a pooler the next transaction can be in another session. There every operation asks, until the
+//! runner has met a session that is stricter. From then on each looks, in its own transaction.
+//!
 //! PostgreSQL only.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -75,6 +78,17 @@ pub(crate) enum Knowledge {
     Stricter,
 }
 
+impl Knowledge {
+    /// What is known of a session that others use, too, after a runner has met these kinds.
+    const fn of_shared_session(setting: SessionSetting, met: u32) -> Self {
+        match (met & STRICTER, setting) {
+            (0, _) => Self::Asked,
+            (_, SessionSetting::Isolation) => Self::Stricter,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// What is known of the session that an operation runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -122,6 +136,13 @@ impl Known {
     /// The same after the session has said that it is stricter here.
     pub(super) const fn with_stricter(mut self, setting: SessionSetting) -> Self {
         self.by_setting[setting as usize] = Knowledge::Stricter;
+        self
+    }
+
+    /// The same where others may use the session, after it has said that it is stricter here: each attempt
+    /// looks. A level that is left out does no harm: there is none weaker, or else the strictest is named.
+    pub(super) fn with_look(mut self, setting: SessionSetting) -> Self {
+        self.by_setting[setting as usize] = Knowledge::of_shared_session(setting, STRICTER);
         self
     }
 
@@ -205,9 +226,10 @@ impl Sessions {
             lock_timeout,
             statement_timeout,
             sessions_differ,
+            pooler_safe,
             ..
         } = *defaults;
-        if sessions_differ || needed.is_empty() {
+        if sessions_differ && !pooler_safe || needed.is_empty() {
             return Known::NOTHING;
         }
         let so_far = self.0.fetch_add(Self::ONE, Relaxed);
@@ -215,7 +237,9 @@ impl Sessions {
         let mut by_setting = [Knowledge::Nothing; SessionSetting::COUNT];
         for setting in SessionSetting::ALL {
             if needed.0[setting as usize] {
-                by_setting[setting as usize] = match so_far >> shift(setting) & DIFFERENT {
+                let met = so_far >> shift(setting) & DIFFERENT;
+                by_setting[setting as usize] = match met {
+                    _ if pooler_safe => Knowledge::of_shared_session(setting, met),
                     DIFFERENT => Knowledge::Nothing,
                     LAXER if operations % LOOK_AGAIN != 0 => Knowledge::Laxer,
                     STRICTER if operations % LOOK_AGAIN_SOONER != 0 => Knowledge::Stricter,

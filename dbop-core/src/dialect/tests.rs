@@ -1,6 +1,7 @@
 use super::*;
 use crate::settings::SynchronousCommit;
 
+mod engines;
 mod isolation;
 mod opening;
 mod proof;
@@ -472,19 +473,21 @@ fn only_what_sql_cannot_keep_is_read_and_only_where_it_changes() {
 
 #[test]
 fn what_is_asked_after_a_fault_is_asked_where_it_can_be_answered() {
-    assert_eq!(Dialect::Postgres.undone_check(), "");
+    assert_eq!(Dialect::Postgres.undone_check(Profile::default()), "");
     assert!(
         Dialect::Mysql
-            .undone_check()
+            .undone_check(Profile::default())
             .contains("innodb_rollback_on_timeout")
     );
-    assert!(!Dialect::Sqlite.undone_check().is_empty());
+    assert!(!Dialect::Sqlite.undone_check(Profile::default()).is_empty());
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
-        assert_eq!(dialect.keep_diagnostics(), None);
+        assert_eq!(dialect.keep_diagnostics(Profile::default()), None);
         assert_eq!(dialect.kept_diagnostics(), "");
     }
     // What the one keeps, the other reads.
-    let kept = Dialect::Mysql.keep_diagnostics().expect("MySQL keeps it");
+    let kept = Dialect::Mysql
+        .keep_diagnostics(Profile::default())
+        .expect("MySQL keeps it");
     for name in ["@dbop_errno", "@dbop_message"] {
         assert!(kept.contains(name));
         assert!(Dialect::Mysql.kept_diagnostics().contains(name));

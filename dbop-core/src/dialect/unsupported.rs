@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Dialect;
+use super::{Dialect, Engine};
 use crate::settings::{IsolationLevel, Setting};
 
 /// A setting that is refused, and why.
@@ -28,6 +28,12 @@ enum Reason {
     AlwaysSerializable { asked: IsolationLevel },
     /// SQLite does not have it.
     NoStatementTimeout,
+    /// It would be set on a session that others may use.
+    SessionIsShared,
+    /// The engine does not have it, or not in a way that could be relied on.
+    NotOn(Engine),
+    /// An operation in an open transaction is a savepoint, and the engine has none.
+    NoSavepoints(Engine),
 }
 
 impl Unsupported {
@@ -87,6 +93,30 @@ impl Unsupported {
         }
     }
 
+    /// A variable of the session, which a pooler may lend to others.
+    pub(super) const fn on_shared_session(setting: Setting) -> Self {
+        Self {
+            setting,
+            reason: Reason::SessionIsShared,
+        }
+    }
+
+    /// What this engine does not have.
+    pub(crate) const fn not_on(engine: Engine, setting: Setting) -> Self {
+        Self {
+            setting,
+            reason: Reason::NotOn(engine),
+        }
+    }
+
+    /// An operation in an open transaction, where there are no savepoints.
+    pub(super) const fn no_savepoints(engine: Engine) -> Self {
+        Self {
+            setting: Setting::Engine,
+            reason: Reason::NoSavepoints(engine),
+        }
+    }
+
     /// Whether it is supported at the beginning of a transaction.
     pub(super) const fn is_because_transaction_is_open(self) -> bool {
         matches!(
@@ -133,6 +163,17 @@ impl fmt::Display for Unsupported {
             Reason::NoStatementTimeout => write!(
                 f,
                 "{setting} is not supported on sqlite, which has no statement timeout"
+            ),
+            Reason::SessionIsShared => write!(
+                f,
+                "{setting} is not supported by a pooler-safe runner on mysql, where it is a variable \
+                 of the session, which others may use"
+            ),
+            Reason::NotOn(engine) => write!(f, "{setting} is not supported on {engine}"),
+            Reason::NoSavepoints(engine) => write!(
+                f,
+                "{engine} has no savepoints, so an operation cannot run inside a transaction that is \
+                 already open"
             ),
         }
     }

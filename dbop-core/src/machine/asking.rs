@@ -38,6 +38,8 @@ impl Machine<'_> {
         let batches = self.connection.batches();
         if batches.asks() {
             self.config.sessions().found_laxer(batches.asked());
+        }
+        if batches.asks() && batches.remembers_answers() {
             let batches = batches.in_laxer_session();
             self.connection.set_batches(Cow::Owned(Box::new(batches)));
         }

@@ -189,24 +189,30 @@ fn only_a_batch_that_asks_is_answered() {
     assert!(!again, "{sent:?}");
 }
 
-/// A retry of the operation that has asked relies on the answer.
-#[test]
-fn an_operation_asks_once() {
-    let config = RunnerConfig::default();
+/// What the attempts of an operation begin with whose body loses two deadlocks. The first batch gets this
+/// answer.
+fn begins_of_three_attempts(config: &RunnerConfig, mut answer: Option<&str>) -> Vec<String> {
     let mut machine =
-        Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock).expect("valid");
+        Machine::new(Dialect::Postgres, config, &SPEC, false, no_clock).expect("valid");
     connect(&mut machine, new_key(), 0);
     let mut begins = Vec::new();
+    let mut bodies = 0;
     let deadlock = Fault::from_class(Dialect::Postgres, FaultClass::Deadlock);
     loop {
         match machine.step(no_clock) {
             Step::Batch(Batch { purpose, sql, .. }) => {
-                if purpose == BatchPurpose::Begin {
+                if matches!(purpose, BatchPurpose::Begin | BatchPurpose::BeginAgain) {
                     begins.push(sql.to_owned());
                 }
-                _ = machine.batch_done(Ok(()));
+                let is_answer = answer
+                    .take()
+                    .is_some_and(|it| machine.is_answer_of_session(it));
+                if !is_answer {
+                    _ = machine.batch_done(Ok(()));
+                }
             }
-            Step::Body if begins.len() < 3 => {
+            Step::Body if bodies < 2 => {
+                bodies += 1;
                 let end = BodyEnd::Failed {
                     fault: Some(deadlock),
                     advice: Advice::Judge,
@@ -215,11 +221,39 @@ fn an_operation_asks_once() {
             }
             Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
             Step::Report(_) | Step::Pause(_) => {}
-            Step::Done(_) => break,
+            Step::Done(_) => return begins,
             other => panic!("not expected: {other:?}"),
         }
     }
+}
+
+/// A retry of the operation that has asked relies on the answer.
+#[test]
+fn an_operation_asks_once() {
+    let begins = begins_of_three_attempts(&RunnerConfig::default(), None);
     assert_eq!(begins, [&format!("{QUESTION}{LAXER}"), LAXER, LAXER]);
+}
+
+/// Each attempt can have another session. Once one was stricter, each looks, and the next operation, too.
+#[test]
+fn behind_a_pooler_each_attempt_asks() {
+    let mut config = RunnerConfig::default();
+    config.set_defaults(|defaults| defaults.pooler_safe = true);
+    let question = format!("{QUESTION}{LAXER}");
+    for _ in 0..2 {
+        let begins = begins_of_three_attempts(&config, None);
+        assert!(begins.iter().all(|begin| *begin == question), "{begins:?}");
+        assert_eq!(begins.len(), 3);
+    }
+    let begins = begins_of_three_attempts(&config, Some(ANSWER));
+    assert_eq!(begins[0], question);
+    let looks = &begins[2];
+    assert!(looks.contains("BEGIN NOT DEFERRABLE; SELECT set_config('lock_timeout', CASE WHEN"));
+    assert!(looks.ends_with("ELSE '10000' END, true)"), "{looks}");
+    assert_eq!(begins[1], format!("ROLLBACK; {looks}"));
+    assert_eq!(&begins[3], looks);
+    let begins = begins_of_three_attempts(&config, None);
+    assert!(begins.iter().all(|begin| begin == looks), "{begins:?}");
 }
 
 /// In a savepoint and without a transaction. If something were asked there, the first operation would not

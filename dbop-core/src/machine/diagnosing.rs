@@ -19,7 +19,9 @@ impl Machine<'_> {
     /// Undoes the attempt, and has the server keep what it knows about an unknown error.
     pub(super) fn roll_back(&mut self) {
         let undo = self.how_to_undo();
-        let keep = self.dialect.keep_diagnostics();
+        let keep = self
+            .dialect
+            .keep_diagnostics(self.config.defaults().profile());
         // What it was, the row of the key tells.
         let is_at_key = self.attempt.at_key != AtKey::Nothing;
         let wants_number = !is_at_key && (self.undiagnosed().is_some() || self.may_be_raised());

@@ -6,6 +6,7 @@ use super::tests::{
     OK, SPEC, Script, config, connect, errno, failed, fault, new_key, no_clock, own_error,
 };
 use super::*;
+use crate::dialect::Engine;
 use crate::fault::{Code, ErrorKind, FaultClass, Reported, SqlState};
 use crate::outcome::{Outcome, Phase, StopReason};
 use crate::policy::RetryPolicy;
@@ -466,4 +467,41 @@ fn a_known_error_stays_what_it_is_when_the_rollback_finds_the_connection_gone() 
     let done = script.run([Fine, Fine, taken, lost()]);
     assert_eq!((done.attempts, done.stop), (1, StopReason::NotRetryable));
     assert!(done.connection_broken);
+}
+
+/// Where there are no savepoints, the check is a query, which an aborted transaction refuses like any other.
+#[test]
+fn a_check_that_finds_the_transaction_aborted_is_no_error_of_the_rollback() {
+    let mut config = config(RetryPolicy::no_retries());
+    config.set_defaults(|defaults| defaults.engine = Some(Engine::AuroraDsql));
+    let [constraint, aborted] = [FaultClass::Constraint, FaultClass::TransactionAborted]
+        .map(|class| fault(Dialect::Postgres, class));
+    let mut machine =
+        Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock).expect("valid");
+    let mut undone = Vec::new();
+    let done = loop {
+        match machine.step(no_clock) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Begin => {
+                _ = machine.batch_done(Ok(()));
+            }
+            Step::Batch(batch) => {
+                let is_check = batch.sql.starts_with("SELECT CASE");
+                undone.push(batch.sql.to_owned());
+                let slot = machine.batch_done(if is_check { Err(aborted) } else { Ok(()) });
+                assert_eq!(slot == ErrorSlot::Dropped, is_check);
+            }
+            Step::Body => {
+                let (end, depth) = failed(constraint, 1);
+                machine.body_done(end, depth);
+            }
+            Step::Report(_) => {}
+            Step::Done(done) => break done,
+            other => panic!("not expected: {other:?}"),
+        }
+    };
+    assert_eq!(undone.len(), 2, "{undone:?}");
+    assert_eq!(undone[1], "ROLLBACK");
+    assert_eq!(done.outcome, Outcome::Undone);
+    assert!(!done.connection_broken);
 }

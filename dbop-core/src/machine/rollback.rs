@@ -83,6 +83,13 @@ impl Machine<'_> {
             };
             return self.go_to(State::UndiagnosedRollback(undo));
         }
+        if undo == Undo::CheckedRollback && fault.is_some_and(is_aborted) {
+            // Where the check is a query, it finds the transaction as the failed statement has left it.
+            if self.asks_whether_commit_was_reached() {
+                self.commit_was_not_reached();
+            }
+            return self.go_to(State::UndiagnosedRollback(Undo::Rollback));
+        }
         self.attempt.rollback_fault = fault;
         let Some(fault) = fault else {
             let is_checked = undo.is_checked() || self.connection.is_savepoint();

@@ -118,7 +118,7 @@ async fn statements_so_far(conn: &mut Conn) -> BTreeMap<String, i64> {
 /// Has the session begin a transaction that reads account 1, and another session lock it, which a
 /// serializable transaction would not allow. Writes, too.
 #[helper]
-async fn assert_plain(conn: &mut Conn, bed: &Bed, what: &str) {
+pub(super) async fn assert_plain(conn: &mut Conn, bed: &Bed, what: &str) {
     conn.batch_execute("START TRANSACTION").await.expect(what);
     balance(conn, 1).await.expect(what);
     bed.opponent()
@@ -189,7 +189,10 @@ const COMMANDS: i64 = match MODE.as_bytes() {
 
 /// What the server has counted for one operation, without the statements of its body.
 #[helper]
-async fn counted(conn: &mut Conn, operation: super::Operation<'_>) -> BTreeMap<String, i64> {
+pub(super) async fn counted(
+    conn: &mut Conn,
+    operation: super::Operation<'_>,
+) -> BTreeMap<String, i64> {
     let before = statements_so_far(conn).await;
     let read: QueryResult<i64> = operation
         .run(conn, async |conn: &mut Conn| balance(conn, 1).await)
@@ -201,6 +204,18 @@ async fn counted(conn: &mut Conn, operation: super::Operation<'_>) -> BTreeMap<S
         (name, count - before)
     });
     difference.filter(|(_, count)| *count > 0).collect()
+}
+
+/// What is counted for one operation with so many SET.
+pub(super) fn expected_counts(sets: i64) -> BTreeMap<String, i64> {
+    [
+        ("Com_begin", 1),
+        ("Com_release_savepoint", 1),
+        ("Com_savepoint", 1),
+        ("Com_set_option", sets + COMMANDS),
+    ]
+    .map(|(name, count)| (name.to_owned(), count))
+    .into()
 }
 
 /// Five in all, whatever limits the waits for locks.
@@ -231,17 +246,7 @@ async fn the_server_counts_five_statements_around_a_body() {
             3,
         ),
     ] {
-        let expected = [
-            ("Com_begin", 1),
-            ("Com_release_savepoint", 1),
-            ("Com_savepoint", 1),
-            ("Com_set_option", sets + COMMANDS),
-        ];
-        let expected = expected.map(|(name, count)| (name.to_owned(), count));
-        assert_eq!(
-            counted(&mut conn, operation).await,
-            BTreeMap::from(expected),
-            "{name}"
-        );
+        let counted = counted(&mut conn, operation).await;
+        assert_eq!(counted, expected_counts(sets), "{name}");
     }
 }

@@ -18,6 +18,7 @@ mod nested_deadlock;
 mod outcomes;
 mod outliving;
 mod plan;
+mod pooler_safe;
 mod provoked;
 mod server;
 mod session;

@@ -240,9 +240,11 @@ fn an_unsupported_setting_is_refused_with_its_true_reason() {
         resolution: Resolution::TransactionStatus,
         ..Spec::new(Name::Given("status"))
     };
-    assert!(status.check(Dialect::Postgres).is_ok());
+    assert!(status.check(Dialect::Postgres, Profile::default()).is_ok());
     for dialect in [Dialect::Mysql, Dialect::Sqlite] {
-        let error = status.check(dialect).expect_err("PostgreSQL only");
+        let error = status
+            .check(dialect, Profile::default())
+            .expect_err("PostgreSQL only");
         assert!(error.is_unsupported_setting(), "{error}");
         assert_eq!(
             error.to_string(),
@@ -272,7 +274,7 @@ fn skipped_settings_are_taken_in_the_order_of_their_declaration() {
     assert_eq!(skipped, Skipped::NONE);
     let is_in_order = |pair: &[Setting]| (pair[0] as u32) < pair[1] as u32;
     assert!(Setting::ALL.windows(2).all(is_in_order));
-    assert_eq!(Setting::ALL.len(), Setting::ExclusiveBy as usize + 1);
+    assert_eq!(Setting::ALL.len(), Setting::Engine as usize + 1);
 }
 
 #[test]

@@ -24,6 +24,14 @@ pub(super) const OTHERS: &[Row] = &[
     // CockroachDB and YugabyteDB.
     ("restart transaction: *", "40001", SerializationFailure),
     ("result is ambiguous*", "40003", OutcomeUnknown),
+    // They name the row, by its key.
+    ("canceling statement due to lock timeout on row *", "55P03", LockTimeout),
+    ("could not obtain lock on row (*", "55P03", LockTimeout),
+    ("query execution canceled due to statement timeout", "57014", StatementTimeout),
+    ("query execution canceled due to transaction timeout", "57014", StatementTimeout),
+    ("query execution canceled", "57014", Canceled),
+    // To SAVEPOINT, COMMIT and ROLLBACK; PostgreSQL only warns.
+    ("there is no transaction in progress", "25P01", TransactionLost),
     // The clocks of two nodes differ too much.
     ("cannot specify timestamp in the future*", "XXUUU", SerializationFailure),
     ("server is shutting down", "57P01", ConnectionLost),

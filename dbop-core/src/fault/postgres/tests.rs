@@ -353,3 +353,27 @@ fn a_unique_violation_of_a_system_catalog_is_a_race() {
         check(Kind::UniqueViolation, text, "23505", class);
     }
 }
+
+/// By their sources: none of them was measured.
+#[test]
+#[rustfmt::skip] // One row, one line.
+fn texts_of_relatives() {
+    for (text, code, class) in [
+        ("canceling statement due to lock timeout on row (k)=(1) in t@t_pkey", "55P03", LockTimeout),
+        ("could not obtain lock on row (k)=(1) in t@t_pkey", "55P03", LockTimeout),
+        ("query execution canceled due to statement timeout", "57014", StatementTimeout),
+        ("query execution canceled due to transaction timeout", "57014", StatementTimeout),
+        ("query execution canceled", "57014", Canceled),
+        ("there is no transaction in progress", "25P01", TransactionLost),
+        ("canceling the transaction since it was involved in a distributed deadlock", "40P01", Deadlock),
+        ("Restart read required at: { read: .. }", "YB003", SerializationFailure),
+    ] {
+        check(Kind::Unknown, text, code, class);
+    }
+    // After a timeout between nodes it is not known whether it was undone.
+    let text = "Perform RPC (request call id 7) to 10.0.0.1:9100 timed out after 120.000s";
+    let reported = crate::Reported::new(Kind::Unknown, text);
+    let fault = crate::Fault::recognize(crate::Dialect::Postgres, reported);
+    assert_eq!(fault.class(), Unknown);
+    assert!(!crate::Dialect::Postgres.commit_error_is_definite(&fault));
+}
