@@ -263,6 +263,7 @@ mod hooks;
 mod mapped;
 mod nodes;
 mod operation;
+mod patience;
 mod runner;
 mod slot;
 mod source;
