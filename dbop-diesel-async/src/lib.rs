@@ -240,11 +240,11 @@ pub use dbop_diesel::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
     ConnectError, Delays, Dialect, Error, ErrorKind, Event, EventKind, Extras, FailedAttempt,
     Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook, GivenUp,
-    IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback, NodeStatus, Nodes, Observer,
-    OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported, Request, Retry,
-    RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split,
-    SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, diesel_error_in, fault_of,
-    operation_error, verdict,
+    IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoFallback, NodeStatus, Nodes,
+    NodesHealth, Observer, OperationError, Order, Outcome, Owned, Phase, Purpose, Report, Reported,
+    Request, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen,
+    Setting, Split, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict,
+    diesel_error_in, fault_of, operation_error, verdict,
 };
 pub use hooks::{after_commit, after_commit_sync};
 pub use mapped::MappedOperation;
