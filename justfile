@@ -90,6 +90,10 @@ integration-all:
 soak seconds="300" *backends:
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
 
+# Lose servers of a cluster under transfers, so many seconds on each: PostgreSQL with a standby, Galera.
+soak-cluster seconds="300" *backends="postgres mariadb":
+    DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh cluster {{ backends }}
+
 # Measure policies of retries under contention, and draw the page about it; so many seconds each.
 storm seconds="3" *backends:
     DBOP_STORM_SECONDS={{ seconds }} tests/run.sh storm {{ backends }}

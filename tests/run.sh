@@ -28,6 +28,7 @@ COMMAND is one of these; most are for servers that stay:
 
   refused   only those connections, on servers that do not stay
   lose      only those transfers, on servers that do not stay
+  cluster   only those on several servers (PostgreSQL with a standby, Galera), for DBOP_SOAK_SECONDS
   storm     measure policies of retries under contention, on servers that do not stay; what follows `--`
             are the arguments of one run (see `-- --help`), without it tests/servers/storm.sh says which
   bench     measure what an operation costs, on servers that do not stay, and render docs/cost.md; what
@@ -85,7 +86,7 @@ main() {
   local command=run backend backends=()
   local -A asked=()
   case ${1-} in
-    refused | lose | storm | bench | prepare | up | test | status | logs | down | languages)
+    refused | lose | cluster | storm | bench | prepare | up | test | status | logs | down | languages)
       command=$1
       shift
       ;;
@@ -102,7 +103,7 @@ main() {
         exit
         ;;
       --)
-        [[ $command =~ ^(run|refused|lose|storm|bench|test)$ ]] || wrong_usage "$command runs no tests"
+        [[ $command =~ ^(run|refused|lose|cluster|storm|bench|test)$ ]] || wrong_usage "$command runs no tests"
         shift
         break
         ;;

@@ -313,7 +313,7 @@ impl<'a> Machine<'a> {
         }
         let is_timed = self.deadline.is_set() || self.keyed.is_some() || self.settles_with_budget();
         let time = is_timed.then(now);
-        self.left = time.and_then(|time| self.deadline.left(|| time));
+        self.left = time.and_then(|time| self.left_at(time));
         self.enter_next(time);
         self.attempt.number
     }

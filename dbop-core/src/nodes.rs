@@ -60,7 +60,8 @@ pub enum Fit {
 /// - **Fails** means: no connection comes, or the server says that it is not available, takes no writes, or
 ///   does not know what became of a COMMIT. So does a node that had the time of its first rest and has not
 ///   answered when the caller stops waiting. A connection that is lost is no reason to rest: whether the
-///   node is still there shows the next connection.
+///   node is still there shows the next connection. Where each node has its turn, one caller asks for that, and the
+///   others do without the node until they know.
 /// - **Time.** Each node gets its share of the time that is left until the operation's deadline, and at most
 ///   the [connect timeout](Self::with_connect_timeout). A sync closure cannot be interrupted: give its URL a
 ///   timeout.
@@ -163,7 +164,24 @@ impl<S> Nodes<S> {
     /// How the nodes stand at the moment, in their order: for a health check, or for metrics.
     #[must_use]
     pub fn status(&self) -> Vec<NodeStatus> {
-        self.roster.lock().status(self.rules.order)
+        self.health().status()
+    }
+
+    /// What tells how the nodes stand, without the sources: for those who only look.
+    ///
+    /// ```
+    /// use dbop_core::Nodes;
+    ///
+    /// let nodes = Nodes::new(["a", "b", "c"]);
+    /// let health = nodes.health();
+    /// assert_eq!(health.status(), nodes.status());
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> NodesHealth {
+        NodesHealth {
+            roster: self.roster.clone(),
+            order: self.rules.order,
+        }
     }
 
     /// The sources, in their order.
@@ -182,6 +200,21 @@ impl<S> Nodes<S> {
     #[must_use]
     pub fn place_in_all<H>(&self, lent: &Lent<H>, inner: Option<usize>) -> usize {
         lent.lease.node + self.sources.len() * inner.map_or(0, |inner| inner + 1)
+    }
+}
+
+/// How [`Nodes`] stand, whatever their sources are: from [`Nodes::health`].
+#[derive(Clone, Debug)]
+pub struct NodesHealth {
+    roster: SharedRoster,
+    order: Order,
+}
+
+impl NodesHealth {
+    /// How they stand at the moment, in their order.
+    #[must_use]
+    pub fn status(&self) -> Vec<NodeStatus> {
+        self.roster.lock().status(self.order)
     }
 }
 

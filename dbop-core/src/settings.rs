@@ -159,6 +159,7 @@ impl SynchronousCommit {
 /// - `isolation`: none, that of the session
 /// - `begin_mode`: none: immediate, or deferred for what is read-only
 /// - `deadline`: none
+/// - `grace_period`: 1 s
 /// - `sessions_differ`: no
 /// - `engine`: that after which the dialect is named
 /// - `pooler_safe`: no
@@ -177,6 +178,9 @@ pub struct Defaults {
     pub begin_mode: Option<BeginMode>,
     /// How long an operation may take, including all its attempts and the delays between them.
     pub deadline: Option<Duration>,
+    /// For how long after the deadline an async operation waits for a server that does not answer, and a lost
+    /// COMMIT is asked about at least.
+    pub grace_period: Option<Duration>,
     /// Skip the settings that are refused only because the caller's transaction is already open.
     pub skip_what_open_transactions_refuse: bool,
     /// PostgreSQL: look at each session before a default applies, for they have values of their own that
@@ -197,6 +201,7 @@ impl Defaults {
         isolation: None,
         begin_mode: None,
         deadline: None,
+        grace_period: None,
         skip_what_open_transactions_refuse: false,
         sessions_differ: false,
         engine: None,
@@ -225,6 +230,7 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             lock_timeout: Some(Duration::from_secs(10)),
+            grace_period: Some(Duration::from_secs(1)),
             ..Self::NONE
         }
     }

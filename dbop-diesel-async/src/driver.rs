@@ -1,6 +1,7 @@
 //! The loop: does what the machine says.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::caught::caught;
 use crate::connection::{clear_statement_cache, execute, status};
 use crate::hooks::call_hooks;
 use crate::operation::Operation;
+use crate::patience::in_time;
 use crate::runner::Runner;
 use crate::slot::{BackendOf, Guard, Slot};
 use crate::verify::Verify;
@@ -60,13 +62,17 @@ macro_rules! driver {
                     match until_user(&mut run, &mut guard, runner, user).await {
                         Next::Body => {
                             let ($body, conn) = (&mut $body, guard.slot.conn());
-                            let trace = run.trace();
-                            let end = caught(trace, move || $start($body.clone(), conn)).await;
-                            results.body_done(&mut run, end, guard.slot.depth());
+                            let (trace, limit) = (run.trace(), run.patience());
+                            let end = caught(trace, limit, move || $start($body.clone(), conn)).await;
+                            let depth = guard.depth_after(matches!(end, Ok(None)));
+                            results.body_done(&mut run, end, depth);
                         }
                         Next::Verify => {
-                            let found = caught(run.trace(), || look.verify(guard.slot.conn())).await;
-                            results.verify_done(&mut run, found, guard.slot.depth());
+                            let (trace, limit) = (run.trace(), run.patience());
+                            let found =
+                                caught(trace, limit, || look.verify(guard.slot.conn())).await;
+                            let depth = guard.depth_after(matches!(found, Ok(None)));
+                            results.verify_done(&mut run, found, depth);
                         }
                         Next::Done => return output(finish(&mut run, &mut guard, &mut results)),
                     }
@@ -136,7 +142,8 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
     let now = time(runner);
     loop {
         let base = run.base();
-        match run.step(&now) {
+        let mut limit = None;
+        match run.limited_step(&now, &mut limit) {
             Step::Queue => queue(run, &now).await,
             Step::Connect { within } => {
                 if !connect(run, slot, within, &now).await {
@@ -144,20 +151,26 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                 }
             }
             Step::Batch(batch) => {
-                let result = execute(slot.conn(), batch, base).await;
+                let result = in_time(limit, pin!(execute(slot.conn(), batch, base))).await;
+                let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.batch_done(result, results.as_dyn());
             }
             Step::ReadId => {
-                let result =
-                    <BackendOf<S> as SupportedBackend>::current_transaction(slot.conn()).await;
+                let read = <BackendOf<S> as SupportedBackend>::current_transaction(slot.conn());
+                let result = in_time(limit, pin!(read)).await;
+                let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.id_done(result);
             }
             Step::Read(sql) => {
-                let result = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql).await;
+                let read = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql);
+                let result = in_time(limit, pin!(read)).await;
+                let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.read_done(result);
             }
             Step::Diagnose(sql) => {
-                let result = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql).await;
+                let read = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql);
+                let result = in_time(limit, pin!(read)).await;
+                let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.diagnosed(result, results.as_dyn());
             }
             Step::Report(event) => run.record(&event, results.as_dyn()),
@@ -165,7 +178,13 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                 run.pause(&pause, results.as_dyn(), &now);
                 match pause.connection {
                     ConnectionAction::ClearStatementCache => {
-                        clear_statement_cache(slot.conn()).await;
+                        let limit = run.patience();
+                        let cleared =
+                            in_time(limit, pin!(clear_statement_cache(slot.conn()))).await;
+                        // The next batch finds it broken.
+                        if cleared.is_none() {
+                            status(slot.conn()).set_in_error();
+                        }
                     }
                     action => slot.apply(action, run.last_fault()),
                 }

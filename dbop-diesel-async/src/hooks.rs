@@ -114,8 +114,8 @@ pub(crate) fn call_hooks<'r>(
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'r>> {
     Box::pin(async move {
         while let Some(hook) = due.next_due() {
-            let end = caught(run.trace(), move || hook.call()).await;
-            run.hook_called(end);
+            let end = caught(run.trace(), None, move || hook.call()).await;
+            run.hook_called(end.map(|_| ()));
         }
     })
 }

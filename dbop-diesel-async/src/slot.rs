@@ -163,6 +163,15 @@ impl<S: Slot> Guard<S> {
         Self { slot, armed: false }
     }
 
+    /// How many transactions and savepoints the user's code has left open. Where it was cut off, its statement may
+    /// still be under way, so nothing can be done with the connection.
+    pub(crate) fn depth_after(&mut self, is_cut_off: bool) -> Option<u32> {
+        if is_cut_off {
+            status(self.slot.conn()).set_in_error();
+        }
+        self.slot.depth()
+    }
+
     pub(crate) const fn arm(&mut self) {
         self.armed = true;
     }

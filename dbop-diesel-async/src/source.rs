@@ -19,8 +19,9 @@ use crate::connection::{SupportedConnection, status};
 ///
 /// Implemented for closures, for [`Nodes`] and [`Split`], for an `Arc` or a `LazyLock` of any source and, with the
 /// features `deadpool`, `bb8` and `mobc`, for the pools of diesel-async. A reference to one of these, or a `Box`
-/// around it, is a source as well. For a type of your own, implement it for the type, and share it in an
-/// `Arc`. Operations run on the connection itself,
+/// around it, is a source as well. That is not so for every type: a closure behind a reference is a closure, for the
+/// language, so an implementation for all references would overlap with that for closures. For a type of your own,
+/// implement it for the type, and share it in an `Arc`. Operations run on the connection itself,
 /// not on what a pool puts around it, so a function that takes `&mut AsyncPgConnection` can be given by
 /// its name. A closure's connection is used for one run, kept between its attempts as long as it is
 /// healthy, and closed at the end of the run; operations get it as the closure returns it.
@@ -267,6 +268,9 @@ source_behind!(
     Arc<S>: [S] S;
     LazyLock<S, F>: [S, F: FnOnce() -> S] S;
     &Arc<S>: [S] Arc<S>;
+    Box<Arc<S>>: [S] Arc<S>;
+    &LazyLock<S, F>: [S, F: FnOnce() -> S] LazyLock<S, F>;
+    Box<LazyLock<S, F>>: [S, F: FnOnce() -> S] LazyLock<S, F>;
     &Nodes<S>: [S] Nodes<S>;
     Box<Nodes<S>>: [S] Nodes<S>;
     &Split<W, R>: [W, R] Split<W, R>;

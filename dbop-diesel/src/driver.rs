@@ -52,14 +52,14 @@ where
                     let _entered = run.trace().enter();
                     catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())))
                 };
-                results.body_done(&mut run, end, slot.depth());
+                results.body_done(&mut run, end.map(Some), slot.depth());
             }
             Next::Verify => {
                 let found = {
                     let _entered = run.trace().enter();
                     catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())))
                 };
-                results.verify_done(&mut run, found, slot.depth());
+                results.verify_done(&mut run, found.map(Some), slot.depth());
             }
             Next::Done => return finish(&mut run, &mut slot, &mut results),
         }

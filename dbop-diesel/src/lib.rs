@@ -133,9 +133,9 @@ pub use dbop_core::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook, Delays,
     Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit,
     GateStatus, GiveUpHook, GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name,
-    NodeStatus, Nodes, Observer, Order, Outcome, Phase, Purpose, Reported, Request, Retry,
-    RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split,
-    SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
+    NodeStatus, Nodes, NodesHealth, Observer, Order, Outcome, Phase, Purpose, Reported, Request,
+    Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting,
+    Split, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;

@@ -1,6 +1,6 @@
 //! Metrics of operations.
 
-use dbop_core::{Event, EventKind, Observer, Outcome, StopReason, Subject, Summary};
+use dbop_core::{Event, EventKind, NodesHealth, Observer, Outcome, StopReason, Subject, Summary};
 use metrics::{
     Counter, Label, SharedString, Unit, counter, describe_counter, describe_gauge,
     describe_histogram, gauge, histogram,
@@ -21,6 +21,7 @@ use metrics::{
 /// | `dbop.gate.conflicts` | counter | conflicts | `db.system.name`, `dbop.gate` if asked for |
 /// | `dbop.gate.limit` | gauge | operations | `db.system.name`, `dbop.gate`; only if asked for |
 /// | `dbop.retry.budget` | gauge | retries | `dbop.pool` if there is a name |
+/// | `dbop.node.failures` | gauge | failures | `dbop.node`, `dbop.pool` if there is a name; only with [nodes](Self::with_nodes) |
 ///
 /// A duration is that of an operation with all its attempts. `error.type` is the database's code, or the
 /// class of a fault without a code, and the [`StopReason`](crate::StopReason) of what failed for another
@@ -34,7 +35,8 @@ use metrics::{
 /// 0 if it is open: then there is no limit. It comes with the
 /// [names of operations](Self::with_operation_names): one number for all gates would say nothing. A conflict counts
 /// if a gate has answered to it, by letting in one at a time, or half as many as before. The budget is how
-/// many retries are left, for runners that have a [retry budget](crate::RetryBudget).
+/// many retries are left, for runners that have a [retry budget](crate::RetryBudget). The failures of a node are those
+/// in a row: 0 if it is well. `dbop.node` is its number among the nodes, from 0.
 ///
 /// Exporters that allow no dots in names write underscores: `db_client_operation_duration`.
 ///
@@ -46,11 +48,12 @@ use metrics::{
 ///
 /// # Default
 ///
-/// [`new`](Self::new): no names of operations, no name of a pool.
+/// [`new`](Self::new): no names of operations, no name of a pool, no nodes.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     with_names: bool,
     pool: Option<SharedString>,
+    nodes: Option<NodesHealth>,
 }
 
 impl Metrics {
@@ -84,6 +87,9 @@ impl Metrics {
     /// How many retries are left in the retry budget.
     pub const RETRY_BUDGET: &'static str = "dbop.retry.budget";
 
+    /// How often a node has failed in a row: 0 if it is well.
+    pub const NODE_FAILURES: &'static str = "dbop.node.failures";
+
     /// The names of all metrics.
     pub const NAMES: &'static [&'static str] = &[
         Self::DURATION,
@@ -96,6 +102,7 @@ impl Metrics {
         Self::GATE_CONFLICTS,
         Self::GATE_LIMIT,
         Self::RETRY_BUDGET,
+        Self::NODE_FAILURES,
     ];
 
     /// The bounds of the buckets for durations, in seconds: those of OpenTelemetry's conventions for
@@ -115,6 +122,7 @@ impl Metrics {
         Self {
             with_names: false,
             pool: None,
+            nodes: None,
         }
     }
 
@@ -143,6 +151,25 @@ impl Metrics {
     #[must_use]
     pub fn with_pool(mut self, name: impl Into<String>) -> Self {
         self.pool = Some(name.into().into());
+        self
+    }
+
+    /// The health of these nodes, in gauges that are set at the end of each operation. None by default.
+    ///
+    /// ```
+    /// use dbop_diesel::{Metrics, Nodes, Runner};
+    /// use diesel::prelude::*;
+    ///
+    /// let connect = |url: &'static str| move || SqliteConnection::establish(url);
+    /// let nodes = Nodes::new([":memory:", ":memory:"].map(connect));
+    /// let metrics = Metrics::new().with_pool("orders").with_nodes(nodes.health());
+    /// let runner = Runner::default().with_observer(metrics);
+    /// runner.run_on(&nodes, |_conn| QueryResult::Ok(()))?;
+    /// # Ok::<(), diesel::result::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_nodes(mut self, health: NodesHealth) -> Self {
+        self.nodes = Some(health);
         self
     }
 }
@@ -200,6 +227,9 @@ impl Observer for Metrics {
         if let Some(left) = summary.retries_left() {
             gauge!(Self::RETRY_BUDGET, self.pool()).set(left);
         }
+        if let Some(health) = &self.nodes {
+            self.set_health(health);
+        }
     }
 }
 
@@ -211,6 +241,14 @@ impl Metrics {
     fn name(&self, label: &'static str, subject: &Subject<'_>) -> Option<Label> {
         let name = || Label::new(label, subject.name().to_string());
         self.with_names.then(name)
+    }
+
+    fn set_health(&self, health: &NodesHealth) {
+        for (number, node) in health.status().iter().enumerate() {
+            let mut labels = self.pool();
+            labels.push(Label::new("dbop.node", number.to_string()));
+            gauge!(Self::NODE_FAILURES, labels).set(node.failures);
+        }
     }
 
     fn pool(&self) -> Vec<Label> {
@@ -308,5 +346,10 @@ fn describe() {
         Metrics::RETRY_BUDGET,
         Unit::Count,
         "How many retries are left in the retry budget."
+    );
+    describe_gauge!(
+        Metrics::NODE_FAILURES,
+        Unit::Count,
+        "How often a node has failed in a row; 0 if it is well."
     );
 }

@@ -1,15 +1,17 @@
-//! A server that accepts a connection and then says nothing is waited for until the deadline.
+//! A server that says nothing any more is waited for until the deadline, or a little longer.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use dbop_diesel_async::{OperationError as _, Outcome, Runner};
+use dbop_diesel_async::{OperationError as _, Outcome, Runner, StopReason};
+use dbop_tests::proxy::{Cut, Proxy, When};
 use dbop_tests::server_url;
-use diesel::QueryResult;
-use diesel_async::AsyncConnection as _;
+use diesel::{QueryResult, sql_query};
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 
-use super::{Conn, run};
+use super::money::add;
+use super::{Bed, Conn, run};
 
 #[test]
 fn a_login_that_is_never_answered_ends_with_it() {
@@ -45,5 +47,84 @@ fn a_login_that_is_never_answered_ends_with_it() {
         assert!(own.is_no_connection(), "{own}");
         assert_eq!((report.attempts, report.outcome), (1, Outcome::Undone));
         assert_eq!(bodies.into_inner(), 0);
+    });
+}
+
+const DEADLINE: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(300);
+
+/// What became of a payment in which nothing moves any more from there on.
+async fn pay_until(when: When) -> Outcome {
+    let bed = Bed::new();
+    let proxy = Proxy::start(bed.url());
+    let stalled = proxy.cut(when, Cut::Stall);
+    let started = Instant::now();
+    let runner = Runner::default().with_grace_period(GRACE);
+    let report = runner
+        .operation("pay")
+        .deadline(DEADLINE)
+        .run_on_report(
+            &async || Conn::establish(proxy.url()).await,
+            async |conn: &mut Conn| add(conn, 1, 10).await,
+        )
+        .await;
+    let took = started.elapsed();
+    assert!(
+        took >= DEADLINE + GRACE && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    assert_eq!((stalled.reached(), report.attempts), (1, 1));
+    report.result.expect_err("it was not answered");
+    let stop = match report.outcome {
+        Outcome::Unknown => StopReason::OutcomeUnknown,
+        _ => StopReason::DeadlineExceeded,
+    };
+    assert_eq!(report.stop, stop);
+    report.outcome
+}
+
+#[test]
+fn what_is_never_answered_is_cut_off_after_the_grace_period() {
+    run(async {
+        for (when, outcome) in [
+            (When::statement("UPDATE"), Outcome::Undone),
+            (When::prepared("UPDATE"), Outcome::Undone),
+            (When::commit(), Outcome::Unknown),
+        ] {
+            assert_eq!(pay_until(when.clone()).await, outcome, "{when:?}");
+        }
+    });
+}
+
+/// What became of its COMMIT is not known, and the look for it is not answered.
+#[test]
+fn a_look_that_is_never_answered_is_cut_off_as_well() {
+    run(async {
+        let bed = Bed::new();
+        let proxy = Proxy::start(bed.url());
+        let lost = proxy.cut(When::commit(), Cut::AnswerLost);
+        let stalled = proxy.cut(When::prepared("4711"), Cut::Stall);
+        let started = Instant::now();
+        let runner = Runner::default().with_grace_period(GRACE);
+        let report = runner
+            .operation("pay")
+            .deadline(DEADLINE)
+            .verify(async |conn: &mut Conn| {
+                let looked = sql_query("SELECT 4711").execute(conn).await;
+                looked.map(|_| true)
+            })
+            .run_on_report(
+                &async || Conn::establish(proxy.url()).await,
+                async |conn: &mut Conn| add(conn, 1, 10).await,
+            )
+            .await;
+        let took = started.elapsed();
+        assert!(
+            took >= DEADLINE + GRACE && took < Duration::from_secs(5),
+            "{took:?}"
+        );
+        assert_eq!((lost.reached(), stalled.reached()), (1, 1));
+        report.result.expect_err("nothing is known");
+        assert_eq!((report.outcome, report.attempts), (Outcome::Unknown, 1));
     });
 }

@@ -1,4 +1,4 @@
-//! The node under test, and another member: an arbitrator without which it has no quorum, or a second node.
+//! The node under test, and other members: an arbitrator without which it has no quorum, or one or two nodes.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// A cluster of two members, for one test at a time.
+/// A cluster of two or three members, for one test at a time.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     other: Other,
@@ -29,7 +29,7 @@ enum Other {
         /// It writes a file where it runs.
         _folder: TempDir,
     },
-    Node,
+    Nodes(Vec<&'static str>),
 }
 
 #[derive(QueryableByName)]
@@ -70,22 +70,30 @@ fn take() {
 }
 
 fn has_two_members() -> bool {
-    status("wsrep_cluster_size") == "2" && is_ready()
+    has_members(2)
 }
 
-/// Starts a second node beside the one under test, or stops it. What is printed is its URL.
-fn second_node(arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/second.sh");
+fn has_members(count: usize) -> bool {
+    status("wsrep_cluster_size") == count.to_string() && is_ready()
+}
+
+/// Starts another node beside the one under test, or stops it: `name`, and perhaps `stop`. What is printed is its
+/// URL.
+fn member(arguments: &[&str]) -> String {
+    try_member(arguments).unwrap_or_else(|log| panic!("{log}"))
+}
+
+/// What it has logged, if it does not start.
+fn try_member(arguments: &[&str]) -> Result<String, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/member.sh");
     let first = std::env::var_os("DBOP_TEST_DIR").expect("start with tests/run.sh");
     let mut bash = Command::new("bash");
     let output = bash.arg(script).arg(first).args(arguments).output();
     let output = output.expect("bash");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 impl Cluster {
@@ -121,10 +129,72 @@ impl Cluster {
     /// With a second node, whose URL is returned.
     pub(crate) fn of_two_nodes() -> (Self, String) {
         take();
-        let cluster = Self { other: Other::Node };
-        let url = blocking(|| second_node(&[]));
+        let cluster = Self::with_nodes(&["second"]);
+        let url = blocking(|| member(&["second"]));
         eventually("the second node has joined", has_two_members);
         (cluster, url)
+    }
+
+    /// With a second and a third node, whose URLs are returned.
+    pub(crate) fn of_three_nodes() -> (Self, [String; 2]) {
+        take();
+        let names = ["second", "third"];
+        let cluster = Self::with_nodes(&names);
+        let urls = names.map(|name| cluster.start(name));
+        (cluster, urls)
+    }
+
+    fn with_nodes(names: &[&'static str]) -> Self {
+        Self {
+            other: Other::Nodes(names.to_vec()),
+        }
+    }
+
+    /// Starts one of its nodes, if it is not running, and waits until it has joined.
+    pub(crate) fn start(&self, name: &str) -> String {
+        let members: usize = status("wsrep_cluster_size").parse().expect("a number");
+        let url = blocking(|| member(&[name]));
+        eventually("the node has joined", || has_members(members + 1));
+        url
+    }
+
+    /// The same where the node under test is alone. It can lose the other one again while that gets the data, and
+    /// is the only one that has them.
+    pub(crate) fn start_beside_one(&self, name: &str) {
+        for _ in 0..4 {
+            if blocking(|| try_member(&[name])).is_ok() {
+                return self.wait_for_members(2);
+            }
+            if !is_ready() {
+                Self::bootstrap();
+            }
+        }
+        panic!("{name} does not join");
+    }
+
+    /// Stops one of its nodes as an administrator does.
+    pub(crate) fn stop(&self, name: &str) {
+        blocking(|| member(&[name, "stop"]));
+    }
+
+    /// Sends a signal to one of its nodes.
+    pub(crate) fn signal_node(&self, name: &str, signal: Signal) {
+        let first = std::env::var_os("DBOP_TEST_DIR").expect("start with tests/run.sh");
+        let pid = std::fs::read_to_string(Path::new(&first).join(name).join("pid"));
+        let pid = pid.expect("a node of this name");
+        let pid = pid.split(' ').next().and_then(|pid| pid.parse().ok());
+        let pid = pid.and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("a running node");
+    }
+
+    /// Waits until so many nodes, the one under test among them, are the cluster.
+    pub(crate) fn wait_for_members(&self, count: usize) {
+        eventually("the nodes have found each other", || has_members(count));
+    }
+
+    /// Waits until the node under test is without a quorum.
+    pub(crate) fn wait_for_loss(&self) {
+        eventually("the node has no quorum", || !is_ready());
     }
 
     /// Kills the arbitrator. From then on the node refuses everything.
@@ -167,7 +237,11 @@ impl Drop for Cluster {
                 _ = process.kill();
                 _ = process.wait();
             }
-            Other::Node => _ = blocking(|| second_node(&["stop"])),
+            Other::Nodes(names) => {
+                for name in names {
+                    _ = blocking(|| member(&[name, "stop"]));
+                }
+            }
         }
         // For the next test; this one has failed already if that does not help.
         blocking(|| {

@@ -1,7 +1,48 @@
 //! dbop on a Galera cluster: of one node and an arbitrator, with which the node loses the quorum, and of two
 //! nodes that take writes.
 
+use dbop_tests::mysql::{self as backend, Bed, Conn};
+
 mod cluster;
+#[path = "../soak/clustered.rs"]
+mod clustered;
+#[path = "../soak/experience.rs"]
+mod experience;
+#[path = "../soak/office.rs"]
+mod office;
+#[path = "../soak/tally.rs"]
+mod tally;
+mod transfers;
+
+/// The transfers of the sync adapter.
+#[path = "../soak"]
+#[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
+mod clustered_sync {
+    use dbop_diesel::{Nodes, Runner};
+    use dbop_tests_macros::sync_helper as helper;
+    use diesel::RunQueryDsl;
+    use diesel::r2d2::ConnectionManager;
+
+    type Conn = super::Conn;
+    type Pool = Nodes<diesel::r2d2::Pool<ConnectionManager<Conn>>>;
+
+    pub(super) mod transfer;
+}
+
+/// Those of the async adapter.
+#[path = "../soak"]
+#[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
+mod clustered_async {
+    use dbop_diesel_async::{Nodes, Runner};
+    use dbop_tests::asynchronous::mysql::Conn;
+    use dbop_tests::asynchronous::scenarios::RunQueryDsl;
+    use dbop_tests_macros::async_helper as helper;
+    use diesel_async::pooled_connection::deadpool;
+
+    type Pool = Nodes<deadpool::Pool<Conn>>;
+
+    pub(super) mod transfer;
+}
 
 /// The sync adapter, on r2d2.
 #[path = "."]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{FaultClass, Metrics, RetryBudget, RetryDecision, RetryPolicy, Seen};
+use dbop_diesel::{FaultClass, Metrics, Nodes, RetryBudget, RetryDecision, RetryPolicy, Seen};
 use dbop_tests::Meanwhile;
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -192,5 +192,34 @@ fn what_gates_let_in_and_what_the_budget_has_left() {
             ("dbop.gate.conflicts db.system.name=sqlite", 3.0),
             ("dbop.retry.budget", 9.0),
         ])
+    );
+}
+
+/// Two nodes, the first of which is down.
+#[test]
+fn how_often_each_node_has_failed() {
+    let bed = Bed::new();
+    let url = |is_there: bool| match is_there {
+        true => bed.url().to_owned(),
+        false => "/nowhere/at/all".to_owned(),
+    };
+    let connect = |url: String| move || <Conn as diesel::Connection>::establish(&url);
+    let nodes = Nodes::new([url(false), url(true)].map(connect));
+    let all = recorded(|| {
+        let metrics = Metrics::new().with_pool("main").with_nodes(nodes.health());
+        let runner = Runner::default().with_observer(metrics);
+        assert_eq!(runner.run_on(&nodes, |conn| set(conn, 1, 1)), Ok(1));
+    });
+    let failures: Vec<_> = all
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("dbop.node"))
+        .collect();
+    let expected = [
+        ("dbop.node.failures dbop.pool=main dbop.node=0", 1.0),
+        ("dbop.node.failures dbop.pool=main dbop.node=1", 0.0),
+    ];
+    assert_eq!(
+        failures,
+        expected.map(|(name, value)| (name.to_owned(), vec![value]))
     );
 }

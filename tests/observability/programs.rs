@@ -39,6 +39,7 @@ fn prometheus_gets_each_metric_with_its_unit_and_buckets() {
         "dbop_gate_limit{db_system_name=\"sqlite\",dbop_gate=\"create\"} 0",
         // 100 of the reserve, less the two that were made.
         "dbop_retry_budget{dbop_pool=\"accounts\"} 98",
+        "dbop_node_failures{dbop_pool=\"accounts\",dbop_node=\"0\"} 0",
         "db_query_summary=\"transfer\",le=\"10\"} 1",
     ] {
         assert!(text.contains(line), "{line}: {text}");

@@ -13,7 +13,9 @@ use std::error::Error;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use dbop_diesel::{FaultClass, Jitter, Keys, Metrics, RetryBudget, RetryPolicy, Runner, Seen};
+use dbop_diesel::{
+    FaultClass, Jitter, Keys, Metrics, Nodes, RetryBudget, RetryPolicy, Runner, Seen,
+};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, Pool};
@@ -66,17 +68,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policy = RetryPolicy::new()
         .with_initial_delay(Duration::from_millis(100))
         .with_jitter(Jitter::None);
-    let runner = Runner::new(policy)
-        .with_gates(true)
-        .with_retry_budget(RetryBudget::default())
-        .with_observer(Metrics::new().with_operation_names().with_pool("accounts"));
-
     let folder = tempfile::tempdir()?;
     let url = folder.path().join("bank.db");
     let url = url.to_str().ok_or("a path in UTF-8")?.to_owned();
     let pool = Pool::builder()
         .max_size(2)
         .build(ConnectionManager::<SqliteConnection>::new(&url))?;
+    let pool = Nodes::new([pool]);
+    let observed = Metrics::new()
+        .with_operation_names()
+        .with_pool("accounts")
+        .with_nodes(pool.health());
+    let runner = Runner::new(policy)
+        .with_gates(true)
+        .with_retry_budget(RetryBudget::default())
+        .with_observer(observed);
     runner.operation("create").run_on(&pool, |conn| {
         conn.batch_execute(
             "CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL);

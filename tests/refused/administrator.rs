@@ -71,9 +71,9 @@ impl Administrator {
         this
     }
 
-    /// A second server, as new.
-    pub(crate) fn beside(&self) -> Beside {
-        self.server.beside()
+    /// Another server, as new, in a folder of this name.
+    pub(crate) fn another(&self, name: &str) -> Beside {
+        self.server.another(name)
     }
 
     /// A session of the superuser.

@@ -15,8 +15,10 @@ use everywhere::{
 };
 
 mod everywhere;
+mod throughput;
 
 type Conn = dbop_tests::mysql::Conn;
+type AsyncConn = dbop_tests::asynchronous::mysql::Conn;
 
 /// The sync adapter, on connections from a closure.
 #[path = "."]
@@ -292,7 +294,11 @@ fn a_server_that_takes_no_writes_is_left_for_another_connection() {
 
 /// A second server, with the table that is written to, and a session there.
 fn beside() -> (Beside, Conn) {
-    let beside = Server::of_this_run().beside();
+    another("beside")
+}
+
+fn another(name: &str) -> (Beside, Conn) {
+    let beside = Server::of_this_run().another(name);
     let mut session = Conn::establish(&beside.url()).expect("a new server");
     session
         .batch_execute("CREATE TABLE written (n INT)")
@@ -307,6 +313,17 @@ fn of_two_servers_one_does_the_work_when_the_other_is_killed() {
         let (beside, _) = beside();
         let urls = [beside.url(), server_url()];
         (urls, Arc::new(move || beside.kill()))
+    });
+}
+
+#[test]
+fn of_three_servers_two_do_most_of_the_work_when_the_other_is_killed() {
+    let _server = Administrator::new();
+    let (third, _) = another("third");
+    throughput::most_of_it_stays(|| {
+        let (second, _) = beside();
+        let urls = [second.url(), server_url(), third.url()];
+        (urls, Box::new(move || second.kill()))
     });
 }
 

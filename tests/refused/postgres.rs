@@ -17,8 +17,10 @@ use everywhere::{
 
 mod administrator;
 mod everywhere;
+mod throughput;
 
 type Conn = dbop_tests::postgres::Conn;
+type AsyncConn = dbop_tests::asynchronous::postgres::Conn;
 
 /// The sync adapter, on connections from a closure.
 #[path = "."]
@@ -234,7 +236,11 @@ fn a_server_that_recovers_from_a_crash_is_waited_for() {
 
 /// A second server, with the table that is written to.
 fn beside(server: &Administrator) -> Beside {
-    let beside = server.beside();
+    another(server, "beside")
+}
+
+fn another(server: &Administrator, name: &str) -> Beside {
+    let beside = server.another(name);
     let mut conn = PgConnection::establish(&beside.url()).expect("a new server");
     conn.batch_execute("CREATE TABLE written (n INT)")
         .expect("a new table");
@@ -248,6 +254,17 @@ fn of_two_servers_one_does_the_work_when_the_other_is_killed() {
         let beside = beside(&server);
         let urls = [beside.url(), server_url()];
         (urls, Arc::new(move || beside.kill()))
+    });
+}
+
+#[test]
+fn of_three_servers_two_do_most_of_the_work_when_the_other_is_killed() {
+    let server = Administrator::new();
+    let third = another(&server, "third");
+    throughput::most_of_it_stays(|| {
+        let second = beside(&server);
+        let urls = [second.url(), server_url(), third.url()];
+        (urls, Box::new(move || second.kill()))
     });
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-# beside.sh DIR: start a second server, of the kind and version of the one in DIR, in DIR/beside. For a
-# test that needs two of them; it ends the second one itself.
+# beside.sh DIR NAME: start another server, of the kind and version of the one in DIR, in DIR/NAME. For a
+# test that needs several of them; it ends the others itself.
 set -euo pipefail
 umask 022
 
@@ -14,5 +14,5 @@ source "$servers/mysql.sh"
 # shellcheck disable=SC2034 # used by postgres_init
 cache=$(cache_folder)
 { read -r root; read -r wanted; read -r _; read -r option; } <"$1/again"
-rm -rf "$1/beside"
-start_server "$1/beside" "$(<"$1/kind")" "$root" "$wanted" "$option"
+rm -rf "${1:?}/$2"
+start_server "$1/$2" "$(<"$1/kind")" "$root" "$wanted" "$option"

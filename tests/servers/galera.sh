@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A Galera cluster of MariaDB: one node. A test brings an arbitrator, and so can take the quorum away, or a
-# second node (second.sh).
+# A Galera cluster of MariaDB: one node. A test brings an arbitrator, and so can take the quorum away, or more
+# nodes (member.sh).
 
 galera_url() { mysql_url "$@"; }
 galera_init() { mariadb_init "$@"; }
@@ -25,19 +25,24 @@ galera_spawn() {
     --wsrep-node-address=127.0.0.1 --wsrep-sst-method=copy --wsrep-provider-options="$options"
 }
 
-# second_node DIR: start another node of the cluster whose first one is in DIR, in a folder of its own there;
-# print its URL.
-second_node() {
-  local dir=$1/second root wanted port version
+# another_node DIR NAME: start another node of the cluster whose first one is in DIR, in DIR/NAME; print its URL.
+# It has the port of the node that was there before, if there was one.
+another_node() {
+  local dir=$1/$2 root wanted port version
   local -x TMPDIR=$dir/tmp
   { read -r root; read -r wanted; } <"$1/again"
   stop_server "$dir"
+  if [[ -e $dir/port ]]; then
+    port=$(<"$dir/port")
+  else
+    free_port
+  fi
   rm -rf "$dir"
   mkdir -p "$dir"/{data,tmp}
   [[ $(id -u) != 0 ]] || chown nobody: "$dir"/{data,tmp}
   say galera >"$dir/kind"
   : >"$dir/accounts.sql" # it gets them with the data
-  free_port
+  say "$port" >"$dir/port"
   galera_spawn "$dir" "$root" "$wanted" "$port" "$(<"$1/members")"
   ready "$dir" galera "$root" "$wanted" "$port" || { tail -n 30 "$dir/log" >&2; return 1; }
   galera_url "$port"
@@ -51,6 +56,7 @@ test_galera() {
   if start "$current" "galera $(versions mariadb) host"; then
     DBOP_TEST_DIR=$current test_server "$current" || keep_log "$current"
     stop_server "$current/second"
+    stop_server "$current/third"
   fi
   stop
 }

@@ -11,6 +11,21 @@ lose_backends() {
   summary
 }
 
+# cluster_backends BACKEND...: nothing but the transfers on several servers.
+cluster_backends() {
+  local backend seconds=0 time_limit=$((time_limit + 2 * ${DBOP_SOAK_SECONDS:-0}))
+  local -x RUST_TEST_NOCAPTURE=1
+  begin "$@"
+  test_arguments=(what_is_said_about_transfers_is_true_when)
+  for backend; do
+    case $backend in
+      postgres) alone soak "transfers on two servers" postgres ;;
+      mariadb) test_galera ;;
+    esac
+  done
+  summary
+}
+
 # lose BACKEND...: SQLite has neither connections nor servers.
 lose() {
   local backend seconds=0 time_limit=$((time_limit + 4 * ${DBOP_SOAK_SECONDS:-0}))

@@ -15,7 +15,9 @@ use tally::Mode;
 
 mod experience;
 mod losses;
+mod office;
 mod rounds;
+mod sync_stopped;
 mod tally;
 
 /// The ways to find out what became of a lost commit.
@@ -69,6 +71,7 @@ mod asynchronous {
     pub(super) mod binlog;
     pub(super) mod demoted;
     pub(super) mod restart;
+    pub(super) mod stopped;
     mod tasks;
     mod transfer;
 }
@@ -96,7 +99,7 @@ fn binary_log(bed: &Bed) -> Vec<File> {
 
 /// Replicas read the log: what dbop sends around an operation is not for them.
 fn what_reads_leaves_nothing_in_the_binary_log(read: fn(String), write: fn(String)) {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let bed = Bed::new();
     let before = binary_log(&bed);
     read(bed.url().to_owned());
@@ -134,7 +137,7 @@ fn with_user() -> (Arc<Bed>, String) {
 
 #[test]
 fn a_server_that_must_not_write_any_more_is_left_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let (bed, url) = with_user();
     sync::demoted::another_connection_is_tried(bed.clone(), url.clone());
     sync::demoted::what_it_refuses_to_commit_is_undone(bed, url);
@@ -142,7 +145,7 @@ fn a_server_that_must_not_write_any_more_is_left_sync() {
 
 #[test]
 fn a_server_that_must_not_write_any_more_is_left_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let (bed, url) = with_user();
     on_many_threads(async {
         asynchronous::demoted::another_connection_is_tried(bed.clone(), url.clone()).await;
@@ -152,15 +155,35 @@ fn a_server_that_must_not_write_any_more_is_left_async() {
 
 #[test]
 fn a_server_that_is_down_is_asked_until_the_deadline_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     sync::restart::it_is_asked_until_the_deadline(Arc::new(Server::of_this_run()));
 }
 
 #[test]
 fn a_server_that_is_down_is_asked_until_the_deadline_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let server = Arc::new(Server::of_this_run());
     on_many_threads(asynchronous::restart::it_is_asked_until_the_deadline(
         server,
     ));
+}
+
+#[test]
+fn a_stopped_server_is_waited_for_until_the_deadline() {
+    let _alone = office::alone();
+    let server = Arc::new(Server::of_this_run());
+    on_many_threads(async {
+        asynchronous::stopped::a_statement_is_cut_off(server.clone()).await;
+        asynchronous::stopped::the_beginning_is_cut_off(server.clone()).await;
+        asynchronous::stopped::a_commit_that_is_cut_off_is_unknown(server.clone()).await;
+        asynchronous::stopped::the_ledger_knows_what_became_of_it(server).await;
+    });
+}
+
+/// Its calls cannot be interrupted: it has the answer when the server works again.
+#[test]
+fn a_stopped_server_is_waited_for_by_the_sync_adapter() {
+    let _alone = office::alone();
+    let server = Server::of_this_run();
+    sync_stopped::the_adapter_waits(&server);
 }

@@ -13,9 +13,13 @@ use diesel::{RunQueryDsl as _, sql_query};
 use losses::Great;
 use tally::Mode;
 
+mod clustered;
 mod experience;
+mod failover;
 mod losses;
+mod office;
 mod rounds;
+mod sync_stopped;
 mod tally;
 
 /// The ways to find out what became of a lost commit.
@@ -96,19 +100,57 @@ mod asynchronous {
     pub(super) mod crash;
     pub(super) mod restart;
     pub(super) mod standby;
+    pub(super) mod stopped;
     mod tasks;
     mod transfer;
 }
 
+/// The transfers of the sync adapter on several servers.
+#[path = "."]
+#[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
+mod clustered_sync {
+    use dbop_diesel::{Nodes, Runner};
+    use dbop_tests_macros::sync_helper as helper;
+    use diesel::RunQueryDsl;
+    use diesel::r2d2::ConnectionManager;
+
+    type Conn = super::Conn;
+    type Pool = Nodes<diesel::r2d2::Pool<ConnectionManager<Conn>>>;
+
+    pub(super) mod transfer;
+}
+
+/// Those of the async adapter.
+#[path = "."]
+#[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
+mod clustered_async {
+    use dbop_diesel_async::{Nodes, Runner};
+    use dbop_tests::asynchronous::postgres::Conn;
+    use dbop_tests::asynchronous::scenarios::RunQueryDsl;
+    use dbop_tests_macros::async_helper as helper;
+    use diesel_async::pooled_connection::deadpool;
+
+    type Pool = Nodes<deadpool::Pool<Conn>>;
+
+    pub(super) mod transfer;
+}
+
+#[test]
+fn what_is_said_about_transfers_is_true_when_standbys_take_over() {
+    let _alone = office::alone();
+    let server = Server::of_this_run();
+    clustered::rounds(|random| failover::round(&server, random));
+}
+
 #[test]
 fn an_id_that_a_crash_has_freed_proves_nothing_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     sync::crash::the_id_of_another_transaction_proves_nothing(Arc::new(Server::of_this_run()));
 }
 
 #[test]
 fn an_id_that_a_crash_has_freed_proves_nothing_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let server = Arc::new(Server::of_this_run());
     on_many_threads(asynchronous::crash::the_id_of_another_transaction_proves_nothing(server));
 }
@@ -126,13 +168,13 @@ fn on_a_standby() -> Arc<Bed> {
 
 #[test]
 fn a_standby_is_left_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     sync::standby::another_connection_is_tried(on_a_standby());
 }
 
 #[test]
 fn a_standby_is_left_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     on_many_threads(asynchronous::standby::another_connection_is_tried(
         on_a_standby(),
     ));
@@ -140,13 +182,13 @@ fn a_standby_is_left_async() {
 
 #[test]
 fn a_server_that_is_down_is_asked_until_the_deadline_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     sync::restart::it_is_asked_until_the_deadline(Arc::new(Server::of_this_run()));
 }
 
 #[test]
 fn a_server_that_is_down_is_asked_until_the_deadline_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     let server = Arc::new(Server::of_this_run());
     on_many_threads(asynchronous::restart::it_is_asked_until_the_deadline(
         server,
@@ -165,14 +207,34 @@ fn with_ledger() -> Arc<Bed> {
 
 #[test]
 fn a_yes_waits_for_the_standby_sync() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     sync::acknowledged::a_yes_waits_for_the_standby(with_ledger());
 }
 
 #[test]
 fn a_yes_waits_for_the_standby_async() {
-    let _alone = rounds::alone();
+    let _alone = office::alone();
     on_many_threads(asynchronous::acknowledged::a_yes_waits_for_the_standby(
         with_ledger(),
     ));
+}
+
+#[test]
+fn a_stopped_server_is_waited_for_until_the_deadline() {
+    let _alone = office::alone();
+    let server = Arc::new(Server::of_this_run());
+    on_many_threads(async {
+        asynchronous::stopped::a_statement_is_cut_off(server.clone()).await;
+        asynchronous::stopped::the_beginning_is_cut_off(server.clone()).await;
+        asynchronous::stopped::a_commit_that_is_cut_off_is_unknown(server.clone()).await;
+        asynchronous::stopped::the_ledger_knows_what_became_of_it(server).await;
+    });
+}
+
+/// Its calls cannot be interrupted: it has the answer when the server works again.
+#[test]
+fn a_stopped_server_is_waited_for_by_the_sync_adapter() {
+    let _alone = office::alone();
+    let server = Server::of_this_run();
+    sync_stopped::the_adapter_waits(&server);
 }

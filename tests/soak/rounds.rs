@@ -4,13 +4,10 @@
     reason = "a failure has to say with which seed, a success what has been done"
 )]
 
-use std::env::var;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use dbop_diesel::{Ledger, RetryPolicy};
+use dbop_diesel::Ledger;
 use dbop_tests::proxy::Proxy;
 use dbop_tests::server::Server;
 use dbop_tests::{Number, eventually, server_label};
@@ -18,12 +15,11 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{RunQueryDsl as _, sql_query};
 use fastrand::Rng;
 
-use crate::experience::Experience;
 use crate::losses::Losses;
-use crate::tally::{Mode, Tally, Told, Transfer};
+use crate::office::{ACCOUNTS, Office, PATIENCE, Worker, alone, from_environment};
+use crate::tally::Tally;
 use crate::{Bed, MODES, SESSIONS, backend};
 
-const ACCOUNTS: i32 = 48;
 const WORKERS_OF_A_MODE: usize = 2;
 
 /// How long the losses of a round come down. A longer run is one of several rounds.
@@ -32,32 +28,12 @@ const ROUND: Duration = Duration::from_secs(5);
 /// How long at most, if not everything has happened that is to be seen.
 const LONG_ROUND: Duration = Duration::from_secs(60);
 
-/// How long a worker waits for a connection at most: a server that is started again takes a few
-/// seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Enough for a server that is started again.
-pub(crate) fn policy() -> RetryPolicy {
-    RetryPolicy::new()
-        .with_max_retries(300)
-        .with_max_silent_losses(300)
-        .with_initial_delay(Duration::from_millis(5))
-        .with_max_delay(Duration::from_millis(200))
-}
-
 /// The workers of an adapter, and their pool.
 pub(crate) trait Crew {
     fn new(url: &str, room: u32) -> Self;
 
     /// Lets somebody work.
     fn hire(&self, worker: Worker);
-}
-
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// Keeps the other tests away from the server.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rounds until the time is up.
@@ -76,11 +52,6 @@ pub(crate) fn rounds<C: Crew>(adapter: &str) {
     }
 }
 
-fn from_environment(name: &str) -> Option<u64> {
-    let text = var(name).ok()?;
-    Some(text.parse().expect("a number"))
-}
-
 fn round<C: Crew>(server: &Server, seed: u64) {
     let begin = Instant::now();
     let bed = Bed::new();
@@ -96,22 +67,14 @@ fn round<C: Crew>(server: &Server, seed: u64) {
         ))
         .expect("new tables");
     let proxy = Proxy::start(bed.url());
-    let office = Office::new();
+    let office = Office::new(MODES);
     let mut random = Rng::with_seed(seed);
     let workers = WORKERS_OF_A_MODE * MODES.len();
     // Somebody always waits for a connection.
     let crew = C::new(proxy.url(), u32::try_from(workers - 2).expect("a few"));
     let (sender, told) = channel();
-    for (mode, experience) in office.departments.iter().cycle().take(workers) {
-        crew.hire(Worker {
-            mode: *mode,
-            experience: experience.clone(),
-            ledger: office.ledger.clone(),
-            random: random.fork(),
-            next: office.next.clone(),
-            is_over: office.is_over.clone(),
-            sender: sender.clone(),
-        });
+    for worker in office.workers(workers, &mut random, &sender) {
+        crew.hire(worker);
     }
     drop(sender);
 
@@ -125,7 +88,7 @@ fn round<C: Crew>(server: &Server, seed: u64) {
     let missing = losses.missing();
     println!("  {losses}");
     drop(losses);
-    office.is_over.store(true, Ordering::Relaxed);
+    office.close();
     let mut tally = Tally::default();
     let begun = Instant::now();
     for _ in 0..workers {
@@ -156,61 +119,4 @@ fn round<C: Crew>(server: &Server, seed: u64) {
     println!("  {:.1} s", begin.elapsed().as_secs_f32());
     assert!(missing.is_empty(), "not met: {missing:?}");
     assert!(office.has_seen_enough(), "without losses nothing is shown");
-}
-
-/// What all workers share.
-struct Office {
-    departments: Vec<(Mode, Arc<Experience>)>,
-    ledger: Arc<Ledger>,
-    next: Arc<AtomicI64>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Office {
-    fn new() -> Self {
-        let departments = MODES.iter().map(|mode| (*mode, Arc::default()));
-        Self {
-            departments: departments.collect(),
-            ledger: Arc::default(),
-            next: Arc::default(),
-            is_over: Arc::default(),
-        }
-    }
-
-    fn has_seen_enough(&self) -> bool {
-        let mut departments = self.departments.iter();
-        departments.all(|(mode, experience)| experience.is_enough(*mode))
-    }
-}
-
-/// What a worker needs to know.
-pub(crate) struct Worker {
-    pub(crate) mode: Mode,
-    pub(crate) experience: Arc<Experience>,
-    pub(crate) ledger: Arc<Ledger>,
-    random: Rng,
-    next: Arc<AtomicI64>,
-    is_over: Arc<AtomicBool>,
-    sender: Sender<Vec<Told>>,
-}
-
-impl Worker {
-    pub(crate) fn goes_on(&self) -> bool {
-        !self.is_over.load(Ordering::Relaxed)
-    }
-
-    /// A transfer that nobody has made yet.
-    pub(crate) fn next(&mut self) -> Transfer {
-        let payer = self.random.i32(1..=ACCOUNTS);
-        Transfer {
-            id: self.next.fetch_add(1, Ordering::Relaxed),
-            payer,
-            payee: (payer + self.random.i32(0..ACCOUNTS - 1)) % ACCOUNTS + 1,
-            amount: self.random.i64(1..=9),
-        }
-    }
-
-    pub(crate) fn tell(self, told: Vec<Told>) {
-        self.sender.send(told).expect("somebody wants to know");
-    }
 }

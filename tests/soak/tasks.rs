@@ -5,7 +5,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::Pool;
 use super::transfer::work;
-use crate::rounds::{Crew, Worker, rounds};
+use crate::office::Worker;
+use crate::rounds::{Crew, rounds};
 
 #[test]
 fn what_the_async_adapter_says_about_transfers_is_true() {

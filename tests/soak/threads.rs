@@ -4,7 +4,8 @@ use diesel::r2d2::ConnectionManager;
 
 use super::Pool;
 use super::transfer::work;
-use crate::rounds::{Crew, PATIENCE, Worker, rounds};
+use crate::office::{PATIENCE, Worker};
+use crate::rounds::{Crew, rounds};
 
 #[test]
 fn what_the_sync_adapter_says_about_transfers_is_true() {

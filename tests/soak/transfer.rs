@@ -1,5 +1,7 @@
 //! What the workers do.
 
+use std::time::Duration;
+
 use dbop_diesel::{Ledger, Report};
 use dbop_tests::{Number, accounts};
 use diesel::QueryResult;
@@ -8,12 +10,15 @@ use diesel::result::Error;
 use diesel::sql_query;
 
 use super::{Conn, Pool, RunQueryDsl, Runner, helper};
-use crate::rounds::{Worker, policy};
+use crate::office::{Worker, policy};
 use crate::tally::{Mode, Told, Transfer};
+
+/// Shorter than most failovers.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// Makes transfers until it is told to stop.
 #[helper]
-pub(super) async fn work(mut worker: Worker, pool: Pool) {
+pub(crate) async fn work(mut worker: Worker, pool: Pool) {
     let runner = Runner::new(policy()).with_logger(worker.experience.clone());
     let mut told = Vec::new();
     while worker.goes_on() {
@@ -45,6 +50,10 @@ async fn make(
             operation.run_on_report(pool, make).await
         }
         Mode::Ledger => operation.ledger(ledger).run_on_report(pool, make).await,
+        Mode::Hasty => {
+            let operation = operation.ledger(ledger).deadline(HASTE);
+            operation.run_on_report(pool, make).await
+        }
     }
 }
 

@@ -39,17 +39,19 @@ impl Server {
         server
     }
 
-    /// A second server of the same kind and version, with data of its own. It ends with the test.
+    /// Another server of the same kind and version, with data of its own, in a folder of this name. It ends with the
+    /// test.
     ///
     /// # Panics
     ///
     /// If it does not start.
     #[must_use]
-    pub fn beside(&self) -> Beside {
+    pub fn another(&self, name: &str) -> Beside {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/beside.sh");
-        let status = Command::new("bash").arg(script).arg(&self.dir).status();
+        let mut bash = Command::new("bash");
+        let status = bash.arg(script).arg(&self.dir).arg(name).status();
         let beside = Beside(Self {
-            dir: self.path("beside"),
+            dir: self.path(name),
         });
         assert!(
             status.expect("bash").success(),
@@ -57,6 +59,36 @@ impl Server {
             beside.0.path("log").display()
         );
         beside
+    }
+
+    /// A standby of the server that is in the folder `of`, beside this one. If there was a server of its name before,
+    /// it has its port. PostgreSQL only.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn standby(&self, name: &str, of: &str) -> Beside {
+        self.make_standby(name, of);
+        Beside(Self {
+            dir: self.path(name),
+        })
+    }
+
+    /// The same where there was a server of this name before.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn make_standby(&self, name: &str, of: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/standby.sh");
+        let mut bash = Command::new("bash");
+        let status = bash.arg(script).arg(&self.dir).args([name, of]).status();
+        assert!(
+            status.expect("bash").success(),
+            "there is no standby: see {}",
+            self.path(name).join("log").display()
+        );
     }
 
     /// Its URL, with a database `dbop`.
@@ -139,7 +171,27 @@ impl Server {
         wait_until_gone(pid, &children);
     }
 
-    /// Ends the process of a session in the same way. `false` if it is gone already.
+    /// Halts it with all its processes until what is returned is dropped. Its system still acknowledges what is
+    /// sent to it.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    #[must_use]
+    pub fn halt(&self) -> Halted {
+        let pid = self.pid();
+        // While it is halted, there are no new processes.
+        kill_process(pid, Signal::STOP).expect("a running server");
+        let mut halted = children(pid);
+        for child in &halted {
+            // It may have ended in the meantime.
+            _ = kill_process(*child, Signal::STOP);
+        }
+        halted.push(pid);
+        Halted(halted)
+    }
+
+    /// Ends the process of a session in the same way as [`kill`](Self::kill). `false` if it is gone already.
     #[must_use]
     pub fn kill_session(&self, session: i64) -> bool {
         let mut pids = children(self.pid()).into_iter();
@@ -189,6 +241,19 @@ impl Server {
 
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).expect("a file about the server")
+    }
+}
+
+/// A server that is halted: it works again when this is dropped.
+#[derive(Debug)]
+pub struct Halted(Vec<Pid>);
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // It may have been killed.
+            _ = kill_process(*pid, Signal::CONT);
+        }
     }
 }
 

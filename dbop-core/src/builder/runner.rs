@@ -211,6 +211,35 @@ macro_rules! __runner_methods {
             self
         }
 
+        /// For how long after its deadline an async operation still waits for what does not come: an answer of a
+        /// server that has stopped without a word, or the end of the body. Defaults to 1 s. `None`: for as long as
+        /// it takes.
+        ///
+        /// Then the connection is thrown away, and the body is dropped where it waits. The work is undone, as after
+        /// any connection that is lost. If COMMIT has been sent, the outcome is unknown, unless the operation has a
+        /// way to find out. For that it has this time once more, however late its COMMIT was lost, in the sync
+        /// adapter as well.
+        ///
+        /// Nothing else of this applies to the sync adapter, whose calls cannot be interrupted, to SQLite, which has no
+        /// server, and to operations without a deadline.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// let runner = Runner::default()
+        ///     .with_default_deadline(Duration::from_secs(10))
+        ///     .with_grace_period(Duration::from_secs(3));
+        /// ```
+        #[must_use]
+        pub fn with_grace_period(
+            mut self,
+            period: impl Into<Option<::core::time::Duration>>,
+        ) -> Self {
+            self.config
+                .set_defaults(|defaults| defaults.grace_period = period.into());
+            self
+        }
+
         /// Gives each name of an operation a gate, which is open until one of them meets a deadlock or a
         /// serialization failure. Off by default.
         ///

@@ -263,7 +263,9 @@ impl<'a> Machine<'a> {
         let slot = self.slot();
         self.connection.is_broken = true;
         // The source may have waited for as long as there was time.
-        if self.deadline.left(now).is_some_and(|left| left.is_zero()) {
+        let left = self.deadline.is_set().then(now);
+        let left = left.and_then(|now| self.left_at(now));
+        if left.is_some_and(|left| left.is_zero()) {
             self.deadline.is_late = true;
         }
         if self.question.is_some() {

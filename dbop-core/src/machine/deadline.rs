@@ -8,7 +8,7 @@ use super::attempt::FailureAnswer;
 use super::ending::Enclosing;
 use super::state::{AfterPause, State};
 use super::step::Pause;
-use crate::dialect::Timeout;
+use crate::dialect::{Dialect, Timeout};
 use crate::error::{Error, Kind};
 use crate::nesting::Seat;
 use crate::outcome::Phase;
@@ -66,6 +66,36 @@ impl Deadline {
 }
 
 impl Machine<'_> {
+    /// How long it is until the operation has to give up. What became of a lost COMMIT is asked for at least the
+    /// grace period, however late the COMMIT was lost.
+    pub(super) fn left_at(&mut self, time: Instant) -> Option<Duration> {
+        let left = self.deadline.left(|| time)?;
+        let Some(question) = &mut self.question else {
+            return Some(left);
+        };
+        let grace = self.config.defaults().grace_period;
+        let at_least = || time.checked_add(left.max(grace.unwrap_or_default()));
+        let until = question.until.or_else(at_least)?;
+        question.until = Some(until);
+        Some(until.saturating_duration_since(time))
+    }
+
+    /// How long the present step may wait for the server or for the body, if there is a deadline: until then, and
+    /// for the grace period after it. SQLite has no server.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let grace = self.config.defaults().grace_period;
+        let grace = grace.filter(|_| self.dialect != Dialect::Sqlite)?;
+        Some(self.left?.saturating_add(grace))
+    }
+
+    /// The present step has not been answered within that time. Its answer is that the connection is lost.
+    pub fn run_out_of_patience(&mut self) {
+        // What became of a COMMIT is still to be asked.
+        let is_to_be_asked = self.question.is_some() || matches!(self.state, State::Commit);
+        self.deadline.is_late |= !is_to_be_asked;
+    }
+
     /// Gives up where the next thing to do would come too late.
     pub(super) fn give_up_if_late(&mut self, left: Option<Duration>) {
         let Some(left) = left.filter(|_| !self.deadline.is_late) else {

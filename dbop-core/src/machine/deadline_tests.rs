@@ -331,3 +331,127 @@ fn sqlite_waits_no_longer_than_what_is_left() {
     assert_eq!(begin(Some(500), 3000, 1000), None);
     assert_eq!(begin(None, 500, 1000), None);
 }
+
+/// A machine with a source, five seconds and this grace period.
+fn patient<'a>(
+    dialect: Dialect,
+    (config, spec): (&'a mut RunnerConfig, &'a Spec<'a>),
+    grace: Option<Duration>,
+    now: Instant,
+) -> Machine<'a> {
+    config.set_defaults(|defaults| defaults.grace_period = grace);
+    Machine::new(dialect, config, spec, true, || now).expect("a valid deadline")
+}
+
+const FIVE_SECONDS: Spec<'_> = Spec {
+    deadline: Some(Duration::from_secs(5)),
+    ..SPEC
+};
+
+#[test]
+fn what_does_not_answer_is_waited_for_until_the_grace_period_is_over() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    for (dialect, spec, grace, limits) in [
+        (Dialect::Postgres, FIVE_SECONDS, 3, Some((8, 3))),
+        (Dialect::Mysql, FIVE_SECONDS, 1, Some((6, 1))),
+        (Dialect::Sqlite, FIVE_SECONDS, 3, None),
+        (Dialect::Postgres, FIVE_SECONDS, 0, None),
+        (Dialect::Postgres, SPEC, 3, None),
+    ] {
+        let mut config = config(RetryPolicy::new());
+        let grace = (grace > 0).then_some(grace * second);
+        let mut machine = patient(dialect, (&mut config, &spec), grace, now);
+        assert!(matches!(machine.step(|| now), Step::Connect { .. }));
+        connect(&mut machine, new_key(), 0);
+        assert!(matches!(machine.step(|| now), Step::Batch(_)));
+        let before = limits.map(|(before, _)| before * second);
+        assert_eq!(machine.patience(), before, "{dialect:?}");
+        _ = machine.batch_done(Ok(()));
+        assert!(matches!(machine.step(|| now + 9 * second), Step::Body));
+        let after = limits.map(|(_, after)| after * second);
+        assert_eq!(machine.patience(), after, "{dialect:?}");
+    }
+}
+
+/// It would be tried again by the clock of the runner, which need not be the one of the wait.
+#[test]
+fn what_was_cut_off_is_not_tried_again() {
+    let (now, mut config) = (Instant::now(), config(RetryPolicy::new()));
+    let mut machine = patient(
+        Dialect::Postgres,
+        (&mut config, &FIVE_SECONDS),
+        Some(Duration::from_secs(1)),
+        now,
+    );
+    assert!(matches!(machine.step(|| now), Step::Connect { .. }));
+    connect(&mut machine, new_key(), 0);
+    assert!(matches!(machine.step(|| now), Step::Batch(_)));
+    _ = machine.batch_done(Ok(()));
+    assert!(matches!(machine.step(|| now), Step::Body));
+    machine.run_out_of_patience();
+    let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+    let failed = BodyEnd::Failed {
+        fault: Some(lost),
+        advice: crate::retry::Advice::Judge,
+    };
+    machine.body_done(failed, None);
+    assert!(matches!(machine.step(|| now), Step::Report(_)));
+    let Step::Done(done) = machine.step(|| now) else {
+        panic!("there is nothing left to do");
+    };
+    assert_eq!(
+        (done.outcome, done.stop, done.attempts),
+        (Outcome::Undone, StopReason::DeadlineExceeded, 1)
+    );
+    assert!(done.connection_broken);
+}
+
+#[test]
+fn a_commit_that_is_lost_after_the_deadline_is_asked_about_for_the_grace_period() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let late = now + 9 * second;
+    for (grace, finds) in [
+        (Some(second), Some(true)),
+        (Some(second), Some(false)),
+        (None, None),
+    ] {
+        let mut config = config(RetryPolicy::new());
+        let spec = Spec {
+            resolution: Resolution::Verify,
+            ..FIVE_SECONDS
+        };
+        let mut machine = patient(Dialect::Postgres, (&mut config, &spec), grace, now);
+        assert!(matches!(machine.step(|| now), Step::Connect { .. }));
+        connect(&mut machine, new_key(), 0);
+        assert!(matches!(machine.step(|| now), Step::Batch(_)));
+        _ = machine.batch_done(Ok(()));
+        assert!(matches!(machine.step(|| now), Step::Body));
+        machine.body_done(BodyEnd::Ok, Some(1));
+        assert!(matches!(machine.step(|| now), Step::Batch(_)));
+        machine.run_out_of_patience();
+        let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+        _ = machine.batch_done(Err(lost));
+        let done = loop {
+            match machine.step(|| late) {
+                Step::Report(_) | Step::Pause(_) => {}
+                Step::Connect { within } => {
+                    assert_eq!(within, grace);
+                    connect(&mut machine, new_key(), 0);
+                }
+                Step::Verify => {
+                    let found = finds.expect("it is not asked");
+                    machine.verify_done(Verified::Committed(found), Some(0));
+                }
+                Step::Done(done) => break done,
+                step => panic!("{step:?}"),
+            }
+        };
+        let (outcome, stop) = match finds {
+            Some(true) => (Outcome::Committed, StopReason::Succeeded),
+            // That a look finds nothing does not settle it.
+            _ => (Outcome::Unknown, StopReason::OutcomeUnknown),
+        };
+        assert_eq!((done.outcome, done.stop), (outcome, stop));
+        assert_eq!(done.attempts, 1, "no attempt begins after the deadline");
+    }
+}

@@ -4,7 +4,7 @@
 //! names, until it is answered or there is no time left.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Machine;
 use super::attempt::Failure;
@@ -27,6 +27,8 @@ use crate::spec::Resolution;
 pub(super) struct Question {
     /// The delay before it was cut short, so that it is asked in time.
     pub(super) hurried: bool,
+    /// Until when it is asked, if there is a deadline.
+    pub(super) until: Option<Instant>,
     /// What is sent to ask for the token of the ledger.
     pub(super) of_token: Option<Box<TokenQuestion>>,
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Order, Rules, is_of_node};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultClass};
 
 /// How a node stands at the moment: see [`Nodes::status`](super::Nodes::status).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,9 @@ struct Node {
     failures: u32,
     rests_until: Option<Instant>,
     fault: Option<Fault>,
-    /// One caller tries whether it is well again.
+    /// A connection of it was lost, and none was given back in order since.
+    is_suspect: bool,
+    /// One caller asks it whether it is well. The others do without it until it has answered.
     is_on_trial: bool,
     /// What a connection was discarded for since the clock was last read.
     told: Option<Fault>,
@@ -44,7 +46,7 @@ struct Node {
 
 impl Node {
     fn rests(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+        self.is_on_trial || self.rests_until.is_some_and(|until| now < until)
     }
 }
 
@@ -126,7 +128,8 @@ impl Roster {
     }
 
     /// It is asked for a connection. If it has failed before, this is a trial: the others let it rest
-    /// meanwhile.
+    /// meanwhile. So they do after a connection was lost, where each node has its turn. The one in use is not left
+    /// for that alone.
     pub(crate) fn ask(&mut self, at: usize, rules: &Rules, now: Instant) {
         let random = self.random.u64(..);
         let node = &mut self.nodes[at];
@@ -134,7 +137,14 @@ impl Roster {
         if node.failures > 0 {
             node.is_on_trial = true;
             node.rests_until = now.checked_add(rules.back_off.delay(node.failures - 1, random));
+        } else if node.is_suspect && rules.order == Order::RoundRobin {
+            node.is_on_trial = true;
         }
+    }
+
+    /// It was not waited for.
+    pub(crate) fn left(&mut self, at: usize) {
+        self.nodes[at].is_on_trial = false;
     }
 
     /// Whether it has to be asked if it is fit.
@@ -150,6 +160,7 @@ impl Roster {
         if node.rests(now) && !node.is_on_trial {
             return;
         }
+        node.is_suspect = false;
         node.failures = node.failures.saturating_add(1);
         node.incidents = node.incidents.wrapping_add(1);
         node.is_on_trial = false;
@@ -161,6 +172,7 @@ impl Roster {
     /// `was_asked`: whether it is fit. If it was not asked, another caller may have found since that it is not.
     pub(crate) fn found(&mut self, at: usize, was_asked: bool) {
         self.nodes[at].is_proven |= was_asked;
+        self.nodes[at].is_on_trial = false;
         if self.nodes[self.current].failures > 0 {
             self.current = at;
         }
@@ -181,6 +193,7 @@ impl Roster {
             node.rests_until = None;
             node.fault = None;
             node.is_on_trial = false;
+            node.is_suspect = false;
         }
     }
 
@@ -190,5 +203,6 @@ impl Roster {
         node.lent = node.lent.saturating_sub(1);
         node.is_proven = false;
         node.told = why.filter(|fault| is_of_node(*fault)).or(node.told);
+        node.is_suspect |= why.is_some_and(|fault| fault.class() == FaultClass::ConnectionLost);
     }
 }

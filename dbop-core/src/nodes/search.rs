@@ -173,8 +173,11 @@ impl<S> Drop for Search<'_, S> {
         let Nodes { rules, roster, .. } = self.nodes;
         let now = self.request.now();
         let waited = now.saturating_duration_since(asked_at);
+        let mut roster = roster.lock();
         if waited > rules.back_off.initial_delay() {
-            roster.lock().failed(self.at, None, rules, now);
+            roster.failed(self.at, None, rules, now);
+        } else {
+            roster.left(self.at);
         }
     }
 }

@@ -312,3 +312,54 @@ fn how_the_nodes_stand_can_be_seen() {
 fn there_is_at_least_one_node() {
     _ = Nodes::<char>::new([]);
 }
+
+/// A server that is gone loses many connections at once. Not all who come next wait for it.
+#[test]
+fn after_a_lost_connection_one_caller_asks_its_node_and_the_others_have_the_next_turn() {
+    let (nodes, clock) = (nodes().with_order(Order::RoundRobin), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let lose = || {
+        let (who, lent) = search(&nodes, &request, "");
+        assert_eq!(who, "a");
+        let lost = fault(FaultClass::ConnectionLost);
+        _ = lent.expect("a").discarded(Some(lost));
+        assert_eq!(asked(&nodes, &request, ""), "b");
+        assert_eq!(asked(&nodes, &request, ""), "c");
+    };
+    lose();
+    let mut trial = Search::new(&nodes, &request);
+    assert_eq!(trial.next_node().map(|node| *node.source), Some('a'));
+    // However long that takes.
+    for _ in 0..10 {
+        clock.pass(REST);
+        let turns: String = (0..3).map(|_| asked(&nodes, &request, "")).collect();
+        assert!(!turns.contains('a'), "{turns}");
+    }
+    drop(trial.found('a'));
+    let turns: String = (0..6).map(|_| asked(&nodes, &request, "")).collect();
+    assert_eq!(turns.matches('a').count(), 2, "{turns}");
+    // Who gives up soon has not found anything out.
+    while asked(&nodes, &request, "") != "c" {}
+    lose();
+    let mut trial = Search::new(&nodes, &request);
+    assert_eq!(trial.next_node().map(|node| *node.source), Some('a'));
+    drop(trial);
+    let turns: String = (0..6).map(|_| asked(&nodes, &request, "")).collect();
+    assert_eq!(turns.matches('a').count(), 2, "{turns}");
+}
+
+/// To leave it would let two nodes take writes at a time.
+#[test]
+fn the_node_in_use_is_not_left_because_of_a_lost_connection() {
+    let (nodes, clock) = (nodes(), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let (_, lent) = search(&nodes, &request, "");
+    _ = lent
+        .expect("a")
+        .discarded(Some(fault(FaultClass::ConnectionLost)));
+    let mut first = Search::new(&nodes, &request);
+    assert_eq!(first.next_node().map(|node| *node.source), Some('a'));
+    assert_eq!(asked(&nodes, &request, ""), "a");
+}

@@ -5,7 +5,7 @@
 //! injected.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dbop_core::machine::{Batch, BatchPurpose, BodyEnd, Done, Step};
 use dbop_core::{Advice, Dialect, FaultClass};
@@ -123,9 +123,13 @@ impl<'a> Run<'a> {
     }
 
     /// The next thing to do, if there are faults to look out for.
-    pub(super) fn watched_step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
+    pub(super) fn watched_step(
+        &mut self,
+        now: &dyn Fn() -> Instant,
+        patience: &mut Option<Duration>,
+    ) -> Step<'_> {
         if !self.injection.is_due() {
-            let (point, sql) = match self.observed_step(now) {
+            let (point, sql) = match self.observed_step(now, patience) {
                 // Asked for again, they would be other ones.
                 Step::Report(event) => return Step::Report(event),
                 Step::Pause(pause) => return Step::Pause(pause),

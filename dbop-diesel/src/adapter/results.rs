@@ -87,14 +87,14 @@ impl<T, E: OperationError> Results<T, E> {
         }
     }
 
-    /// The body has ended.
+    /// The body has ended, or was cut off: `None`.
     pub fn body_done(
         &mut self,
         run: &mut Run<'_>,
-        end: Result<Result<T, E>, Panic>,
+        end: Result<Option<Result<T, E>>, Panic>,
         depth: Option<u32>,
     ) {
-        let end = match end {
+        let end = match end.and_then(|end| ended(run, end)) {
             Ok(Ok(value)) => {
                 self.value = Some(value);
                 Ok(BodyEnd::Ok)
@@ -115,13 +115,14 @@ impl<T, E: OperationError> Results<T, E> {
         Ok(end)
     }
 
-    /// The caller has looked for the work of the attempt.
+    /// The caller has looked for the work of the attempt, or was cut off: `None`.
     pub fn verify_done(
         &mut self,
         run: &mut Run<'_>,
-        found: Result<Result<bool, E>, Panic>,
+        found: Result<Option<Result<bool, E>>, Panic>,
         depth: Option<u32>,
     ) {
+        let found = found.and_then(|found| ended(run, found));
         let verified = found.and_then(|found| match found {
             Ok(committed) => Ok(Verified::Committed(committed)),
             Err(error) => caught(|| {
@@ -243,6 +244,20 @@ impl<T, E: OperationError> Results<T, E> {
         };
         self.move_into_report(errors, Duration::ZERO, times);
         result
+    }
+}
+
+/// What the user's code has returned. Where it was cut off, that is an error of the database.
+fn ended<T, E: OperationError>(
+    run: &mut Run<'_>,
+    end: Option<Result<T, E>>,
+) -> Result<Result<T, E>, Panic> {
+    match end {
+        Some(end) => Ok(end),
+        None => {
+            let error = run.silence();
+            caught(|| Err(E::from(error)))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use dbop_core::machine::{
 };
 use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, Request, StopReason};
 use diesel::QueryResult;
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::errors::AttemptErrors;
 use super::hooks::refused;
@@ -138,15 +138,29 @@ impl<'a> Run<'a> {
 
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
-        #[cfg(feature = "testing")]
-        if self.injection.is_on() {
-            return self.watched_step(now);
-        }
-        self.observed_step(now)
+        self.limited_step(now, &mut None)
     }
 
-    pub(super) fn observed_step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
+    /// The next thing to do, and for how long it may [wait](Self::patience).
+    pub fn limited_step(
+        &mut self,
+        now: &dyn Fn() -> Instant,
+        patience: &mut Option<Duration>,
+    ) -> Step<'_> {
+        #[cfg(feature = "testing")]
+        if self.injection.is_on() {
+            return self.watched_step(now, patience);
+        }
+        self.observed_step(now, patience)
+    }
+
+    pub(super) fn observed_step(
+        &mut self,
+        now: &dyn Fn() -> Instant,
+        patience: &mut Option<Duration>,
+    ) -> Step<'_> {
         let attempt = self.machine.advance(now);
+        *patience = self.machine.patience();
         self.trace.attempt(attempt);
         let Some(observation) = &mut self.observation else {
             return self.machine.present_step();
@@ -154,6 +168,22 @@ impl<'a> Run<'a> {
         let step = self.machine.present_step();
         observation.step(attempt, &step, now);
         step
+    }
+
+    /// How long the present step may wait for the server or for the body, if that is limited.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.machine.patience()
+    }
+
+    /// The present step has waited for as long as it may: this is its answer.
+    pub fn silence(&mut self) -> DieselError {
+        self.machine.run_out_of_patience();
+        let text = "no answer until the deadline of the operation and its grace period";
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection,
+            Box::new(text.to_owned()),
+        )
     }
 
     /// The source of connections has answered.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-# second.sh DIR [stop]: start a second node of the Galera cluster whose first node is in DIR, for a test, and
-# print its URL; or stop it.
+# member.sh DIR NAME [stop]: start another node, in DIR/NAME, of the Galera cluster whose first node is in DIR, for a
+# test, and print its URL; or stop it.
 set -euo pipefail
 umask 022
 
@@ -11,7 +11,7 @@ source "$servers/mariadb.sh"
 source "$servers/mysql.sh"
 source "$servers/galera.sh"
 
-case ${2-} in
-  stop) stop_server "$1/second" ;;
-  *) second_node "$1" ;;
+case ${3-} in
+  stop) stop_server "$1/$2" ;;
+  *) another_node "$1" "$2" ;;
 esac
