@@ -1,7 +1,7 @@
 //! The databases that dbop knows.
 
 use dbop_core::Dialect;
-use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
+use dbop_core::machine::{Batch, CurrentTransaction, PragmasToRead, SavedPragmas};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
@@ -56,13 +56,13 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(None)
     }
 
-    /// Sends a batch as one compound statement. MariaDB only.
+    /// Sends a batch as one compound statement where the server has them: MariaDB only.
     #[doc(hidden)]
-    fn execute_compound<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+    fn send_as_one<C>(conn: &mut C, batch: Batch<'_>) -> QueryResult<()>
     where
         C: LoadConnection<Backend = Self>,
     {
-        conn.batch_execute(sql)
+        Self::send(conn, batch.sql)
     }
 
     /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
@@ -130,10 +130,10 @@ mod mysql {
     use diesel::mysql::Mysql;
     use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-    use crate::adapter::mysql::{Compound, PreparedSoFar};
+    use crate::adapter::mysql::{PreparedSoFar, send_as_one};
     use crate::adapter::text::Text;
 
-    use super::{Dialect, Sealed, SupportedBackend};
+    use super::{Batch, Dialect, Sealed, SupportedBackend};
 
     impl Sealed for Mysql {}
 
@@ -156,11 +156,11 @@ mod mysql {
             Ok(Some(count))
         }
 
-        fn execute_compound<C>(conn: &mut C, sql: &str) -> QueryResult<()>
+        fn send_as_one<C>(conn: &mut C, batch: Batch<'_>) -> QueryResult<()>
         where
             C: LoadConnection<Backend = Self>,
         {
-            Compound(sql).execute(conn).map(drop)
+            send_as_one(conn, batch)
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn execute<C: SupportedConnection>(
     }
     let saved = std::mem::replace(status(conn), TransactionManagerStatus::InError);
     let result = match batch.is_compound {
-        true => C::Backend::execute_compound(conn, batch.sql),
+        true => C::Backend::send_as_one(conn, batch),
         false => C::Backend::send(conn, batch.sql),
     };
     let dialect = C::Backend::DIALECT;

@@ -1,9 +1,17 @@
 //! What MySQL and MariaDB are asked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dbop_core::machine::{Batch, BatchPurpose};
+use dbop_core::{Code, Dialect, FaultClass};
+use diesel::connection::LoadConnection;
 use diesel::mysql::Mysql;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::Error;
 use diesel::sql_types::Text;
 use diesel::{QueryResult, RunQueryDsl};
+
+use crate::fault::fault_of;
 
 /// Asks how many statements this session has prepared.
 ///
@@ -25,10 +33,45 @@ impl QueryFragment<Mysql> for PreparedSoFar {
 
 impl<C> RunQueryDsl<C> for PreparedSoFar {}
 
+/// Whether the servers of this process have compound statements outside of stored programs. MariaDB has.
+static HAS_COMPOUND: AtomicBool = AtomicBool::new(true);
+
+/// Sends a batch as one compound statement, unless a server has refused that before. What it refuses to
+/// prepare has not run, and is sent as text.
+pub fn send_as_one<C>(conn: &mut C, batch: Batch<'_>) -> QueryResult<()>
+where
+    C: LoadConnection<Backend = Mysql>,
+{
+    if !HAS_COMPOUND.load(Ordering::Relaxed) {
+        return conn.batch_execute(batch.sql);
+    }
+    let Err(error) = Compound(batch.sql).execute(conn) else {
+        return Ok(());
+    };
+    if !is_unknown_to_server(&error, batch.purpose) {
+        return Err(error);
+    }
+    conn.batch_execute(batch.sql)?;
+    HAS_COMPOUND.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether the server does not know compound statements. A text that dbop does not know is taken for that
+/// where it does no harm: what begins can be sent twice.
+fn is_unknown_to_server(error: &Error, purpose: BatchPurpose) -> bool {
+    let Some(fault) = fault_of(Dialect::Mysql, error) else {
+        return false;
+    };
+    match fault.code() {
+        Some(code) => code == Code::Errno(1064),
+        None => purpose != BatchPurpose::Commit && fault.class() == FaultClass::Unknown,
+    }
+}
+
 /// Statements as one, which MariaDB executes until one of them fails. Diesel prepares it once for each
 /// connection, unless its cache is off.
 #[derive(Clone, Copy, Debug)]
-pub struct Compound<'a>(pub &'a str);
+struct Compound<'a>(&'a str);
 
 impl QueryId for Compound<'_> {
     type QueryId = ();
