@@ -311,7 +311,10 @@ fn commit_transaction(plan: &Plan) -> Cow<'static, str> {
         });
     }
     let mut sql = Sql::new(plan);
-    let closing = plan.proof.as_ref().and_then(|proof| proof.closing(plan.level));
+    let closing = plan
+        .proof
+        .as_ref()
+        .and_then(|proof| proof.closing(plan.level));
     match closing {
         Some(closing) => sql.then(closing),
         None if plan.profile.has_mark() => sql.then(CHECK_OF_MARK),
