@@ -292,7 +292,8 @@ impl RunnerConfig {
             ..self.defaults
         };
         let is_plain = is_plain && *settings == Settings::NONE && level == Level::Transaction;
-        match is_plain && !known.asks() {
+        // What a pooler-safe runner asks is the same in each operation.
+        match is_plain && (!known.asks() || self.defaults.pooler_safe) {
             true => self
                 .by_defaults
                 .of_kind((dialect, known, hurry), || make(&defaults)),
