@@ -41,9 +41,8 @@ async fn a_later_call_returns_the_first_ones_answer() {
         .run(&mut bed.connect(), async |_: &mut Conn| Ok(7))
         .await;
     assert!(own(&other).is_answer_unusable(), "{other:?}");
-    let unwanted = plain.run(&mut bed.connect(), async |conn: &mut Conn| {
-        add(conn, 1, 10).await
-    });
+    let mut conn = bed.connect();
+    let unwanted = plain.run(&mut conn, async |conn: &mut Conn| add(conn, 1, 10).await);
     assert!(own(&unwanted.await).is_already_done());
     assert_eq!(bed.balances()[0], (1, 110));
 }
