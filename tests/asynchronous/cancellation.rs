@@ -15,7 +15,7 @@ use dbop_tests::asynchronous::{
 use dbop_tests::{Again, Capture};
 use diesel::QueryResult;
 use diesel::result::Error;
-use diesel_async::{AsyncConnection, SimpleAsyncConnection as _};
+use diesel_async::{AsyncConnection as _, AsyncConnectionCore, SimpleAsyncConnection as _};
 use log::Level;
 
 use super::money::{add, share_out};
@@ -132,7 +132,7 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 async fn at_every_await_point(place: Place) {
     let bed = Bed::new();
     if place == Place::Keyed {
-        let dialect = <<Conn as AsyncConnection>::Backend as SupportedBackend>::DIALECT;
+        let dialect = <<Conn as AsyncConnectionCore>::Backend as SupportedBackend>::DIALECT;
         let create = Ledger::new().create_table(dialect);
         bed.connect()
             .await
