@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::env::var;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -32,66 +32,63 @@ const REQUESTS: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What happens to the service and its connections.
-struct Accidents<'a> {
-    url: &'a str,
+#[derive(Default)]
+struct Accidents {
     service: Mutex<Option<Program>>,
     kills: AtomicU32,
     cuts: AtomicU32,
     is_over: AtomicBool,
 }
 
-impl<'a> Accidents<'a> {
-    fn new(url: &'a str) -> Self {
-        Self {
-            url,
-            service: Mutex::new(Some(start(url))),
-            kills: AtomicU32::new(0),
-            cuts: AtomicU32::new(0),
-            is_over: AtomicBool::new(false),
-        }
+impl Accidents {
+    /// Where the service listens, if there is one.
+    fn address(&self) -> Option<SocketAddr> {
+        let service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+        service.as_ref().map(Program::address)
     }
 
-    fn address(&self) -> SocketAddr {
-        let service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
-        service.as_ref().expect("it is started again").address()
+    fn set_service(&self, service: Option<Program>) {
+        *self.service.lock().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
     fn go_on(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Kills the service with -9, again and again, and starts another one.
-    fn kill(&self, mut random: Rng) {
+    /// Starts the service, cuts some of its connections, kills it with -9, and so on.
+    fn happen(&self, bed: &Bed, mut random: Rng) {
         while self.go_on() {
-            thread::sleep(Duration::from_millis(random.u64(20..600)));
-            let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(service.take());
-            *service = Some(start(self.url));
+            let proxy = (DIALECT != Dialect::Sqlite).then(|| Proxy::start(bed.url()));
+            let url = proxy.as_ref().map_or(bed.url(), Proxy::url);
+            self.set_service(Some(start(url)));
+            for _ in 0..random.u32(0..12) {
+                if let Some(proxy) = &proxy {
+                    self.cut(proxy, &mut random);
+                }
+                thread::sleep(Duration::from_millis(random.u64(5..50)));
+            }
+            // It is dropped, and so killed.
+            self.set_service(None);
             self.kills.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Cuts connections between the service and the database, most of them at COMMIT.
-    fn cut(&self, proxy: &Proxy, mut random: Rng) {
-        while self.go_on() {
-            let late = Cut::Late(Until::Passed(Duration::from_millis(random.u64(1..100))));
-            let (when, cut) = match random.u8(0..10) {
-                0..4 => (When::commit(), Cut::AnswerLost),
-                4 | 5 => (When::commit(), Cut::BeforeSent),
-                6 | 7 => (When::commit(), late),
-                8 => (When::statement("UPDATE"), Cut::AnswerLost),
-                _ => (When::anything(), Cut::BeforeSent),
-            };
-            let planned = proxy.cut(when, cut);
-            let begin = Instant::now();
-            while planned.reached() == 0 && begin.elapsed() < Duration::from_secs(1) && self.go_on()
-            {
-                thread::sleep(Duration::from_millis(5));
-            }
-            self.cuts.fetch_add(planned.reached(), Ordering::Relaxed);
-            thread::sleep(Duration::from_millis(random.u64(0..40)));
-            proxy.reset();
+    /// Cuts a connection between the service and the database, most often at COMMIT.
+    fn cut(&self, proxy: &Proxy, random: &mut Rng) {
+        let late = Cut::Late(Until::Passed(Duration::from_millis(random.u64(1..100))));
+        let (when, cut) = match random.u8(0..10) {
+            0..4 => (When::commit(), Cut::AnswerLost),
+            4 | 5 => (When::commit(), Cut::BeforeSent),
+            6 | 7 => (When::commit(), late),
+            8 => (When::statement("UPDATE"), Cut::AnswerLost),
+            _ => (When::anything(), Cut::BeforeSent),
+        };
+        let planned = proxy.cut(when, cut);
+        let begin = Instant::now();
+        while planned.reached() == 0 && begin.elapsed() < Duration::from_secs(1) && self.go_on() {
+            thread::sleep(Duration::from_millis(5));
         }
+        self.cuts.fetch_add(planned.reached(), Ordering::Relaxed);
     }
 }
 
@@ -108,7 +105,7 @@ fn ask(address: SocketAddr, request: &str) -> std::io::Result<String> {
     BufReader::new(stream).read_line(&mut answer)?;
     match answer.strip_suffix('\n') {
         Some(answer) => Ok(answer.to_owned()),
-        None => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        None => Err(ErrorKind::UnexpectedEof.into()),
     }
 }
 
@@ -120,11 +117,15 @@ struct Attempts {
 }
 
 /// Repeats a request until it is done: the number in the answer.
-fn insist(accidents: &Accidents<'_>, attempts: &Attempts, request: &str) -> i64 {
+fn insist(accidents: &Accidents, attempts: &Attempts, request: &str) -> i64 {
     let begin = Instant::now();
     let key = request.split(' ').next().expect("a key");
     loop {
-        let told = ask(accidents.address(), request);
+        let address = accidents.address();
+        let told = address.map_or_else(
+            || Err(ErrorKind::NotConnected.into()),
+            |it| ask(it, request),
+        );
         match &told {
             Ok(answer) => match answer.strip_prefix(&format!("done {key} ")) {
                 Some(number) => return number.parse().expect("a number"),
@@ -152,7 +153,7 @@ fn request(number: u32) -> String {
 /// Makes requests until there are enough: what was answered to each. Of some there are two at once, some are
 /// repeated later.
 fn client(
-    accidents: &Accidents<'_>,
+    accidents: &Accidents,
     attempts: &Attempts,
     next: &AtomicU32,
     requests: u32,
@@ -242,17 +243,10 @@ fn every_request_is_done_once_though_the_service_is_killed() {
     println!("DBOP_KEYED_SEED={seed}");
     let bed = Bed::new();
     bed.connect().batch_execute(&create()).expect("tables");
-    let proxy = (DIALECT != Dialect::Sqlite).then(|| Proxy::start(bed.url()));
-    let url = proxy.as_ref().map_or(bed.url(), Proxy::url);
-    let accidents = Accidents::new(url);
-    let (attempts, next) = (Attempts::default(), AtomicU32::new(0));
-    let mut random = Rng::with_seed(seed);
+    let (accidents, attempts, next) =
+        (Accidents::default(), Attempts::default(), AtomicU32::new(0));
     let answers: BTreeMap<_, _> = thread::scope(|scope| {
-        let (first, second) = (random.fork(), random.fork());
-        scope.spawn(|| accidents.kill(first));
-        if let Some(proxy) = &proxy {
-            scope.spawn(|| accidents.cut(proxy, second));
-        }
+        scope.spawn(|| accidents.happen(&bed, Rng::with_seed(seed)));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| scope.spawn(|| client(&accidents, &attempts, &next, requests)))
             .collect();
@@ -262,14 +256,9 @@ fn every_request_is_done_once_though_the_service_is_killed() {
             .flat_map(|answers| answers.expect("no panic"))
             .collect()
     });
-    let (kills, cuts) = (
-        accidents.kills.load(Ordering::Relaxed),
-        accidents.cuts.load(Ordering::Relaxed),
-    );
-    drop(accidents);
-    drop(proxy);
     assert_eq!(answers.len(), requests as usize);
     check(&bed, &answers);
+    let (kills, cuts) = (accidents.kills.into_inner(), accidents.cuts.into_inner());
     let (failed, lost) = (attempts.failed.into_inner(), attempts.lost.into_inner());
     println!(
         "{requests} requests, {kills} kills, {cuts} cuts; {lost} without an answer, {failed} with an error; {:.1} s",
