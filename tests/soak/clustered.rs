@@ -31,7 +31,7 @@ pub(crate) fn create(conn: &mut Conn) {
          DELETE FROM accounts; INSERT INTO accounts (id, balance) VALUES {}; \
          CREATE TABLE journal (id BIGINT, payer INTEGER, payee INTEGER, amount BIGINT); {}",
         ids.join(", "),
-        dbop_diesel::Ledger::create_table(backend::DIALECT)
+        dbop_diesel::Ledger::new().create_table(backend::DIALECT)
     ))
     .expect("new tables");
 }

@@ -127,7 +127,7 @@ pub(crate) async fn a_commit_that_is_cut_off_is_unknown(server: Arc<Server>) {
 pub(crate) async fn the_ledger_knows_what_became_of_it(server: Arc<Server>) {
     let bed = Bed::new();
     bed.connect()
-        .batch_execute(Ledger::create_table(backend::DIALECT))
+        .batch_execute(&Ledger::new().create_table(backend::DIALECT))
         .expect("a new table");
     let (ledger, connections) = (Ledger::new(), AtomicU32::new(0));
     let halted = Mutex::new(None::<Halted>);
