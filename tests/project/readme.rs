@@ -21,6 +21,7 @@ fn every_test_that_is_named_exists() {
         "sqlite",
         "soak",
         "galera",
+        "refused",
         "../dbop-core/src",
     ] {
         elsewhere.extend(files(&tests.join(folder)).iter().map(|file| read(file)));
