@@ -9,6 +9,7 @@ use dbop_diesel::Runner;
 use dbop_tests::accounts;
 use dbop_tests::asynchronous::eventually;
 use deadpool_diesel::{InteractError, Manager, Pool, Runtime};
+use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{self, ConnectionManager};
 use diesel::sql_query;
@@ -137,7 +138,10 @@ fn panics(conn: &mut SyncConn) -> QueryResult<()> {
     })
 }
 
+/// The other one may take a moment to close, with its lock.
 fn is_another_one(conn: &mut SyncConn) -> bool {
+    conn.batch_execute("PRAGMA busy_timeout = 5000")
+        .expect("a pragma");
     add(conn, 1, 0).is_ok() && sql_query("SELECT * FROM temp.mark").execute(conn).is_err()
 }
 
