@@ -52,7 +52,14 @@ fn a_request_that_is_under_way_too_long_is_told_so_and_killed_it_is_free() {
         let bed = Bed::new();
         let (first, second) = (Service::start(&bed), Service::start(&bed));
         let holder = bed.opponent();
-        holder.execute("BEGIN; SELECT FROM accounts WHERE id = 1 FOR UPDATE");
+        let lock = fastrand::u32(..);
+        // Its wait has no limit, so that the request is under way for as long as the test needs.
+        holder.execute(&format!(
+            "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$ \
+             BEGIN PERFORM pg_advisory_xact_lock({lock}); RETURN NEW; END $$; \
+             CREATE TRIGGER waits BEFORE UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION waits()"
+        ));
+        holder.execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({lock})"));
         let head: &[&str] = &["X-Timeout-Ms: 20000"];
         let address = first.address;
         let asked = tokio::spawn(repeat(address, head, "\"a\"", (1, 2, 10)));

@@ -180,7 +180,6 @@ async fn what_a_transaction_is_like_ends_with_it() {
                     .await
                     .expect("set");
                 let read: QueryResult<i64> = operation
-                    .clone()
                     .run(&mut conn, async |conn: &mut Conn| {
                         let read = balance(conn, 1).await;
                         if fails {
@@ -286,7 +285,6 @@ async fn what_would_be_a_variable_of_the_session_is_refused() {
         ),
     ] {
         let refused: QueryResult<()> = operation
-            .clone()
             .run(&mut conn, async |_: &mut Conn| panic!("it is refused"))
             .await;
         let error = refused.expect_err("refused");

@@ -136,7 +136,7 @@ async fn nothing_is_set_for_the_session_on_the_wire_and_nothing_is_left() {
             for operation in operations(&runner) {
                 for fails in [false, true] {
                     proxy.reset();
-                    let operation = operation.clone().best_effort();
+                    let operation = operation.best_effort();
                     _ = operation
                         .run(&mut conn, async |conn: &mut Conn| {
                             let _: QueryResult<i64> = runner
