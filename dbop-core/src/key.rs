@@ -47,7 +47,9 @@ impl<'a> Key<'a> {
     /// Nothing of it is ever cut.
     pub(crate) fn check(&self, name: Name<'a>) -> Result<(), Error> {
         let scope = self.scope_in(name);
-        let problem = if self.id.is_empty() {
+        let problem = if self.scope.is_none() && matches!(name, Name::Call(_)) {
+            InvalidKey::NoScope
+        } else if self.id.is_empty() {
             InvalidKey::Empty
         } else if self.id.len() > LONGEST {
             InvalidKey::TooLong(self.id.len())
@@ -74,6 +76,9 @@ pub(crate) const OWN_SCOPE: &[u8] = b"dbop";
 /// Why a key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidKey {
+    /// A file and a line are others in the next version of the program.
+    #[error("an operation without a name needs a scope for its idempotency key")]
+    NoScope,
     #[error("the idempotency key is empty")]
     Empty,
     #[error("the idempotency key has {0} bytes, more than {LONGEST}")]
@@ -176,6 +181,19 @@ mod tests {
         let long = "x".repeat(65);
         assert!(refused(b"k", None, &long).is_some());
         assert!(refused(b"k", Some(b"pay"), &long).is_none());
+    }
+
+    #[test]
+    fn a_file_and_a_line_are_no_scope() {
+        let name = Name::Call(std::panic::Location::caller());
+        let error = Key::new(b"k").check(name).expect_err("it moves");
+        assert!(error.is_invalid_setting() && error.to_string().contains("scope"));
+        let scope = Some(&b"pay"[..]);
+        let key = Key {
+            scope,
+            ..Key::new(b"k")
+        };
+        key.check(name).expect("a scope of its own");
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Ledger {
 
     /// A ledger whose table has this name, or this one in a schema (on MySQL and MariaDB: in a database):
     /// `orders` or `app.orders`. The name is quoted in every statement, so upper and lower case are told
-    /// apart where the server does that.
+    /// apart where the server does that. On SQLite it has to be in the file of the work: a COMMIT over several
+    /// attached files in WAL mode is not atomic in a crash (SQLite's documentation of `ATTACH`).
     ///
     /// ```
     /// use dbop_core::{Dialect, Ledger};

@@ -58,8 +58,8 @@ macro_rules! __key_method {
 macro_rules! __key_settings {
     ($adapter:literal) => {
         /// In which scope the key is looked for: equal keys of different scopes do not meet. Defaults to
-        /// the operation's name. It has 1 to 64 bytes and is not `dbop`: another one is an error when the
-        /// operation is run.
+        /// the operation's name; an operation without a name needs one. It has 1 to 64 bytes and is not
+        /// `dbop`: another one is an error when the operation is run.
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::Ledger;")]

@@ -137,7 +137,8 @@ macro_rules! __runner_methods {
         ///
         /// PostgreSQL: every setting is `SET LOCAL`, and nothing that the runner has learned of one session is
         /// relied on in another. Each operation that depends on a default asks its session whether that is
-        /// stricter, which takes a query, and a round trip more until the runner has met a session that is.
+        /// stricter, which takes a query. An operation that so meets a session that is stricter takes a round
+        /// trip more; from then on each looks in its own transaction.
         ///
         /// MySQL and MariaDB: there are no user variables, and `autocommit` is 1 after each operation. What
         /// can only be a variable of the session is rejected: `lock_timeout`, `lock_timeouts` and
@@ -454,6 +455,8 @@ macro_rules! __runner_methods {
             match dialect {
                 // Its only level is another one.
                 $crate::Dialect::Sqlite => operation,
+                // It has no levels to choose from.
+                _ if matches!(self.config.defaults().engine, Some($crate::Engine::Vitess)) => operation,
                 // In a stricter one, an entry that is written meanwhile would be an error.
                 _ => operation.isolation($crate::IsolationLevel::ReadCommitted),
             }

@@ -160,6 +160,11 @@ impl Profile {
         !matches!(self.engine, Some(Engine::AuroraDsql | Engine::Vitess))
     }
 
+    /// PostgreSQL: whether a session can make its transactions deferrable by default.
+    pub(super) const fn has_default_deferrable(self) -> bool {
+        !matches!(self.engine, Some(Engine::CockroachDb))
+    }
+
     /// Whether a timeout is a number of milliseconds when it is read, where PostgreSQL adds a unit.
     pub(super) const fn may_leave_out_units(self) -> bool {
         matches!(self.engine, Some(Engine::CockroachDb))

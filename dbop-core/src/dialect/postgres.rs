@@ -194,6 +194,7 @@ fn deferrable(plan: &Plan) -> &'static str {
         return "";
     }
     match plan.known.of(SessionSetting::Deferrable) {
+        Knowledge::Nothing if !plan.profile.has_default_deferrable() => " NOT DEFERRABLE",
         Knowledge::Nothing => "",
         Knowledge::Asked | Knowledge::Laxer => " NOT DEFERRABLE",
         Knowledge::Stricter => " DEFERRABLE",

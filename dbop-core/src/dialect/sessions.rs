@@ -189,13 +189,17 @@ impl Needed {
         has_ladder: bool,
         is_timed: bool,
     ) -> Self {
-        let lock_timeout =
-            defaults.lock_timeout.is_some() && settings.lock_timeout.is_none() && !has_ladder;
+        let profile = defaults.profile();
+        let lock_timeout = defaults.lock_timeout.is_some()
+            && settings.lock_timeout.is_none()
+            && !has_ladder
+            && profile.has_locks();
         let statement_timeout = settings.statement_timeout.is_none()
             && (defaults.statement_timeout.is_some() || is_timed);
-        let isolation = defaults.isolation.is_some() && settings.isolation.is_none();
+        let isolation =
+            defaults.isolation.is_some() && settings.isolation.is_none() && profile.has_levels();
         let any = lock_timeout || statement_timeout || isolation;
-        let deferrable = any && !settings.deferrable;
+        let deferrable = any && !settings.deferrable && profile.has_default_deferrable();
         Self([lock_timeout, statement_timeout, isolation, deferrable])
     }
 

@@ -92,7 +92,8 @@ impl Machine<'_> {
     /// The present step has not been answered within that time. Its answer is that the connection is lost.
     pub fn run_out_of_patience(&mut self) {
         // What became of a COMMIT is still to be asked.
-        let is_to_be_asked = self.question.is_some() || matches!(self.state, State::Commit);
+        let commits = matches!(self.state, State::Commit | State::CommitRefusal(_));
+        let is_to_be_asked = self.question.is_some() || commits;
         self.deadline.is_late |= !is_to_be_asked;
     }
 
@@ -113,7 +114,7 @@ impl Machine<'_> {
                     _ => self.give_up_waiting(after),
                 }
             }
-            (State::Begin, None) if left.is_zero() && gives_up_key => {
+            (State::Begin | State::BeginWithRow(_), None) if left.is_zero() && gives_up_key => {
                 self.deadline.is_late = true;
                 self.finish_under_way();
             }

@@ -160,7 +160,11 @@ impl<'a> Machine<'a> {
             return false;
         }
         match met {
-            AtKey::Nothing => return false,
+            AtKey::Nothing => {
+                // What is waited for from now on is waited for anew.
+                self.key_is_taken();
+                return false;
+            }
             AtKey::Taken => {
                 let Some(query) = self.connection.batches().key_query() else {
                     return false;
@@ -175,7 +179,12 @@ impl<'a> Machine<'a> {
     /// It is waited for again, or it was waited for long enough.
     pub(super) fn wait_at_key(&mut self, met: AtKey, time: Option<Instant>) {
         let (is_timed, is_late) = (self.deadline.is_set(), self.deadline.is_late);
-        let longest = self.connection.batches().lock_timeout();
+        // In a hurry, a lock timeout is less than the operation may wait.
+        let is_hurried = self.attempt.is_hurried;
+        let longest = match is_hurried {
+            true => self.lock_timeout(),
+            false => self.connection.batches().lock_timeout(),
+        };
         let Some(keyed) = &mut self.keyed else {
             return debug_assert!(false, "no key to wait for");
         };
@@ -185,7 +194,7 @@ impl<'a> Machine<'a> {
         });
         let is_over = match (is_timed, met) {
             (true, _) => is_late,
-            (false, AtKey::Held) => true,
+            (false, AtKey::Held) if !is_hurried => true,
             (false, _) => waited >= longest.unwrap_or(LONGEST_WAIT),
         };
         if is_over {
@@ -200,7 +209,10 @@ impl<'a> Machine<'a> {
     fn begin_anew(&mut self, vacates: bool) {
         self.attempt.begin_anew();
         let with_vacant_row = match vacates {
-            true => self.connection.batches().begin_with_vacant_key(),
+            true => {
+                self.fit_batches(self.left);
+                self.connection.batches().begin_with_vacant_key()
+            }
             false => None,
         };
         self.go_to(match with_vacant_row {
@@ -252,7 +264,9 @@ impl<'a> Machine<'a> {
                 ErrorSlot::Dropped
             }
             // Who has it is asked in another attempt.
-            Err(fault) if fault.recognized_class().is_transient() => {
+            Err(fault)
+                if fault.recognized_class().is_transient() && !self.row_query_aborts(&fault) =>
+            {
                 self.attempt.begin_anew();
                 self.attempt
                     .fail(Phase::Begin, Some(fault), FailureAnswer::FirstError);
@@ -272,6 +286,13 @@ impl<'a> Machine<'a> {
                 ErrorSlot::Dropped
             }
         }
+    }
+
+    /// Whether a query for the row that fails so leaves the transaction around it aborted.
+    fn row_query_aborts(&self, fault: &Fault) -> bool {
+        self.connection.is_savepoint()
+            && self.dialect == Dialect::Postgres
+            && fault.leaves_connection_usable()
     }
 
     fn row_read(&mut self, row: Option<KeyRow>) {
@@ -309,8 +330,10 @@ impl<'a> Machine<'a> {
     /// There is no row that could have been in the way.
     fn row_vanished(&mut self) {
         let is_savepoint = self.connection.is_savepoint();
-        // The snapshot of the transaction around it is older than the row.
-        if is_savepoint && self.dialect == Dialect::Mysql {
+        // The snapshot of the transaction around it is older than the row, unless it was SQL of the operation's
+        // own that has failed.
+        let has_own_sql = self.spec.begin_with_sql.is_some();
+        if is_savepoint && self.dialect == Dialect::Mysql && !has_own_sql {
             let class = FaultClass::SerializationFailure;
             if let Some(failure) = &mut self.attempt.failure {
                 failure.fault = Some(Fault::from_class(self.dialect, class));
@@ -322,7 +345,7 @@ impl<'a> Machine<'a> {
             return debug_assert!(false, "no key was read");
         };
         keyed.vanished += 1;
-        match keyed.vanished <= MOST_VANISHED && self.spec.begin_with_sql.is_none() {
+        match keyed.vanished <= MOST_VANISHED && !has_own_sql {
             true => self.begin_anew(false),
             false => self.undone(Enclosing::Alive),
         }

@@ -150,7 +150,7 @@ impl Machine<'_> {
         is_hurried.then_some(HURRIED)
     }
 
-    fn lock_timeout(&self) -> Option<Duration> {
+    pub(super) fn lock_timeout(&self) -> Option<Duration> {
         let own = self.spec.settings.lock_timeout;
         own.or(self.config.defaults().lock_timeout)
     }

@@ -156,8 +156,9 @@ impl<'n, S> Search<'n, S> {
     pub fn found<H>(&mut self, held: H) -> Lent<H> {
         let Nodes { roster, .. } = self.nodes;
         self.asked_at = None;
-        if self.request.purpose == Purpose::Work {
-            roster.lock().found(self.at, self.proves);
+        match self.request.purpose {
+            Purpose::Work => roster.lock().found(self.at, self.proves),
+            _ => roster.lock().left(self.at),
         }
         Lent::new(held, roster.clone(), self.at)
     }

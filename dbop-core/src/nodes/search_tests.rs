@@ -349,6 +349,24 @@ fn after_a_lost_connection_one_caller_asks_its_node_and_the_others_have_the_next
     assert_eq!(turns.matches('a').count(), 2, "{turns}");
 }
 
+/// The question may have another limit than the work, and its connection may be lost as well.
+#[test]
+fn a_question_leaves_no_node_on_trial() {
+    let (nodes, clock) = (nodes().with_order(Order::RoundRobin), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let (_, lent) = search(&nodes, &request, "");
+    let lent = lent.expect("a is there");
+    let place = Some(nodes.place_in_all(&lent, None));
+    _ = lent.discarded(Some(fault(FaultClass::ConnectionLost)));
+    let question = request.with_purpose(Purpose::Question).with_place(place);
+    let (who, lent) = search(&nodes, &question, "");
+    assert_eq!(who, "a");
+    _ = lent.expect("a is there again").discarded(None);
+    let turns: String = (0..6).map(|_| asked(&nodes, &request, "")).collect();
+    assert_eq!(turns.matches('a').count(), 2, "{turns}");
+}
+
 /// To leave it would let two nodes take writes at a time.
 #[test]
 fn the_node_in_use_is_not_left_because_of_a_lost_connection() {

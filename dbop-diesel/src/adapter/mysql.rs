@@ -51,13 +51,18 @@ where
     if !is_unknown_to_server(&error, batch.purpose) {
         return Err(error);
     }
+    // What has begun to run must not be sent again: it would keep the values that it has set itself.
+    let is_named = fault_of(Dialect::Mysql, &error).is_some_and(|fault| fault.code().is_some());
+    if !is_named && Compound("DO 0").execute(conn).is_ok() {
+        return Err(error);
+    }
     conn.batch_execute(batch.sql)?;
     HAS_COMPOUND.store(false, Ordering::Relaxed);
     Ok(())
 }
 
-/// Whether the server does not know compound statements. A text that dbop does not know is taken for that
-/// where it does no harm: what begins can be sent twice.
+/// Whether the server does not know compound statements, or says in a text that dbop does not know what has
+/// failed where nothing was committed.
 fn is_unknown_to_server(error: &Error, purpose: BatchPurpose) -> bool {
     let Some(fault) = fault_of(Dialect::Mysql, error) else {
         return false;

@@ -53,6 +53,30 @@ fn bounded() -> Settings {
     }
 }
 
+/// While the runner does not know the session yet.
+#[test]
+fn an_engine_is_asked_for_nothing_that_it_does_not_have() {
+    let first = |engine: Engine| {
+        let defaults = of(Some(engine), false, Defaults::default());
+        let needed = Needed::by(&Settings::NONE, &defaults, false, false);
+        let known = Sessions::default().known(&defaults, needed);
+        let before = SavedPragmas::default();
+        let batches = Batches::new(engine.dialect(), TOP, &Settings::NONE, &defaults, before);
+        batches.expect("valid").in_session(known).begin().to_owned()
+    };
+    let of_postgres = first(Engine::Postgres);
+    assert!(of_postgres.contains("default_transaction_deferrable"));
+    assert!(of_postgres.contains("current_setting('lock_timeout')"));
+    let cockroach = first(Engine::CockroachDb);
+    assert!(
+        !cockroach.contains("default_transaction_deferrable"),
+        "{cockroach}"
+    );
+    assert!(cockroach.contains("current_setting('lock_timeout')"));
+    let dsql = first(Engine::AuroraDsql);
+    assert_eq!(dsql, "BEGIN; SET LOCAL dbop.transaction = 'ours'");
+}
+
 const CHECK: &str = "SELECT CASE WHEN current_setting('dbop.transaction', true) = 'ours' \
      THEN NULL ELSE current_setting('dbop_alive.is_gone') END";
 
