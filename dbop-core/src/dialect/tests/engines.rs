@@ -360,6 +360,14 @@ fn a_pooler_safe_runner_sets_no_variable_on_mysql() {
             "ROLLBACK TO SAVEPOINT dbop_savepoint_1; RELEASE SAVEPOINT dbop_savepoint_1".into()
         )
     );
+    let bounded = Settings {
+        lock_timeout: Some(Duration::from_secs(1)),
+        ..Settings::NONE
+    };
+    let defaults = of(None, true, Defaults::default()).of_nested();
+    let before = SavedPragmas::default();
+    Batches::new(Dialect::Mysql, NESTED, &bounded, &defaults, before)
+        .expect_err("it would be a variable of the session");
     let profile = of(None, true, Defaults::NONE).profile();
     let check = "SELECT IF(@@innodb_rollback_on_timeout, 1, (SELECT 1 UNION SELECT 2))";
     assert_eq!(Dialect::Mysql.undone_check(profile), check);
