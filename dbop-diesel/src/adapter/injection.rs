@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         patience: &mut Option<Duration>,
     ) -> Step<'_> {
         if !self.injection.is_due() {
-            let (point, sql) = match self.observed_step(now, patience) {
+            let (point, sql) = match self.observed_step(now, Some(patience)) {
                 // Asked for again, they would be other ones.
                 Step::Report(event) => return Step::Report(event),
                 Step::Pause(pause) => return Step::Pause(pause),

@@ -138,7 +138,11 @@ impl<'a> Run<'a> {
 
     /// The next thing to do.
     pub fn step(&mut self, now: &dyn Fn() -> Instant) -> Step<'_> {
-        self.limited_step(now, &mut None)
+        #[cfg(feature = "testing")]
+        if self.injection.is_on() {
+            return self.watched_step(now, &mut None);
+        }
+        self.observed_step(now, None)
     }
 
     /// The next thing to do, and for how long it may [wait](Self::patience).
@@ -151,16 +155,18 @@ impl<'a> Run<'a> {
         if self.injection.is_on() {
             return self.watched_step(now, patience);
         }
-        self.observed_step(now, patience)
+        self.observed_step(now, Some(patience))
     }
 
     pub(super) fn observed_step(
         &mut self,
         now: &dyn Fn() -> Instant,
-        patience: &mut Option<Duration>,
+        patience: Option<&mut Option<Duration>>,
     ) -> Step<'_> {
         let attempt = self.machine.advance(now);
-        *patience = self.machine.patience();
+        if let Some(patience) = patience {
+            *patience = self.machine.patience();
+        }
         self.trace.attempt(attempt);
         let Some(observation) = &mut self.observation else {
             return self.machine.present_step();
