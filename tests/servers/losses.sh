@@ -34,7 +34,7 @@ lose() {
     some_test_ran "$backend"
   done
   # The rest of the tests must not be left out for want of time.
-  if ((!${DBOP_SOAK_SECONDS:-0} && seconds > 300)); then
-    failure "TOO SLOW" "$losses: $seconds s, more than five minutes"
+  if ((!${DBOP_SOAK_SECONDS:-0} && seconds > 180)); then
+    failure "TOO SLOW" "$losses: $seconds s, more than three minutes"
   fi
 }
