@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Kind};
 use crate::event::Name;
 
-/// By what an operation is done once, whoever calls.
+/// What makes an operation be done once for all callers.
 ///
 /// # Default
 ///

@@ -52,7 +52,7 @@ pub struct Spec<'a> {
     pub ungated: bool,
     /// How to find out what became of a COMMIT whose answer was lost.
     pub resolution: Resolution<'a>,
-    /// By what it is done once, whoever calls. It needs the ledger.
+    /// What makes it be done once for all callers. It needs the ledger.
     pub key: Option<&'a Key<'a>>,
     /// SQL that each attempt begins with, in its transaction.
     pub begin_with_sql: Option<&'a str>,

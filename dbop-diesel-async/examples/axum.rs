@@ -149,7 +149,7 @@ impl OperationError for TransferError {
     }
 }
 
-/// An answer that is kept with the transfer, for whoever asks again.
+/// An answer that is kept with the transfer, for clients that ask again.
 #[derive(Deserialize, Serialize)]
 struct Stored {
     status: u16,
@@ -335,7 +335,7 @@ impl Refusal {
         "Idempotency-Key: one string, up to 255 characters",
         None,
     );
-    /// Somebody else is making this transfer, and has been for too long.
+    /// Another request is making this transfer, and takes too long.
     const UNDER_WAY: Self = Self::new(StatusCode::CONFLICT, "under way", Some(1));
     const OTHER_REQUEST: Self = Self::new(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -533,7 +533,7 @@ where
     Ok(())
 }
 
-/// Deletes what nobody will ask for any more, at the start and once an hour.
+/// Deletes the answers that are too old to be asked for, at the start and once an hour.
 async fn forget<M: Manager<Type: Bank> + 'static>(app: Arc<App<M>>) {
     let mut hours = tokio::time::interval(Duration::from_secs(3600));
     loop {

@@ -98,7 +98,7 @@ impl<'a, F> Operation<'a, F> {
     );
 }
 
-/// Being done once, whoever calls.
+/// Being done once for all callers.
 impl<'a, F> Operation<'a, F, LedgerResolution> {
     dbop_core::__key_method!("dbop_diesel");
 }

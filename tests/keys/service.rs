@@ -78,7 +78,7 @@ struct Transfer {
     amount: i64,
 }
 
-/// What the first one is told, and whoever asks later.
+/// What the first caller is told, and each later one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Receipt {
     key: String,

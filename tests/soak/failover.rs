@@ -113,7 +113,7 @@ fn set(server: &Server, what: &str) {
     }
 }
 
-/// What is said about transfers is true, whoever is lost.
+/// What is said about transfers is true, whichever server is lost.
 pub(crate) fn round(server: &Server, random: &mut Rng) {
     let mut pair = Pair::new(server);
     create(&mut connect(&pair.primary.1));

@@ -116,7 +116,7 @@ impl Worker {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// A transfer that nobody has made yet.
+    /// A transfer that no worker has made yet.
     pub(crate) fn next(&mut self) -> Transfer {
         let payer = self.random.i32(1..=ACCOUNTS);
         Transfer {
@@ -128,6 +128,6 @@ impl Worker {
     }
 
     pub(crate) fn tell(self, told: Vec<Told>) {
-        self.sender.send(told).expect("somebody wants to know");
+        self.sender.send(told).expect("a receiver");
     }
 }

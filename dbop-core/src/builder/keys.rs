@@ -5,7 +5,7 @@
 #[macro_export]
 macro_rules! __key_method {
     ($adapter:literal) => {
-        /// Has the operation done once for this key, whoever calls with it, from any process and after any
+        /// Has the operation done once for this key, for all callers, from any process and after any
         /// crash, for as long as the key's row is kept in the ledger's table.
         ///
         /// The key is taken in the batch that opens the transaction, and completed in the one that commits
@@ -101,7 +101,7 @@ macro_rules! __key_settings {
         }
 
         /// As `request`, which needs the feature `sha2`, with a digest that you have made. Use one algorithm
-        /// for ever, and one that nobody can find a collision for: SHA-256 for example.
+        /// for ever, and one without known collisions: SHA-256 for example.
         ///
         /// ```
         #[doc = concat!("use ", $adapter, "::Ledger;")]

@@ -260,7 +260,7 @@ async fn indexes(bed: &Bed) -> i64 {
     row.n
 }
 
-/// Sent again, it waits for nobody.
+/// Sent again, it waits for no session.
 #[scenario]
 async fn an_older_table_is_migrated_and_keeps_its_entries() {
     let bed = Bed::new();

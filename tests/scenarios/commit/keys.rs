@@ -123,7 +123,7 @@ async fn it_waits_for_one_lock_timeout_or_until_the_deadline() {
     }
 }
 
-/// The same in a savepoint: the transaction around it goes on.
+/// The same in a savepoint: the transaction around it continues.
 #[scenario]
 async fn in_a_transaction_of_the_callers_it_waits_as_well() {
     let bed = with_table().await;

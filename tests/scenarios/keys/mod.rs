@@ -1,4 +1,4 @@
-//! Idempotency keys: once, whoever calls.
+//! Idempotency keys: once for all callers.
 
 use dbop_diesel::{Error, Ledger, OperationError as _};
 use diesel::QueryResult;

@@ -16,7 +16,7 @@ use super::{
 /// How many operations each kind is.
 const OPERATIONS: u32 = 60;
 
-/// The COMMIT of whoever writes to `children` is refused.
+/// The COMMIT of a transaction that writes to `children` is refused.
 fn refusing() -> Bed {
     let bed = Bed::new();
     bed.opponent().execute(
