@@ -4,7 +4,7 @@ use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dbop_diesel::adapter::Trace;
@@ -18,37 +18,61 @@ type Caught<T> = Result<T, Box<dyn Any + Send>>;
 /// ended within the limit: it is dropped then.
 ///
 /// It takes what makes the future and not the future itself, which would then be in the future of
-/// the run twice: as the argument, and where it is pinned.
+/// the run twice: as the argument, and where it is pinned. It is compiled for each body, so what catches and
+/// what polls do not know the future's type.
 pub(crate) async fn caught<F: Future>(
     trace: &Trace,
     limit: Option<Duration>,
     make: impl FnOnce() -> F,
 ) -> Caught<Option<F::Output>> {
-    let mut future = pin!(Some({
-        let _entered = trace.enter();
-        catch_unwind(AssertUnwindSafe(make))?
-    }));
+    let mut future = pin!(None);
+    {
+        let mut make = Some(make);
+        guarded(trace, &mut || {
+            future.set(make.take().map(|make| make()));
+        })?;
+    }
     let mut patience = Patience::new(limit);
-    let output = poll_fn(|context| {
-        let future = future.as_mut().as_pin_mut();
-        let poll = || future.map_or(Poll::Pending, |future| future.poll(context));
-        let _entered = trace.enter();
-        match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Poll::Pending) if patience.is_over(context) => Poll::Ready(Ok(None)),
-            Ok(poll) => poll.map(|output| Ok(Some(output))),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
+    let output = poll_fn(|context| match future.as_mut().as_pin_mut() {
+        Some(future) => poll(trace, &mut patience, future, context),
+        None => Poll::Pending,
     })
     .await;
-    let _entered = trace.enter();
-    let dropped = catch_unwind(AssertUnwindSafe(|| Pin::set(&mut future, None)));
+    let dropped = guarded(trace, &mut || future.set(None));
     output.and_then(|output| dropped.map(|()| output))
+}
+
+/// Code of the user's.
+fn guarded(trace: &Trace, code: &mut dyn FnMut()) -> Caught<()> {
+    let _entered = trace.enter();
+    catch_unwind(AssertUnwindSafe(code))
+}
+
+fn poll<T>(
+    trace: &Trace,
+    patience: &mut Patience,
+    future: Pin<&mut dyn Future<Output = T>>,
+    context: &mut Context<'_>,
+) -> Poll<Caught<Option<T>>> {
+    let mut polled = Poll::Pending;
+    let mut future = Some(future);
+    let mut once = || {
+        if let Some(future) = future.take() {
+            polled = future.poll(context);
+        }
+    };
+    if let Err(payload) = guarded(trace, &mut once) {
+        return Poll::Ready(Err(payload));
+    }
+    match polled {
+        Poll::Pending if patience.is_over(context) => Poll::Ready(Ok(None)),
+        polled => polled.map(|output| Ok(Some(output))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Waker};
+    use std::task::Waker;
 
     use super::*;
 

@@ -68,11 +68,7 @@ macro_rules! driver {
                             results.body_done(&mut run, end, depth);
                         }
                         Next::Verify => {
-                            let (trace, limit) = (run.trace(), run.patience());
-                            let found =
-                                caught(trace, limit, || look.verify(guard.slot.conn())).await;
-                            let depth = guard.depth_after(matches!(found, Ok(None)));
-                            results.verify_done(&mut run, found, depth);
+                            verify(&mut run, &mut guard, &mut look, &mut results).await;
                         }
                         Next::Done => return output(finish(&mut run, &mut guard, &mut results)),
                     }
@@ -90,6 +86,19 @@ driver!(
     body: [AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone],
     |body: B, conn| body(conn)
 );
+
+/// Has the user's code look for the work.
+async fn verify<S: Slot, T, E: OperationError, R: Verify<S::Conn, E>>(
+    run: &mut Run<'_>,
+    guard: &mut Guard<S>,
+    look: &mut R,
+    results: &mut Results<T, E>,
+) {
+    let (trace, limit) = (run.trace(), run.patience());
+    let found = caught(trace, limit, || look.verify(guard.slot.conn())).await;
+    let depth = guard.depth_after(matches!(found, Ok(None)));
+    results.verify_done(run, found, depth);
+}
 
 /// What only the code that knows the user's types can do.
 enum Next {

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub fn on_many_threads<T: Send + 'static>(test: impl Future<Output = T> + Send +
         .enable_all()
         .build()
         .expect("a runtime");
+    // Without its type the compiler makes the runtime's part once, and not for each test.
+    let test: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(test);
     match runtime.block_on(runtime.spawn(test)) {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -53,6 +55,7 @@ pub fn on_many_threads<T: Send + 'static>(test: impl Future<Output = T> + Send +
 /// If the test does.
 pub fn on_current_thread(test: impl Future<Output = ()>) {
     let runtime = Builder::new_current_thread().enable_all().build();
+    let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test);
     runtime.expect("a runtime").block_on(test);
 }
 

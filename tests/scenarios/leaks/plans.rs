@@ -117,6 +117,8 @@ impl Cases {
 
 fn asks() -> impl Strategy<Value = Ask> {
     let ladder = select(vec![[1000, 5000], [90_000, 2000]]);
+    // No statement may take as long as the shortest timeout: on PostgreSQL a deferrable one waits for the
+    // serializable transactions of all other tests.
     let modes = [
         BeginMode::Deferred,
         BeginMode::Immediate,
@@ -125,7 +127,7 @@ fn asks() -> impl Strategy<Value = Ask> {
     let values = (
         of(select(vec![1500_u64, 3000, 7000, 30_000, 90_000, 200_000])),
         weighted(0.2, ladder),
-        of(select(vec![2500_u64, 4000, 33_000, 90_000, 250_000])),
+        of(select(vec![25_000_u64, 40_000, 66_000, 90_000, 250_000])),
         weighted(0.2, select(vec![60_000_u64, 120_000])),
         any::<bool>(),
         weighted(0.4, select(LEVELS.to_vec())),
@@ -176,7 +178,7 @@ fn plans(levels: usize) -> BoxedStrategy<Plan> {
 
 fn cases() -> impl Strategy<Value = Case> {
     let lock = || select(vec![2000_u64, 8000, 3_600_000]);
-    let statement = || select(vec![0_u64, 5000, 40_000, 3_600_000]);
+    let statement = || select(vec![0_u64, 50_000, 40_000, 3_600_000]);
     let isolation = || select(LEVELS.to_vec());
     let before = (
         lock(),
@@ -187,7 +189,7 @@ fn cases() -> impl Strategy<Value = Case> {
     );
     let standard = (
         of(select(vec![10_000_u64, 2500])),
-        of(select(vec![6000_u64, 300_000])),
+        of(select(vec![60_000_u64, 300_000])),
         weighted(0.2, Just(60_000_u64)),
         proptest::bool::weighted(0.2),
         of(isolation()),

@@ -58,7 +58,7 @@ async fn wait_for_2(operation: Operation<'_>, conn: &mut Conn) -> Report<usize, 
 
 fn assert_exhausted(report: &Report<usize, Error>, attempts: u32) {
     assert!(report.result.is_err());
-    assert_eq!(report.attempts, attempts);
+    assert_eq!(report.attempts, attempts, "{:?}", report.failures);
     assert_eq!(report.stop, StopReason::RetriesExhausted);
     assert_eq!(report.outcome, Outcome::Undone);
 }

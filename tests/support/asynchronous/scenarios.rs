@@ -192,9 +192,14 @@ where
     let handle = Handle::current();
     blocking(|| {
         thread::scope(|scope| {
-            let one = scope.spawn(|| handle.block_on(one()));
-            let other = handle.block_on(other());
+            let one = scope.spawn(|| finish(&handle, Box::pin(one())));
+            let other = finish(&handle, Box::pin(other()));
             (one.join().expect("no panic"), other)
         })
     })
+}
+
+/// Without the future's type, of which the compiler would make it anew.
+fn finish<T>(handle: &Handle, future: Pin<Box<dyn Future<Output = T> + '_>>) -> T {
+    handle.block_on(future)
 }
