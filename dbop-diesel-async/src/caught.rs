@@ -39,6 +39,10 @@ pub(crate) async fn caught<F: Future>(
     })
     .await;
     let dropped = guarded(trace, &mut || future.set(None));
+    first_panic(output, dropped)
+}
+
+fn first_panic<T>(output: Caught<T>, dropped: Caught<()>) -> Caught<T> {
     output.and_then(|output| dropped.map(|()| output))
 }
 

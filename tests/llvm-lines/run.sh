@@ -26,7 +26,7 @@ many=40
 # What has a limit: ADAPTER METHOD LINES. A row without one is for information.
 rows=(
   "sync run 360"
-  "asynchronous run 750"
+  "asynchronous run 690"
   "sync operation"
   "asynchronous operation"
   "sync run_on"
