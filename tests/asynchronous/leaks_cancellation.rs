@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use dbop_diesel_async::{IsolationLevel, Runner};
+use dbop_tests::Word;
 use dbop_tests::asynchronous::{Moment, depth, dropped_after};
-use dbop_tests::session::{Server, Session, Shown};
+use dbop_tests::session::{Server, Session};
 use diesel::QueryResult;
 use diesel::sql_query;
 use diesel_async::pooled_connection::deadpool;
@@ -67,11 +68,11 @@ const OF_THE_SESSION: [&str; 2] = ["pseudo_thread_id", "rand_seed"];
 
 async fn session(conn: &mut deadpool::Object<Conn>) -> Session {
     let server = Server::of(BACKEND);
-    let settings: Vec<Shown> = sql_query(server.all_settings())
-        .load(conn)
+    let settings: Word = sql_query(server.all_settings())
+        .get_result(conn)
         .await
         .expect("an answer");
-    let mut session = Session::of(settings);
+    let mut session = Session::of(settings.s);
     let is_open = conn.batch_execute(server.probe()).await.is_ok() != server.opens();
     session.add("a transaction is open", &is_open.to_string());
     session.add("Diesel's depth", &format!("{:?}", depth(conn)));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use dbop_diesel::{
     Advice, BeginMode, IsolationLevel, OperationError, SynchronousCommit, diesel_error_in,
 };
-use dbop_tests::session::{Checkpoint, Server, Session, Shown};
+use dbop_tests::Word;
+use dbop_tests::session::{Checkpoint, Server, Session};
 use diesel::result::Error;
 use diesel::sql_query;
 
@@ -23,11 +24,11 @@ pub(super) const LEVELS: [IsolationLevel; 4] = [
 #[helper]
 pub(super) async fn session(conn: &mut Conn) -> Session {
     let server = Server::of(backend::BACKEND);
-    let settings: Vec<Shown> = sql_query(server.all_settings())
-        .load(conn)
+    let settings: Word = sql_query(server.all_settings())
+        .get_result(conn)
         .await
         .expect("an answer");
-    let mut session = Session::of(settings);
+    let mut session = Session::of(settings.s);
     if server == Server::Sqlite {
         let checkpoint: Checkpoint = sql_query("PRAGMA wal_autocheckpoint")
             .get_result(conn)
