@@ -162,6 +162,7 @@ wrong_usage() {
 run_backends() {
   local backend
   begin "$@"
+  build_together "$@" || true # what does not build is told where it is tested
   for backend; do
     case $backend in
       sqlite) test_without_server ;;
@@ -184,7 +185,7 @@ begin() {
   temporary=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-tests.XXXXXX")
   chmod 711 "$temporary" # the servers' account passes through
   reachable "$temporary" TMPDIR
-  # With the features of all of them, what the tests of two servers have in common is built once.
+  # With the features of all of them, what the tests of two backends have in common is built once.
   features=$(printf '%s\n' "${@/#mariadb/mysql}" | sort -u | paste -sd,)
 }
 
@@ -290,7 +291,7 @@ languages_backends() {
 # The servers.
 
 # servers_of BACKEND: one server a line: kind, version, where its programs come from ("host", as
-# packages of this machine, or "sid", see fetch.sh), and an option it is started with, if any.
+# packages of this machine, or "sid", see fetch.sh), and the options it is started with, if any.
 servers_of() {
   local version
   version=$(versions "$1")
@@ -298,8 +299,7 @@ servers_of() {
     postgres) say "postgres $version host" ;;
     mariadb)
       say "mariadb $version host"
-      say "mariadb $version host innodb_snapshot_isolation=ON"
-      say "mariadb $version host innodb_rollback_on_timeout=ON"
+      say "mariadb $version host innodb_snapshot_isolation=ON innodb_rollback_on_timeout=ON"
       ;;
     mysql)
       say "mysql $version sid"
@@ -327,7 +327,7 @@ to_fetch() {
 id_of() {
   local kind version _ option
   read -r kind version _ option <<<"$1"
-  say "$kind-$version${option:+-${option%=*}}"
+  say "$kind-$version${option:+-${option//[= ]/-}}"
 }
 
 name_of() {
@@ -474,17 +474,37 @@ test_server() {
   DBOP_TEST_URL=$(<"$1/url") DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}"
 }
 
-# choose_target BACKEND: set `target` to what makes cargo test this backend.
+# choose_target BACKEND [ALONE]: set `target` to what makes cargo test this backend, or run the tests of ALONE on
+# it, which have a server to themselves.
 choose_target() {
-  local name=$1 shared=$features
+  local name=$1
   [[ $name != mariadb ]] || name=mysql # the same tests
-  [[ $name != sqlite ]] || shared=
-  target=(--package=dbop-tests --features="$shared" --features "$name" --test "$name" --test "async_$name")
-  target+=(--package=dbop-observability)
-  case $name in
-    mysql) target+=(--test observability_mysql) ;;
-    *) target+=(--test observability --package=dbop-adoption --test adoption) ;;
+  # The same packages and features for all, because others would be built again.
+  target=(--package=dbop-tests --package=dbop-observability --package=dbop-adoption)
+  target+=(--features="$features" --features "$name")
+  case ${2-}$name in
+    postgres | sqlite) target+=(--test "$name" --test "async_$name" --test observability --test adoption) ;;
+    mysql) target+=(--test "$name" --test "async_$name" --test observability_mysql) ;;
+    *) target+=(--test "$2_$name") ;;
   esac
+}
+
+# build_together BACKEND...: build all their tests at once, which keeps all cores busy: the large ones take
+# minutes, on one core each.
+build_together() {
+  local backend alone all=() target
+  (($# > 1 && ${#test_arguments[@]} == 0)) || return 0
+  for backend; do
+    choose_target "$backend"
+    all+=("${target[@]}")
+    [[ $backend != sqlite ]] || continue
+    for alone in refused soak; do
+      choose_target "$backend" "$alone"
+      all+=("${target[@]}")
+    done
+    [[ $backend != mariadb ]] || all+=(--test galera)
+  done
+  build "the tests of $*" "${all[@]}"
 }
 
 build_and_test() {

@@ -5,8 +5,7 @@
 # to `seconds` how long they took.
 alone() {
   local row rows target
-  choose_target "$3"
-  target=("${target[@]:0:4}" --test "$1_${target[3]}")
+  choose_target "$3" "$1"
   build "$3: $2" "${target[@]}" || return 0
   mapfile -t rows < <(servers_of "$3")
   for row in "${rows[@]}"; do

@@ -50,7 +50,9 @@ another_node() {
 
 # test_galera: what only a cluster can show.
 test_galera() {
-  local target=(-p dbop-tests --features "${features:-mysql}" --test galera)
+  local target
+  choose_target mariadb
+  target=("${target[@]:0:5}" --test galera)
   build "galera" "${target[@]}" || return 0
   current=$temporary/galera
   if start "$current" "galera $(versions mariadb) host"; then

@@ -122,10 +122,11 @@ ready() {
   return 1
 }
 
-# start_server DIR KIND ROOT VERSION [OPTION]: create a server and start it; sets `version`.
+# start_server DIR KIND ROOT VERSION [OPTIONS]: create a server and start it; sets `version`.
 # The caller removes DIR, also when this fails: its log says why.
 start_server() {
-  local dir=$1 kind=$2 root=$3 wanted=$4 option=${5:-} port _
+  local dir=$1 kind=$2 root=$3 wanted=$4 options port _
+  read -ra options <<<"${5-}"
   local -x TMPDIR=$dir/tmp # the one that root has need not be open to others
   mkdir -p "$dir"/{data,tmp}
   [[ $(id -u) != 0 ]] || chown nobody: "$dir"/{data,tmp}
@@ -134,10 +135,10 @@ start_server() {
   : >"$dir/log" # only what the server itself says
   for _ in {1..5}; do
     free_port
-    "${kind}_spawn" "$dir" "$root" "$wanted" "$port" ${option:+"--$option"}
+    "${kind}_spawn" "$dir" "$root" "$wanted" "$port" "${options[@]/#/--}"
     if ready "$dir" "$kind" "$root" "$wanted" "$port"; then
       "${kind}_url" "$port" >"$dir/url"
-      printf '%s\n' "$root" "$wanted" "$port" "$option" >"$dir/again"
+      printf '%s\n' "$root" "$wanted" "$port" "${options[*]}" >"$dir/again"
       return 0
     fi
     stop_server "$dir"
@@ -150,10 +151,10 @@ start_server() {
 # start_again DIR [unready]: start a server that has ended, on the same port and with the same data. Wait
 # until it answers, unless it is to refuse everybody.
 start_again() {
-  local dir=$1 kind root wanted port option version
+  local dir=$1 kind root wanted port options version
   local -x TMPDIR=$dir/tmp
   kind=$(<"$dir/kind")
-  { read -r root; read -r wanted; read -r port; read -r option; } <"$dir/again"
-  "${kind}_spawn" "$dir" "$root" "$wanted" "$port" ${option:+"--$option"}
+  { read -r root; read -r wanted; read -r port; read -ra options; } <"$dir/again"
+  "${kind}_spawn" "$dir" "$root" "$wanted" "$port" "${options[@]/#/--}"
   [[ ${2-} == unready ]] || ready "$dir" "$kind" "$root" "$wanted" "$port"
 }
