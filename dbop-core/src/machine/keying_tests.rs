@@ -429,3 +429,51 @@ fn after_a_no_the_key_has_another_token() {
     assert_eq!((begun.len(), asked), (2, 1));
     assert_ne!(begun[0], begun[1]);
 }
+
+/// The server says nothing until the deadline is over: the COMMIT of a remembered refusal may have been done, as
+/// any other.
+#[test]
+fn the_commit_of_a_refusal_is_asked_about_although_the_deadline_is_over() {
+    let (ledger, mut config) = (Ledger::new(), config(RetryPolicy::new()));
+    config.set_defaults(|defaults| defaults.grace_period = Some(SECOND));
+    let answers = Answers::default();
+    let key = Key {
+        answers: Some(&answers),
+        ..Key::new(b"k")
+    };
+    let mut spec = Spec::new(Name::Given("pay"));
+    spec.resolution = Resolution::Ledger(&ledger);
+    spec.key = Some(&key);
+    spec.deadline = Some(SECOND);
+    let (begun, passed) = (Instant::now(), Cell::new(Duration::ZERO));
+    let now = || begun + passed.get();
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, true, now);
+    let mut machine = machine.expect("valid");
+    let mut asked = 0;
+    let done = loop {
+        match machine.step(now) {
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Commit => {
+                passed.set(2 * SECOND);
+                machine.run_out_of_patience();
+                let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+                _ = machine.batch_done(Err(lost));
+            }
+            Step::Batch(batch) => {
+                asked += u32::from(batch.purpose == BatchPurpose::Ask);
+                _ = machine.batch_done(Ok(()));
+            }
+            // Completed by this call.
+            Step::Read(_) => _ = machine.read_done(Ok(Some("1".into()))),
+            Step::Body => {
+                answers.body_ended(Some(BodyAnswer::Refusal(b"NO!".to_vec())));
+                let (fault, advice) = (None, Advice::Judge);
+                machine.body_done(BodyEnd::Failed { fault, advice }, Some(1));
+            }
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => break done,
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!((done.outcome, asked), (Outcome::Committed, 1));
+}

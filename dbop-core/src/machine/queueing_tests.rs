@@ -7,6 +7,8 @@ use super::tests::{SPEC, connect, new_key};
 use super::*;
 use crate::fault::FaultClass;
 use crate::gate::{Keys, RECHECK};
+use crate::key::Key;
+use crate::ledger::Ledger;
 use crate::policy::RetryPolicy;
 use crate::retry::Advice;
 
@@ -397,7 +399,7 @@ fn who_says_never_is_not_tried_again_after_a_short_wait_either() {
 /// What asks for the token waits for the transaction that may hold it.
 #[test]
 fn the_question_about_a_lost_commit_is_not_hurried() {
-    static LEDGER: crate::Ledger = crate::Ledger::new();
+    static LEDGER: Ledger = Ledger::new();
     let config = gated();
     let spec = Spec {
         resolution: Resolution::Ledger(&LEDGER),
@@ -450,4 +452,48 @@ fn in_a_transaction_of_the_callers_no_one_is_hurried() {
         Step::Batch(batch) => assert!(!batch.sql.contains("'100 ms'"), "{}", batch.sql),
         step => unreachable!("{step:?}"),
     };
+}
+
+/// An attempt at a gate that does not wait for a lock for long does not wait for a key either. Its lock timeout
+/// is not how long the operation may wait.
+#[test]
+fn a_key_that_another_call_holds_is_waited_for_as_long_as_without_a_gate() {
+    let mut config = gated();
+    config.set_defaults(|defaults| defaults.lock_timeout = Some(2000 * MS));
+    let (ledger, key) = (Ledger::new(), Key::new(b"k"));
+    let spec = Spec {
+        resolution: Resolution::Ledger(&ledger),
+        key: Some(&key),
+        ..Spec::new(Name::Given("queueing-12"))
+    };
+    let mut machine = machine(&config, &spec);
+    // After a conflict the gate hurries what comes next.
+    _ = until_body(&mut machine);
+    fail(&mut machine, FaultClass::Deadlock);
+    let begun = now();
+    let (mut begins, mut hurried) = (0, 0);
+    loop {
+        match machine.step(now) {
+            Step::Queue => assert_eq!(machine.queue(Waker::noop(), &now), None),
+            Step::Connect { .. } => connect(&mut machine, new_key(), 0),
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Begin => {
+                begins += 1;
+                hurried += u32::from(batch.sql.split("; ").any(|part| part == HURRIED_SQL));
+                pass(100 * MS);
+                let timeout = Fault::from_class(Dialect::Postgres, FaultClass::LockTimeout);
+                _ = machine.batch_done(Err(timeout));
+            }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
+            Step::Report(_) | Step::Pause(_) => {}
+            Step::Done(done) => {
+                let Answer::Own(error) = done.answer else {
+                    panic!("{:?}", done.answer);
+                };
+                assert!(error.is_under_way());
+                break;
+            }
+            step => unreachable!("{step:?}"),
+        }
+    }
+    assert_eq!((now() - begun, begins, hurried), (2000 * MS, 20, 20));
 }
