@@ -431,7 +431,7 @@ fn after_a_no_the_key_has_another_token() {
 }
 
 /// The server says nothing until the deadline is over: the COMMIT of a remembered refusal may have been done, as
-/// any other.
+/// any other, and is asked about until there is an answer.
 #[test]
 fn the_commit_of_a_refusal_is_asked_about_although_the_deadline_is_over() {
     let (ledger, mut config) = (Ledger::new(), config(RetryPolicy::new()));
@@ -459,10 +459,12 @@ fn the_commit_of_a_refusal_is_asked_about_although_the_deadline_is_over() {
                 let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
                 _ = machine.batch_done(Err(lost));
             }
-            Step::Batch(batch) => {
-                asked += u32::from(batch.purpose == BatchPurpose::Ask);
-                _ = machine.batch_done(Ok(()));
+            Step::Batch(batch) if batch.purpose == BatchPurpose::Ask => {
+                asked += 1;
+                let lost = Fault::from_class(Dialect::Postgres, FaultClass::ConnectionLost);
+                _ = machine.batch_done(if asked == 1 { Err(lost) } else { Ok(()) });
             }
+            Step::Batch(_) => _ = machine.batch_done(Ok(())),
             // Completed by this call.
             Step::Read(_) => _ = machine.read_done(Ok(Some("1".into()))),
             Step::Body => {
@@ -475,5 +477,5 @@ fn the_commit_of_a_refusal_is_asked_about_although_the_deadline_is_over() {
             step => panic!("{step:?}"),
         }
     };
-    assert_eq!((done.outcome, asked), (Outcome::Committed, 1));
+    assert_eq!((done.outcome, asked), (Outcome::Committed, 2));
 }
