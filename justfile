@@ -94,9 +94,10 @@ soak seconds="300" *backends:
 soak-cluster seconds="300" *backends="postgres mariadb":
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh cluster {{ backends }}
 
-# Kill a service while clients repeat their requests with idempotency keys, so many on each server.
+# Kill a service while clients repeat their requests with idempotency keys, and send each to two processes at
+# once, so many on each server.
 killed requests="2000" *backends:
-    DBOP_KEYED_REQUESTS={{ requests }} tests/run.sh {{ backends }} -- keys::killed
+    DBOP_KEYED_REQUESTS={{ requests }} tests/run.sh {{ backends }} -- keys::killed keys::processes
 
 # Measure policies of retries under contention, and draw the page about it; so many seconds each.
 storm seconds="3" *backends:

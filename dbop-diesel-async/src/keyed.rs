@@ -2,12 +2,15 @@
 
 use std::convert::identity;
 use std::future::Future;
+use std::marker::PhantomData;
 
 use dbop_core::machine::{Answers, Key, Spec};
 #[cfg(feature = "sha2")]
 use dbop_diesel::adapter::keyed::sha256;
 use dbop_diesel::adapter::keyed::{keep, report};
-use dbop_diesel::{Answering, Fallback, NoAnswer, NoFallback, OperationError, Report};
+use dbop_diesel::{
+    Answering, Errors, Fallback, MappedErrors, NoAnswer, NoFallback, OwnErrors, Report,
+};
 #[cfg(feature = "serde")]
 use dbop_diesel::{JsonAnswer, JsonAnswerOr};
 use futures_util::FutureExt as _;
@@ -24,7 +27,7 @@ use crate::verify::LedgerResolution;
 /// with the key.
 ///
 /// `A` says whether its answer is kept for the later ones, [`NoAnswer`] or, with the feature `serde`,
-/// `JsonAnswer`.
+/// `JsonAnswer`; `X` of which type its errors are, [`OwnErrors`] or [`MappedErrors`].
 ///
 /// ```
 /// # use dbop_diesel_async::{Dialect, Ledger, OperationError, Runner};
@@ -51,33 +54,39 @@ use crate::verify::LedgerResolution;
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
-pub struct KeyedOperation<'a, F = NoFallback, A = NoAnswer> {
+pub struct KeyedOperation<'a, F = NoFallback, A = NoAnswer, X = OwnErrors> {
     pub(crate) operation: Operation<'a, F, LedgerResolution>,
     pub(crate) key: Key<'a>,
     pub(crate) answers: A,
+    pub(crate) errors: X,
 }
 
 /// The key.
-impl<'a, F, A> KeyedOperation<'a, F, A> {
+impl<'a, F, A, X> KeyedOperation<'a, F, A, X> {
     dbop_core::__key_settings!("dbop_diesel_async");
 }
 
 /// Keeping the answer.
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-impl<'a, F> KeyedOperation<'a, F> {
+impl<'a, F, X> KeyedOperation<'a, F, NoAnswer, X> {
     dbop_core::__key_answer_method!("dbop_diesel_async");
 }
 
 /// The answer.
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-impl<'a, F> KeyedOperation<'a, F, JsonAnswer> {
+impl<'a, F, X> KeyedOperation<'a, F, JsonAnswer, X> {
     dbop_core::__key_answer_settings!("dbop_diesel_async");
 }
 
-/// Running it.
+/// Errors of any type.
 impl<'a, F, A> KeyedOperation<'a, F, A> {
+    dbop_core::__key_errors_method!("dbop_diesel_async");
+}
+
+/// Running it.
+impl<'a, F, A, X> KeyedOperation<'a, F, A, X> {
     /// Runs the operation on a connection of the caller, unless it is done; see [`Operation::run`].
     ///
     /// # Errors
@@ -97,13 +106,14 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         conn: &'c mut C,
         body: B,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, T, E, B, F, A>
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, C, T, E, B, F, A, X>
     where
         C: SupportedConnection,
         T: Send,
-        E: OperationError + Send,
+        E: Send,
         F: Fallback<T> + Send,
         A: Answering<T, E>,
+        X: Errors<E, Inner: Send>,
         B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         drive_keyed(self, Borrowed(conn), body, false).map(|report| report.result)
@@ -118,13 +128,14 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         conn: &'c mut C,
         body: B,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, T, E, B, F, A>
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, C, T, E, B, F, A, X>
     where
         C: SupportedConnection,
         T: Send,
-        E: OperationError + Send,
+        E: Send,
         F: Fallback<T> + Send,
         A: Answering<T, E>,
+        X: Errors<E, Inner: Send>,
         B: for<'r> Body<&'r mut C, Result<T, E>>,
     {
         drive_keyed(self, Borrowed(conn), body, true)
@@ -143,13 +154,14 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         source: &'c S,
         body: B,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, S, T, E, B, F, A>
+    ) -> impl Future<Output = Result<T, E>> + Send + use<'a, 'c, S, T, E, B, F, A, X>
     where
         S: Source,
         T: Send,
-        E: OperationError + Send,
+        E: Send,
         F: Fallback<T> + Send,
         A: Answering<T, E>,
+        X: Errors<E, Inner: Send>,
         B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
         drive_keyed(self, FromSource::new(source), body, false).map(|report| report.result)
@@ -164,13 +176,14 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         source: &'c S,
         body: B,
-    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, S, T, E, B, F, A>
+    ) -> impl Future<Output = Report<T, E>> + Send + use<'a, 'c, S, T, E, B, F, A, X>
     where
         S: Source,
         T: Send,
-        E: OperationError + Send,
+        E: Send,
         F: Fallback<T> + Send,
         A: Answering<T, E>,
+        X: Errors<E, Inner: Send>,
         B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
     {
         drive_keyed(self, FromSource::new(source), body, true)
@@ -178,7 +191,7 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
 }
 
 /// Running futures that are not `Send`: see [`Operation::run_local`].
-impl<'a, F, A> KeyedOperation<'a, F, A> {
+impl<'a, F, A, X> KeyedOperation<'a, F, A, X> {
     /// Runs the operation like [`run`](Self::run), on this thread.
     ///
     /// # Errors
@@ -192,12 +205,12 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         conn: &'c mut C,
         body: B,
-    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, C, T, E, B, F, A>
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, C, T, E, B, F, A, X>
     where
         C: SupportedConnection,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
     {
         drive_keyed_local(self, Borrowed(conn), body, false).map(|report| report.result)
@@ -212,12 +225,12 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         conn: &'c mut C,
         body: B,
-    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, C, T, E, B, F, A>
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, C, T, E, B, F, A, X>
     where
         C: SupportedConnection,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: AsyncFnOnce(&mut C) -> Result<T, E> + Clone,
     {
         drive_keyed_local(self, Borrowed(conn), body, true)
@@ -236,12 +249,12 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         source: &'c S,
         body: B,
-    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, S, T, E, B, F, A>
+    ) -> impl Future<Output = Result<T, E>> + use<'a, 'c, S, T, E, B, F, A, X>
     where
         S: Source,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         drive_keyed_local(self, FromSource::new(source), body, false).map(|report| report.result)
@@ -256,12 +269,12 @@ impl<'a, F, A> KeyedOperation<'a, F, A> {
         self,
         source: &'c S,
         body: B,
-    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, S, T, E, B, F, A>
+    ) -> impl Future<Output = Report<T, E>> + use<'a, 'c, S, T, E, B, F, A, X>
     where
         S: Source,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         drive_keyed_local(self, FromSource::new(source), body, true)
@@ -282,8 +295,8 @@ fn with_key<'k, F>(
     }
 }
 
-async fn drive_keyed<S, T, E, F, A, B>(
-    keyed: KeyedOperation<'_, F, A>,
+async fn drive_keyed<S, T, E, F, A, X, B>(
+    keyed: KeyedOperation<'_, F, A, X>,
     slot: S,
     body: B,
     wants_report: bool,
@@ -291,12 +304,13 @@ async fn drive_keyed<S, T, E, F, A, B>(
 where
     S: Slot,
     T: Send,
-    E: OperationError + Send,
+    E: Send,
     F: Fallback<T>,
     A: Answering<T, E>,
+    X: Errors<E, Inner: Send>,
     B: for<'r> Body<&'r mut S::Conn, Result<T, E>>,
 {
-    let (answering, answers) = (&keyed.answers, &Answers::default());
+    let (errors, answering, answers) = (keyed.errors, &keyed.answers, &Answers::default());
     let key = &Key {
         answers: A::KEEPS.then_some(answers),
         ..keyed.key
@@ -304,46 +318,50 @@ where
     let operation = with_key(keyed.operation, key);
     let body = Keeping {
         inner: body,
+        returns: PhantomData,
+        errors,
         answering,
         answers,
     };
     let ended = drive(operation, slot, body, wants_report, identity).await;
-    report(answering, answers, ended)
+    report(errors, answering, answers, ended)
 }
 
-async fn drive_keyed_local<S, T, E, F, A, B>(
-    keyed: KeyedOperation<'_, F, A>,
+async fn drive_keyed_local<S, T, E, F, A, X, B>(
+    keyed: KeyedOperation<'_, F, A, X>,
     slot: S,
     body: B,
     wants_report: bool,
 ) -> Report<T, E>
 where
     S: Slot,
-    E: OperationError,
     F: Fallback<T>,
     A: Answering<T, E>,
+    X: Errors<E>,
     B: AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone,
 {
-    let (answering, answers) = (&keyed.answers, &Answers::default());
+    let (errors, answering, answers) = (keyed.errors, &keyed.answers, &Answers::default());
     let key = &Key {
         answers: A::KEEPS.then_some(answers),
         ..keyed.key
     };
     let operation = with_key(keyed.operation, key);
-    let body = async move |conn: &mut S::Conn| keep(answering, answers, body(conn).await);
+    let body = async move |conn: &mut S::Conn| keep(errors, answering, answers, body(conn).await);
     let ended = drive_local(operation, slot, body, wants_report, identity).await;
-    report(answering, answers, ended)
+    report(errors, answering, answers, ended)
 }
 
 /// A body that leaves what is kept of its end.
-struct Keeping<'s, B, A> {
+struct Keeping<'s, B, A, X, E> {
     inner: B,
+    returns: PhantomData<fn() -> E>,
+    errors: X,
     answering: &'s A,
     answers: &'s Answers,
 }
 
-// Derived, it would ask for `A: Clone`.
-impl<B: Clone, A> Clone for Keeping<'_, B, A> {
+// Derived, it would ask for `A: Clone` and `E: Clone`.
+impl<B: Clone, A, X: Copy, E> Clone for Keeping<'_, B, A, X, E> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -352,18 +370,20 @@ impl<B: Clone, A> Clone for Keeping<'_, B, A> {
     }
 }
 
-impl<B, A, C, T, E> Work<C, T, E> for Keeping<'_, B, A>
+impl<B, A, X, C, T, E> Work<C, T, X::Inner> for Keeping<'_, B, A, X, E>
 where
     B: for<'r> Body<&'r mut C, Result<T, E>>,
-    E: OperationError,
     A: Answering<T, E>,
+    X: Errors<E>,
 {
-    fn start(self, conn: &mut C) -> impl Future<Output = Result<T, E>> + Send {
+    fn start(self, conn: &mut C) -> impl Future<Output = Result<T, X::Inner>> + Send {
         let Self {
             inner,
+            errors,
             answering,
             answers,
+            ..
         } = self;
-        inner(conn).map(move |result| keep(answering, answers, result))
+        inner(conn).map(move |result| keep(errors, answering, answers, result))
     }
 }

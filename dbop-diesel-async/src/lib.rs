@@ -239,13 +239,14 @@ pub use connection::SupportedConnection;
 pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
     Advice, Answering, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
-    ConnectError, Delays, Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras,
+    ConnectError, Delays, Dialect, Engine, Error, ErrorKind, Errors, Event, EventKind, Extras,
     FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook,
-    GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name, NoAnswer, NoFallback,
-    NodeStatus, Nodes, NodesHealth, Observer, OperationError, Order, Outcome, Owned, Phase,
-    Purpose, Report, Reported, Request, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook,
-    RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason, Subject, Summary,
-    SynchronousCommit, Verdict, diesel_error_in, fault_of, operation_error, verdict,
+    GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, MappedErrors, Name, NoAnswer,
+    NoFallback, NodeStatus, Nodes, NodesHealth, Observer, OperationError, Order, Outcome,
+    OwnErrors, Owned, Phase, Purpose, Report, Reported, Request, Retry, RetryBudget, RetryContext,
+    RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason,
+    Subject, Summary, SynchronousCommit, Verdict, diesel_error_in, fault_of, operation_error,
+    verdict,
 };
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]

@@ -4,7 +4,9 @@ use std::convert::identity;
 use std::future::Future;
 
 use dbop_core::machine::{Name, Spec};
-use dbop_diesel::{Fallback, FallbackValue, NoAnswer, NoFallback, OperationError, Report};
+use dbop_diesel::{
+    Fallback, FallbackValue, NoAnswer, NoFallback, OperationError, OwnErrors, Report,
+};
 
 use crate::body::Body;
 use crate::connection::SupportedConnection;

@@ -10,7 +10,7 @@ use crate::answer::{Answering, NoAnswer};
 use crate::answer::{JsonAnswer, JsonAnswerOr};
 use crate::connection::SupportedConnection;
 use crate::driver::drive;
-use crate::error::OperationError;
+use crate::errors::{Errors, MappedErrors, OwnErrors};
 use crate::fallback::{Fallback, NoFallback};
 use crate::operation::Operation;
 use crate::report::Report;
@@ -22,7 +22,7 @@ use crate::verify::LedgerResolution;
 /// with the key.
 ///
 /// `A` says whether its answer is kept for the later ones, [`NoAnswer`] or, with the feature `serde`,
-/// `JsonAnswer`.
+/// `JsonAnswer`; `X` of which type its errors are, [`OwnErrors`] or [`MappedErrors`].
 ///
 /// ```
 /// # use dbop_diesel::{Dialect, Ledger, OperationError, Runner};
@@ -45,33 +45,39 @@ use crate::verify::LedgerResolution;
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an operation does nothing until it is given a connection with `run`"]
-pub struct KeyedOperation<'a, F = NoFallback, A = NoAnswer> {
+pub struct KeyedOperation<'a, F = NoFallback, A = NoAnswer, X = OwnErrors> {
     pub(crate) operation: Operation<'a, F, LedgerResolution>,
     pub(crate) key: Key<'a>,
     pub(crate) answers: A,
+    pub(crate) errors: X,
 }
 
 /// The key.
-impl<'a, F, A> KeyedOperation<'a, F, A> {
+impl<'a, F, A, X> KeyedOperation<'a, F, A, X> {
     dbop_core::__key_settings!("dbop_diesel");
 }
 
 /// Keeping the answer.
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-impl<'a, F> KeyedOperation<'a, F> {
+impl<'a, F, X> KeyedOperation<'a, F, NoAnswer, X> {
     dbop_core::__key_answer_method!("dbop_diesel");
 }
 
 /// The answer.
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-impl<'a, F> KeyedOperation<'a, F, JsonAnswer> {
+impl<'a, F, X> KeyedOperation<'a, F, JsonAnswer, X> {
     dbop_core::__key_answer_settings!("dbop_diesel");
 }
 
+/// Errors of any type.
+impl<'a, F, A> KeyedOperation<'a, F, A> {
+    dbop_core::__key_errors_method!("dbop_diesel");
+}
+
 /// Running it.
-impl<F, A> KeyedOperation<'_, F, A> {
+impl<F, A, X> KeyedOperation<'_, F, A, X> {
     /// Runs the operation on a connection of the caller, unless it is done; see [`Operation::run`].
     ///
     /// # Errors
@@ -90,9 +96,9 @@ impl<F, A> KeyedOperation<'_, F, A> {
     pub fn run<C, T, E, B>(self, conn: &mut C, body: B) -> Result<T, E>
     where
         C: SupportedConnection,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
         self.drive(Borrowed(conn), body, false).result
@@ -106,9 +112,9 @@ impl<F, A> KeyedOperation<'_, F, A> {
     pub fn run_report<C, T, E, B>(self, conn: &mut C, body: B) -> Report<T, E>
     where
         C: SupportedConnection,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: FnOnce(&mut C) -> Result<T, E> + Clone,
     {
         self.drive(Borrowed(conn), body, true)
@@ -126,9 +132,9 @@ impl<F, A> KeyedOperation<'_, F, A> {
     pub fn run_on<S, T, E, B>(self, source: &S, body: B) -> Result<T, E>
     where
         S: Source,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         self.drive(FromSource::new(source), body, false).result
@@ -142,9 +148,9 @@ impl<F, A> KeyedOperation<'_, F, A> {
     pub fn run_on_report<S, T, E, B>(self, source: &S, body: B) -> Report<T, E>
     where
         S: Source,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
         self.drive(FromSource::new(source), body, true)
@@ -153,12 +159,12 @@ impl<F, A> KeyedOperation<'_, F, A> {
     fn drive<S, T, E, B>(self, slot: S, body: B, wants_report: bool) -> Report<T, E>
     where
         S: Slot,
-        E: OperationError,
         F: Fallback<T>,
         A: Answering<T, E>,
+        X: Errors<E>,
         B: FnOnce(&mut S::Conn) -> Result<T, E> + Clone,
     {
-        let (answering, answers) = (&self.answers, &Answers::default());
+        let (errors, answering, answers) = (self.errors, &self.answers, &Answers::default());
         let key = Key {
             answers: A::KEEPS.then_some(answers),
             ..self.key
@@ -173,11 +179,8 @@ impl<F, A> KeyedOperation<'_, F, A> {
             fallback: self.operation.fallback,
             resolution: self.operation.resolution,
         };
-        let body = move |conn: &mut S::Conn| keep(answering, answers, body(conn));
-        report(
-            answering,
-            answers,
-            drive(operation, slot, body, wants_report),
-        )
+        let body = move |conn: &mut S::Conn| keep(errors, answering, answers, body(conn));
+        let ended = drive(operation, slot, body, wants_report);
+        report(errors, answering, answers, ended)
     }
 }

@@ -140,6 +140,7 @@ pub use dbop_core::{
 #[doc(hidden)]
 pub use error::dbop_error_in;
 pub use error::{OperationError, diesel_error_in};
+pub use errors::{Errors, MappedErrors, OwnErrors};
 pub use fallback::{Fallback, FallbackValue, NoFallback};
 pub use fault::fault_of;
 pub use hooks::after_commit;
@@ -160,6 +161,7 @@ mod clock;
 mod connection;
 mod driver;
 mod error;
+mod errors;
 mod fallback;
 mod fault;
 pub mod guide;

@@ -6,6 +6,7 @@ use crate::answer::NoAnswer;
 use crate::connection::SupportedConnection;
 use crate::driver::drive;
 use crate::error::OperationError;
+use crate::errors::OwnErrors;
 use crate::fallback::{Fallback, FallbackValue, NoFallback};
 use crate::keyed::KeyedOperation;
 use crate::mapped::MappedOperation;

@@ -1,5 +1,5 @@
 //! dbop on a Galera cluster: of one node and an arbitrator, with which the node loses the quorum, and of two
-//! nodes that take writes.
+//! nodes that take writes, among them operations with a key.
 
 use dbop_tests::mysql::{self as backend, Bed, Conn};
 
@@ -49,6 +49,7 @@ mod clustered_async {
 mod sync {
     use dbop_diesel::Runner;
     use dbop_tests::mysql::{Bed, Conn};
+    use dbop_tests::together;
     use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     use diesel::RunQueryDsl;
     use diesel::connection::{Connection, SimpleConnection};
@@ -56,6 +57,7 @@ mod sync {
 
     type Pool = r2d2::Pool<r2d2::ConnectionManager<Conn>>;
 
+    mod keyed;
     mod quorum;
     mod several;
 }
@@ -66,7 +68,7 @@ mod sync {
 mod asynchronous {
     use dbop_diesel_async::Runner;
     use dbop_tests::asynchronous::mysql::Conn;
-    use dbop_tests::asynchronous::scenarios::RunQueryDsl;
+    use dbop_tests::asynchronous::scenarios::{RunQueryDsl, together};
     use dbop_tests::mysql::Bed;
     use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
     use diesel_async::pooled_connection::deadpool;
@@ -74,6 +76,7 @@ mod asynchronous {
 
     type Pool = deadpool::Pool<Conn>;
 
+    mod keyed;
     mod quorum;
     mod several;
 }

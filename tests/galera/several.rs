@@ -21,15 +21,17 @@ struct Seen {
     balance: i64,
 }
 
-/// What a node has, asked by a session of its own.
+/// A number that a node has, asked by a session of its own.
+pub(super) fn number_at(url: &str, sql: &str) -> i64 {
+    let conn = <MysqlConnection as diesel::Connection>::establish(url);
+    let row = diesel::RunQueryDsl::get_result(sql_query(sql), &mut conn.expect("a node"));
+    let row: Number = row.expect("a number");
+    row.n
+}
+
+/// What a node has.
 fn seen(url: &str) -> Seen {
-    let mut conn =
-        <MysqlConnection as diesel::Connection>::establish(url).expect("the node answers");
-    let mut number = |sql: &str| {
-        let row = diesel::RunQueryDsl::get_result(sql_query(sql), &mut conn);
-        let row: Number = row.expect("a number");
-        row.n
-    };
+    let number = |sql| number_at(url, sql);
     Seen {
         done: number("SELECT count(*) AS n FROM dbop_ledger WHERE state = 1"),
         never: number("SELECT count(*) AS n FROM dbop_ledger WHERE state = 2"),
@@ -38,7 +40,7 @@ fn seen(url: &str) -> Seen {
 }
 
 /// A cluster with the tables that this takes, and the URL of the same database on the second node.
-fn two_nodes() -> (Cluster, Bed, String) {
+pub(super) fn two_nodes() -> (Cluster, Bed, String) {
     let (cluster, server) = Cluster::of_two_nodes();
     let bed = Bed::new();
     let (_, name) = bed.url().rsplit_once('/').expect("a database in the URL");
@@ -46,6 +48,9 @@ fn two_nodes() -> (Cluster, Bed, String) {
     let second = format!("{server}/{name}");
     let conn = bed.opponent();
     conn.execute(&Ledger::new().create_table(Dialect::Mysql));
+    conn.execute(
+        "CREATE TABLE journal (id BIGINT PRIMARY KEY AUTO_INCREMENT, request INT NOT NULL)",
+    );
     conn.execute("CREATE TABLE large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL)");
     conn.execute("INSERT INTO large (n) SELECT 0 FROM seq_1_to_100000");
     let is_there = || {

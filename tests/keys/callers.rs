@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dbop_diesel::{Dialect, IsolationLevel, Ledger, Runner};
 use diesel::RunQueryDsl as _;
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::result::Error;
 use diesel::{QueryResult, sql_query};
 
@@ -76,11 +76,17 @@ fn keys_beside_each_other_do_not_wait_for_each_other() {
         }
     };
     holder.execute(taken);
-    let again = pay("k3").run(&mut bed.connect(), add);
-    again.expect_err("it is done");
-    for key in ["k2", "k4", "k6", "k8", "k", "k55"] {
-        assert_eq!(pay(key).run(&mut bed.connect(), add), Ok(1), "{key}");
-    }
+    // In a transaction that has written, what finds it done keeps its locks.
+    let around = bed.connect().transaction(|conn| {
+        sql_query("UPDATE accounts SET balance = balance + 1 WHERE id = 3").execute(conn)?;
+        let again = pay("k3").run(conn, add);
+        again.expect_err("it is done");
+        for key in ["k2", "k4", "k6", "k8", "k", "k55"] {
+            assert_eq!(pay(key).run(&mut bed.connect(), add), Ok(1), "{key}");
+        }
+        QueryResult::Ok(())
+    });
+    assert_eq!(around, Ok(()));
     holder.execute("ROLLBACK");
 }
 

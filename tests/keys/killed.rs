@@ -7,29 +7,25 @@
 #![allow(clippy::print_stdout, reason = "a failure has to say with which seed")]
 
 use std::collections::BTreeMap;
-use std::env::var;
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dbop_diesel::{Dialect, Ledger};
+use dbop_diesel::Dialect;
 use dbop_tests::asynchronous::Program;
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
-use diesel::connection::SimpleConnection as _;
-use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use fastrand::Rng;
 
 use super::backend::{Bed, DIALECT};
+use super::requests::{
+    PATIENCE, Told, ask, check, number_of_requests, request, setting, start, with_tables,
+};
 
 const CLIENTS: usize = 6;
 const REQUESTS: u32 = 200;
-
-/// So long a client repeats its request.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What happens to the service and its connections.
 #[derive(Default)]
@@ -92,23 +88,6 @@ impl Accidents {
     }
 }
 
-fn start(url: &str) -> Program {
-    Program::start(env!("CARGO_BIN_EXE_keyed-service"), url)
-}
-
-/// Sends a request once: the answer, if there is one.
-fn ask(address: SocketAddr, request: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    writeln!(stream, "{request}")?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    match answer.strip_suffix('\n') {
-        Some(answer) => Ok(answer.to_owned()),
-        None => Err(ErrorKind::UnexpectedEof.into()),
-    }
-}
-
 /// How often a request was answered with an error, and not at all.
 #[derive(Default)]
 struct Attempts {
@@ -119,7 +98,6 @@ struct Attempts {
 /// Repeats a request until it is done: the number in the answer.
 fn insist(accidents: &Accidents, attempts: &Attempts, request: &str) -> i64 {
     let begin = Instant::now();
-    let key = request.split(' ').next().expect("a key");
     loop {
         let address = accidents.address();
         let told = address.map_or_else(
@@ -127,27 +105,13 @@ fn insist(accidents: &Accidents, attempts: &Attempts, request: &str) -> i64 {
             |it| ask(it, request),
         );
         match &told {
-            Ok(answer) => match answer.strip_prefix(&format!("done {key} ")) {
-                Some(number) => return number.parse().expect("a number"),
-                None => attempts.failed.fetch_add(1, Ordering::Relaxed),
-            },
+            Ok(Told::Done(number) | Told::Replayed(number)) => return *number,
+            Ok(_) => attempts.failed.fetch_add(1, Ordering::Relaxed),
             Err(_) => attempts.lost.fetch_add(1, Ordering::Relaxed),
         };
         assert!(begin.elapsed() < PATIENCE, "{request}: {told:?}");
         thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// A transfer that this number stands for.
-fn transfer(number: u32) -> (i32, i32, i64) {
-    let mut random = Rng::with_seed(number.into());
-    let from = random.i32(1..=3);
-    (from, from % 3 + 1, random.i64(1..=9))
-}
-
-fn request(number: u32) -> String {
-    let (from, to, amount) = transfer(number);
-    format!("request-{number} {from} {to} {amount}")
 }
 
 /// Makes requests until there are enough: what was answered to each. Of some there are two at once, some are
@@ -182,67 +146,13 @@ fn client(
     }
 }
 
-#[derive(QueryableByName)]
-struct Row {
-    #[diesel(sql_type = Text)]
-    request: String,
-    #[diesel(sql_type = BigInt)]
-    number: i64,
-}
-
-fn create() -> String {
-    let ledger = Ledger::new().create_table(DIALECT);
-    format!("CREATE TABLE journal (request VARCHAR(40) NOT NULL, number BIGINT NOT NULL); {ledger}")
-}
-
-/// What waits until no transaction has written to the journal any more.
-const ALL_HAVE_ENDED: &str = match DIALECT {
-    Dialect::Postgres => "BEGIN; LOCK TABLE journal IN ACCESS EXCLUSIVE MODE; COMMIT",
-    Dialect::Mysql => "LOCK TABLES journal WRITE; UNLOCK TABLES",
-    _ => "PRAGMA busy_timeout = 20000; BEGIN EXCLUSIVE; COMMIT",
-};
-
-/// Every request once, each with the number that its clients were told.
-fn check(bed: &Bed, answers: &BTreeMap<u32, i64>) {
-    let mut conn = bed.connect();
-    conn.batch_execute(ALL_HAVE_ENDED)
-        .expect("it comes to an end");
-    let rows: Vec<Row> = sql_query("SELECT request, number FROM journal")
-        .load(&mut conn)
-        .expect("an answer");
-    assert_eq!(rows.len(), answers.len());
-    let done: BTreeMap<_, _> = rows
-        .into_iter()
-        .map(|row| (row.request, row.number))
-        .collect();
-    let told = answers
-        .iter()
-        .map(|(number, answer)| (format!("request-{number}"), *answer));
-    assert_eq!(done, told.collect());
-    let mut balances = [(1, 100), (2, 100), (3, 100)];
-    for &number in answers.keys() {
-        let (from, to, amount) = transfer(number);
-        for (id, balance) in &mut balances {
-            *balance += amount * (i64::from(*id == to) - i64::from(*id == from));
-        }
-    }
-    assert_eq!(bed.balances(), balances);
-}
-
 #[test]
 fn every_request_is_done_once_though_the_service_is_killed() {
-    let number = |name| {
-        var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    let requests =
-        number("DBOP_KEYED_REQUESTS").map_or(REQUESTS, |it| u32::try_from(it).expect("few"));
-    let seed = number("DBOP_KEYED_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let requests = number_of_requests(REQUESTS);
+    let seed = setting("DBOP_KEYED_SEED").unwrap_or_else(|| fastrand::u64(..));
     let begin = Instant::now();
     println!("DBOP_KEYED_SEED={seed}");
-    let bed = Bed::new();
-    bed.connect().batch_execute(&create()).expect("tables");
+    let bed = with_tables();
     let (accidents, attempts, next) =
         (Accidents::default(), Attempts::default(), AtomicU32::new(0));
     let answers: BTreeMap<_, _> = thread::scope(|scope| {

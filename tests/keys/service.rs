@@ -1,7 +1,8 @@
 //! A service whose work is done once, however often it is killed and asked again. The tests beside it do that.
 //!
-//! A request is a line: a key, two accounts, an amount. The answer is a line as well: `done`, the key and a
-//! number that the work has made up, or `failed` and why.
+//! A request is a line: a key, two accounts, an amount, and perhaps for how many milliseconds it may wait for a
+//! lock. The answer is a line as well: `done` or `replayed`, the key and a number that the work has made up, or
+//! `under way`, or `failed` and why.
 
 #![allow(clippy::print_stdout, reason = "a program that says where it listens")]
 
@@ -12,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use dbop_diesel::{Ledger, RetryPolicy, Runner, SupportedConnection};
+use dbop_diesel::{Ledger, OperationError as _, Report, RetryPolicy, Runner, SupportedConnection};
 use diesel::QueryResult;
 use diesel::r2d2::{ConnectionManager, Pool, R2D2Connection};
 use serde::{Deserialize, Serialize};
@@ -60,14 +61,20 @@ where
     for line in BufReader::new(client).lines() {
         let answer = match Transfer::parse(&line?) {
             None => "failed: that is no request".to_owned(),
-            Some(transfer) => match transfer.run(pool) {
-                Ok(receipt) => format!("done {} {}", receipt.key, receipt.number),
-                Err(error) => format!("failed: {error}"),
-            },
+            Some(transfer) => described(&transfer.run(pool)),
         };
         writeln!(writer, "{answer}")?;
     }
     Ok(())
+}
+
+fn described(report: &Report<Receipt, diesel::result::Error>) -> String {
+    match &report.result {
+        Ok(Receipt { key, number }) if report.replayed => format!("replayed {key} {number}"),
+        Ok(Receipt { key, number }) => format!("done {key} {number}"),
+        Err(error) if error.dbop_error().is_some_and(|it| it.is_under_way()) => "under way".into(),
+        Err(error) => format!("failed: {error}"),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +83,7 @@ struct Transfer {
     from: i32,
     to: i32,
     amount: i64,
+    lock_timeout: Duration,
 }
 
 /// What the first caller is told, and each later one.
@@ -93,22 +101,23 @@ impl Transfer {
             from: words.next()?.parse().ok()?,
             to: words.next()?.parse().ok()?,
             amount: words.next()?.parse().ok()?,
+            lock_timeout: Duration::from_millis(words.next().unwrap_or("2000").parse().ok()?),
         })
     }
 
-    fn run<C>(&self, pool: &Pool<ConnectionManager<C>>) -> QueryResult<Receipt>
+    fn run<C>(&self, pool: &Pool<ConnectionManager<C>>) -> Report<Receipt, diesel::result::Error>
     where
         C: R2D2Connection + SupportedConnection + 'static,
     {
         let policy = RetryPolicy::new().with_max_delay(Duration::from_millis(100));
         Runner::new(policy)
             .operation("transfer")
-            .lock_timeout(Duration::from_secs(2))
+            .lock_timeout(self.lock_timeout)
             .ledger(&LEDGER)
             .idempotency_key(&self.key)
             .request(format!("{} {} {}", self.from, self.to, self.amount))
             .answer()
-            .run_on(pool, |conn: &mut C| self.work(conn))
+            .run_on_report(pool, |conn: &mut C| self.work(conn))
     }
 
     fn work<C: SupportedConnection>(&self, conn: &mut C) -> QueryResult<Receipt> {
@@ -117,6 +126,7 @@ impl Transfer {
             from,
             to,
             amount,
+            ..
         } = self;
         let random = RandomState::new().hash_one(key);
         let number = i64::try_from(random >> 1).expect("63 bits");

@@ -15,6 +15,9 @@ mod keys {
 
     mod callers;
     mod killed;
+    mod processes;
+    mod requests;
+    mod under_way;
 }
 
 /// The scenarios.

@@ -22,6 +22,8 @@ mod keys {
     use dbop_tests::sqlite as backend;
 
     mod killed;
+    mod processes;
+    mod requests;
 }
 
 /// The scenarios.

@@ -47,12 +47,13 @@ macro_rules! __key_method {
                 operation: self,
                 key: $crate::machine::Key::new(key.as_ref()),
                 answers: NoAnswer,
+                errors: OwnErrors,
             }
         }
     };
 }
 
-/// What is asked for about the key of a `KeyedOperation<'a, F, A>`.
+/// What is asked for about the key of a `KeyedOperation<'a, F, A, X>`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __key_settings {
@@ -120,7 +121,7 @@ macro_rules! __key_settings {
     };
 }
 
-/// What is asked for about the answers of a `KeyedOperation<'a, F>`.
+/// What is asked for about the answers of a `KeyedOperation<'a, F, NoAnswer, X>`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __key_answer_method {
@@ -142,17 +143,18 @@ macro_rules! __key_answer_method {
         /// let pay = runner.operation("pay").ledger(&LEDGER).idempotency_key("request-1").answer();
         /// ```
         #[must_use]
-        pub fn answer(self) -> KeyedOperation<'a, F, JsonAnswer> {
+        pub fn answer(self) -> KeyedOperation<'a, F, JsonAnswer, X> {
             KeyedOperation {
                 operation: self.operation,
                 key: self.key,
                 answers: JsonAnswer::default(),
+                errors: self.errors,
             }
         }
     };
 }
 
-/// More about the answers of a `KeyedOperation<'a, F, JsonAnswer>`.
+/// More about the answers of a `KeyedOperation<'a, F, JsonAnswer, X>`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __key_answer_settings {
@@ -199,7 +201,7 @@ macro_rules! __key_answer_settings {
         pub fn remember_refusals<T, E, M>(
             self,
             answer_of: M,
-        ) -> KeyedOperation<'a, F, JsonAnswerOr<M>>
+        ) -> KeyedOperation<'a, F, JsonAnswerOr<M>, X>
         where
             M: Fn(&E) -> Option<T> + Send + Sync,
         {
@@ -210,6 +212,49 @@ macro_rules! __key_answer_settings {
                     answer: self.answers,
                     answer_of,
                 },
+                errors: self.errors,
+            }
+        }
+    };
+}
+
+/// The errors of a `KeyedOperation<'a, F, A>` that are of a type without `OperationError`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __key_errors_method {
+    ($adapter:literal) => {
+        /// Lets the operation return errors of a type that `OperationError` cannot be implemented for, as
+        /// [`Operation::errors`] does: `make` turns Diesel's errors into it, and `find` finds Diesel's error
+        /// in it. What [`remember_refusals`](KeyedOperation::remember_refusals) looks at is of this type, too.
+        ///
+        /// ```
+        /// use diesel::result::Error;
+        /// use error_stack::{Report, ResultExt as _};
+        #[doc = concat!("use ", $adapter, "::Ledger;")]
+        #[doc = concat!("# use ", $adapter, "::Runner;")]
+        /// # let runner = Runner::default();
+        /// # static LEDGER: Ledger = Ledger::new();
+        ///
+        /// #[derive(Debug, thiserror::Error)]
+        /// #[error("the payment failed")]
+        /// struct PaymentFailed;
+        ///
+        /// let pay = runner.operation("pay").ledger(&LEDGER).idempotency_key("request-1").errors(
+        ///     |error| Report::new(error).change_context(PaymentFailed),
+        ///     |report: &Report<PaymentFailed>| report.downcast_ref::<Error>(),
+        /// );
+        /// ```
+        #[must_use]
+        pub fn errors<E>(
+            self,
+            make: fn(::diesel::result::Error) -> E,
+            find: fn(&E) -> Option<&::diesel::result::Error>,
+        ) -> KeyedOperation<'a, F, A, MappedErrors<E>> {
+            KeyedOperation {
+                operation: self.operation,
+                key: self.key,
+                answers: self.answers,
+                errors: MappedErrors { make, find },
             }
         }
     };

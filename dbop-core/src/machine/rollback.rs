@@ -6,7 +6,7 @@ use super::Machine;
 use super::attempt::Failure;
 use super::ending::Enclosing;
 use super::state::State;
-use crate::dialect::{Batches, Undo};
+use crate::dialect::{Batches, Dialect, Undo};
 use crate::fault::{Fault, FaultClass};
 use crate::nesting::EnclosingLoss;
 use crate::outcome::Phase;
@@ -107,11 +107,13 @@ impl Machine<'_> {
         if !fault.leaves_connection_usable() {
             return self.connection_gone();
         }
-        let gone = fault.recognized_class() == FaultClass::TransactionLost;
-        if undo.is_checked() {
-            // Gone, or the check itself is not understood.
-            self.go_to(State::RollbackAgain { gone });
-        } else if gone && self.connection.batches().has(Undo::BlindRollback) {
+        let class = fault.recognized_class();
+        let gone = class == FaultClass::TransactionLost;
+        // Another Galera node has won meanwhile.
+        let is_beaten = class == FaultClass::Deadlock && self.dialect == Dialect::Mysql;
+        let is_blind = gone && self.connection.batches().has(Undo::BlindRollback);
+        // Gone, or the check itself is not understood.
+        if undo.is_checked() || is_blind || is_beaten {
             self.go_to(State::RollbackAgain { gone });
         } else if gone {
             self.decide_after_rollback(gone);

@@ -463,6 +463,27 @@ fn a_rollback_that_fails_never_replaces_the_first_error() {
     }
 }
 
+/// Galera answers a ROLLBACK so if another node's transaction has come in between.
+#[test]
+fn a_rollback_that_meets_a_deadlock_is_sent_again() {
+    let deadlock = Err(errno(1213));
+    let body = |attempt| match attempt {
+        1 => failed(errno(1213), 1),
+        _ => (BodyEnd::Ok, Some(1)),
+    };
+    let mut script = Script::new(Dialect::Mysql);
+    let done = script.run(&[OK, deadlock], body);
+    assert_eq!(
+        script.steps[2..5],
+        ["Rollback", "RollbackAgain", "Retrying"]
+    );
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    assert!(!done.connection_broken);
+    // No other error leaves it certain that nothing is open.
+    let done = Script::new(Dialect::Mysql).run(&[OK, deadlock, deadlock], body);
+    assert!(done.connection_broken);
+}
+
 #[test]
 fn postgres_checks_that_the_transaction_is_still_there() {
     let unique = fault(Dialect::Postgres, FaultClass::Constraint);

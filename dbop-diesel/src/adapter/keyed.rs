@@ -3,7 +3,8 @@
 use dbop_core::machine::Answers;
 
 use crate::answer::Answering;
-use crate::error::OperationError;
+use crate::error::OperationError as _;
+use crate::errors::Errors;
 use crate::report::Report;
 
 /// Hands on what the body has ended with, and leaves what is kept of it for the COMMIT.
@@ -11,40 +12,48 @@ use crate::report::Report;
 /// # Errors
 ///
 /// That of the body, or that it cannot be kept.
-pub fn keep<T, E, A>(answering: &A, answers: &Answers, result: Result<T, E>) -> Result<T, E>
+pub fn keep<T, E, A, X>(
+    errors: X,
+    answering: &A,
+    answers: &Answers,
+    result: Result<T, E>,
+) -> Result<T, X::Inner>
 where
-    E: OperationError,
     A: Answering<T, E>,
+    X: Errors<E>,
 {
-    if !A::KEEPS {
-        return result;
-    }
-    match answering.of(&result) {
-        Ok(answer) => {
-            answers.body_ended(answer);
-            result
-        }
-        Err(error) => {
-            answers.body_ended(None);
-            Err(E::from_dbop(error))
+    if A::KEEPS {
+        match answering.of(&result) {
+            Ok(answer) => answers.body_ended(answer),
+            Err(error) => {
+                answers.body_ended(None);
+                return Err(X::Inner::from_dbop(error));
+            }
         }
     }
+    result.map_err(|error| errors.returned(error))
 }
 
 /// The report with the answer that is committed with the key, if that is not what the body has returned.
-pub fn report<T, E, A>(answering: &A, answers: &Answers, mut report: Report<T, E>) -> Report<T, E>
+pub fn report<T, E, A, X>(
+    errors: X,
+    answering: &A,
+    answers: &Answers,
+    mut report: Report<T, X::Inner>,
+) -> Report<T, E>
 where
-    E: OperationError,
     A: Answering<T, E>,
+    X: Errors<E>,
 {
     let Some(found) = answers.take_found() else {
-        return report;
+        return errors.report(report);
     };
     let value = match answering.read(&found.bytes) {
         Ok(value) => value,
         Err(error) => {
-            report.result = Err(E::from_dbop(error.after(report.attempts, report.stop)));
-            return report;
+            let error = error.after(report.attempts, report.stop);
+            report.result = Err(X::Inner::from_dbop(error));
+            return errors.report(report);
         }
     };
     let replaced = std::mem::replace(&mut report.result, Ok(value));
@@ -55,7 +64,7 @@ where
     } else if let Some(last) = report.failures.last_mut() {
         last.error = replaced.err();
     }
-    report
+    errors.report(report)
 }
 
 /// What is kept of a request.

@@ -7,6 +7,7 @@ use diesel::result::Error as DieselError;
 use super::*;
 
 mod answers;
+mod errors;
 mod once;
 
 /// A bed with the table of the ledger.
