@@ -32,7 +32,7 @@ fn fill(entries: u32) -> String {
     let into = "INSERT INTO dbop_ledger (scope, id, state, changed_at, answer)";
     match backend::DIALECT {
         Dialect::Postgres => format!(
-            "{into} SELECT decode('6b6579', 'hex'), decode(md5(n::text), 'hex'), 1, \
+            "{into} SELECT decode('6b6579', 'hex'), decode(lpad(to_hex(n), 32, '0'), 'hex'), 1, \
              NOW() - ({oldest} - n) * INTERVAL '1 second', decode(repeat('61', 100), 'hex') \
              FROM generate_series(1, {entries}) AS n; ANALYZE dbop_ledger"
         ),
