@@ -34,6 +34,7 @@ pub(crate) enum What {
     Plain,
     RunOn,
     Ledger,
+    Keyed,
 }
 
 /// A case and its partner.
@@ -99,6 +100,13 @@ pub(crate) const CASES: &[Case] = &[
         partner: "runon1",
         about: "runon1 with a ledger",
         what: What::Ledger,
+        adds: 1,
+    },
+    Case {
+        name: "keyed1",
+        partner: "runon1",
+        about: "runon1 with an idempotency key, another one each time",
+        what: What::Keyed,
         adds: 1,
     },
     Case {
@@ -169,7 +177,7 @@ impl Case {
 impl What {
     /// Each operation takes its connection from the pool.
     pub(crate) const fn is_on_pool(self) -> bool {
-        matches!(self, Self::RunOn | Self::Ledger)
+        matches!(self, Self::RunOn | Self::Ledger | Self::Keyed)
     }
 }
 

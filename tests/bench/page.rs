@@ -81,6 +81,12 @@ pub(crate) const GUARANTEES: &[Guarantee] = &[
         "runon1",
     ),
     guarantee(
+        "once for all calls with one key",
+        "`idempotency_key`",
+        "keyed1",
+        "runon1",
+    ),
+    guarantee(
         "retries without a transaction",
         "`without_transaction`",
         "plain1",

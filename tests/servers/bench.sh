@@ -16,7 +16,7 @@ bench_docs=docs
 # What the table of guarantees needs; for tasks, which differ in little, and for a server that syncs its files,
 # what says most.
 bench_guarantees=bare1,run1,checked1,settings1,nested3,readonly1,plain1
-bench_on_servers=unset1,ledger1
+bench_on_servers=unset1,ledger1,keyed1
 bench_few=bare1,run1,nested3
 
 # bench_backends BACKEND...: on one server of each, the version that is tested first.
@@ -113,9 +113,9 @@ bench_on() {
   bench "$1" op --cases "$bench_few" --conc 16 --async
 }
 
-# bench_on_durable BACKEND: with and without a ledger, where each COMMIT waits for the disk.
+# bench_on_durable BACKEND: with and without a ledger or a key, where each COMMIT waits for the disk.
 bench_on_durable() {
-  bench "$1" op --cases runon1/runon1,ledger1 --conc 32 --note durable
+  bench "$1" op --cases runon1/runon1,ledger1,keyed1 --conc 32 --note durable
 }
 
 # bench BACKEND ARGUMENT...: one run.

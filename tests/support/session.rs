@@ -103,7 +103,7 @@ pub struct Checkpoint {
 /// Ends a setting. No value has it.
 const END: char = '\u{1e}';
 
-/// Everything that the server says about a session: `name=value`, and [`END`] after each.
+/// Everything that the server says about a session: `name=value`, each with a separator after it.
 #[derive(Clone, Default)]
 pub struct Session(String);
 

@@ -1,6 +1,7 @@
 //! What a client does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Dialect, Ledger};
@@ -15,6 +16,9 @@ use crate::bench::compare::Shift;
 use crate::bench::options::Bound;
 
 static LEDGER: Ledger = Ledger::new();
+
+/// How many keys have been used.
+static KEYS: AtomicU64 = AtomicU64::new(0);
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -144,7 +148,7 @@ async fn operate(conn: &mut Conn, tools: &Tools, what: What, row: i32) -> QueryR
             let operation = runner.operation("plain").without_transaction().read_only();
             operation.run(conn, body).await
         }
-        What::Ledger => unreachable!("it is on the pool"),
+        What::Ledger | What::Keyed => unreachable!("it is on the pool"),
     }
 }
 
@@ -154,6 +158,11 @@ async fn operate_on(pool: &Pool, tools: &Tools, what: What, row: i32) -> QueryRe
     let operation = tools.runner.operation("pay");
     match what {
         What::Ledger => operation.ledger(&LEDGER).run_on(pool, body).await,
+        What::Keyed => {
+            let key = KEYS.fetch_add(1, Ordering::Relaxed).to_string();
+            let pay = operation.ledger(&LEDGER).idempotency_key(&key);
+            pay.run_on(pool, body).await
+        }
         _ => operation.run_on(pool, body).await,
     }
 }
