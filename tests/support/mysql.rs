@@ -114,14 +114,16 @@ impl Bed {
         self.url_with(&format!("{name}:{name}"), None)
     }
 
-    /// A session of somebody else.
+    /// A session of another user.
     ///
     /// # Panics
     ///
     /// If the server does not answer.
     #[must_use]
     pub fn opponent_at(&self, url: &str) -> Opponent {
-        Opponent::new(Conn::establish(url).expect("the server answers"), 0)
+        let mut conn = Conn::establish(url).expect("the server answers");
+        let id = Self::session_id(&mut conn);
+        Opponent::new(conn, id)
     }
 
     /// A second session. After [`BALLAST`] in its transaction it is never the victim of a deadlock.
