@@ -59,7 +59,9 @@ pub use fault::{Code, ErrorKind, Extras, Fault, FaultClass, Reported, SqlState};
 pub use gate::{GateStatus, Keys};
 pub use hooks::{AttemptHook, CommitHook, GiveUpHook, GivenUp, Retry, RetryDecision, RetryHook};
 pub use ledger::Ledger;
-pub use nodes::{Fit, NodeStatus, Nodes, NodesHealth, Order, Split};
+pub use nodes::{
+    Fit, Fresh, NodeStatus, Nodes, NodesHealth, Order, ParsePositionError, Position, Split,
+};
 pub use observer::{Observer, Summary};
 pub use outcome::{Outcome, Phase, StopReason};
 pub use policy::{ClassPolicy, Delays, RetryContext, RetryPolicy};

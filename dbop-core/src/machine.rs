@@ -33,7 +33,7 @@ pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas,
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
 pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
 pub use crate::key::{Answers, BodyAnswer, FoundAnswer, Key};
-pub use crate::nodes::{Lent, Search, Side, Sides, Try};
+pub use crate::nodes::{CatchingUp, Lent, Progress, Search, Side, Sides, Try};
 pub use crate::observer::{AttemptTimes, Observation, Times};
 pub use crate::policy::{ClassRule, ClassRules};
 pub use crate::settings::{Defaults, Setting, Settings};

@@ -11,12 +11,16 @@ use crate::backoff::{Backoff, Jitter};
 use crate::fault::{Fault, FaultClass};
 use crate::retry::Advice;
 
+pub use fresh::{CatchingUp, Fresh, Progress};
+pub use position::{ParsePositionError, Position};
 pub use roster::NodeStatus;
 pub use search::{Search, Try};
 pub use split::{Side, Sides, Split};
 
 use roster::Roster;
 
+mod fresh;
+mod position;
 mod roster;
 #[cfg(test)]
 mod roster_tests;

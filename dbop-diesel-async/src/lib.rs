@@ -240,13 +240,13 @@ pub use dbop_diesel::Metrics;
 pub use dbop_diesel::{
     Advice, Answering, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook,
     ConnectError, Delays, Dialect, Engine, Error, ErrorKind, Errors, Event, EventKind, Extras,
-    FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, Fit, GateStatus, GiveUpHook,
+    FailedAttempt, Fallback, FallbackValue, Fault, FaultClass, Fit, Fresh, GateStatus, GiveUpHook,
     GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, MappedErrors, Name, NoAnswer,
     NoFallback, NodeStatus, Nodes, NodesHealth, Observer, OperationError, Order, Outcome,
-    OwnErrors, Owned, Phase, Purpose, Report, Reported, Request, Retry, RetryBudget, RetryContext,
-    RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason,
-    Subject, Summary, SynchronousCommit, Verdict, diesel_error_in, fault_of, operation_error,
-    verdict,
+    OwnErrors, Owned, ParsePositionError, Phase, Position, Purpose, Report, Reported, Request,
+    Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting,
+    Split, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, diesel_error_in,
+    fault_of, operation_error, verdict,
 };
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
@@ -254,6 +254,7 @@ pub use dbop_diesel::{JsonAnswer, JsonAnswerOr};
 pub use hooks::{after_commit, after_commit_sync};
 pub use keyed::KeyedOperation;
 pub use mapped::MappedOperation;
+pub use nodes::read_position;
 pub use operation::Operation;
 pub use runner::Runner;
 pub use source::{Source, broken};

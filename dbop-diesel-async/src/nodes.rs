@@ -4,13 +4,15 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use dbop_core::machine::{Lent, Search, Side, Sides, Try};
-use dbop_core::{Nodes, Split};
-use dbop_diesel::adapter::nodes::{AllRest, fault_of, unfit};
+use dbop_core::machine::{Lent, Progress, Search, Side, Sides, Try};
+use dbop_core::{Fresh, Nodes, Position, Split};
+use dbop_diesel::adapter::nodes::{AllRest, behind, fault_of, position, unfit};
 use dbop_diesel::{ConnectError, Fault, Request, SupportedBackend as _};
+use diesel::QueryResult;
 use diesel_async::AsyncConnectionCore;
 
 use crate::backend::SupportedBackend;
+use crate::connection::SupportedConnection;
 use crate::source::Source;
 
 impl<S: Source> Source for Nodes<S> {
@@ -66,7 +68,7 @@ async fn connect<S: Source>(node: &Try<'_, S>) -> Result<S::Held, ConnectError> 
     }
 }
 
-/// A connection that has not yet answered whether its node is fit. Dropped before that, it is discarded: its
+/// A connection that has not yet answered whether its node is fit, or far enough. Dropped before that, it is discarded: its
 /// server may answer later, and what its pool lends it for next would read that.
 struct Unproven<'n, S: Source>(&'n S, Option<S::Held>);
 
@@ -92,30 +94,7 @@ where
     const IS_POOL: bool = W::IS_POOL || R::IS_POOL;
 
     async fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
-        let mut sides = Sides::new(request);
-        let mut failure = None;
-        while let Some(side) = sides.next() {
-            let connected = match side {
-                Side::Write(request) => {
-                    let connect = self.write.connect(&request);
-                    in_time(request.within, connect).await.map(Side::Write)
-                }
-                Side::Read(request) => {
-                    let connect = self.read.connect(&request);
-                    in_time(request.within, connect).await.map(Side::Read)
-                }
-            };
-            match connected {
-                Ok(held) => return Ok(held),
-                Err(error) => {
-                    let (fault, advice) = fault_of(&error, BackendOf::<W>::DIALECT);
-                    if sides.failed(fault, advice) {
-                        failure = Some(error);
-                    }
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))
+        connect_to_side(self, request, None).await
     }
 
     fn discard(&self, held: Self::Held, why: Option<Fault>) {
@@ -132,6 +111,142 @@ where
         };
         Some(side.place())
     }
+}
+
+impl<W, R> Source for Fresh<'_, W, R>
+where
+    W: Source,
+    R: Source<Conn = W::Conn>,
+{
+    type Conn = W::Conn;
+    type Held = Side<W::Held, R::Held>;
+
+    const IS_POOL: bool = Split::<W, R>::IS_POOL;
+
+    async fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
+        connect_to_side(self.split(), request, Some(self)).await
+    }
+
+    fn discard(&self, held: Self::Held, why: Option<Fault>) {
+        self.split().discard(held, why);
+    }
+
+    fn place(&self, held: &Self::Held) -> Option<usize> {
+        self.split().place(held)
+    }
+}
+
+async fn connect_to_side<W, R>(
+    split: &Split<W, R>,
+    request: &Request<'_>,
+    fresh: Option<&Fresh<'_, W, R>>,
+) -> Result<Side<W::Held, R::Held>, ConnectError>
+where
+    W: Source,
+    R: Source<Conn = W::Conn>,
+{
+    let mut sides = Sides::new(request);
+    let mut failure = None;
+    while let Some(side) = sides.next() {
+        let connected = match side {
+            Side::Write(request) => {
+                let connect = split.write.connect(&request);
+                in_time(request.within, connect).await.map(Side::Write)
+            }
+            Side::Read(request) => {
+                let connect = async {
+                    match fresh {
+                        Some(fresh) => connect_to_fresh(fresh, &request).await,
+                        None => split.read.connect(&request).await,
+                    }
+                };
+                in_time(request.within, connect).await.map(Side::Read)
+            }
+        };
+        match connected {
+            Ok(held) => return Ok(held),
+            Err(error) => {
+                let (fault, advice) = fault_of(&error, BackendOf::<W>::DIALECT);
+                if sides.failed(fault, advice) {
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))
+}
+
+/// A connection for reading whose server is far enough.
+async fn connect_to_fresh<W: Sync, R: Source>(
+    fresh: &Fresh<'_, W, R>,
+    request: &Request<'_>,
+) -> Result<R::Held, ConnectError> {
+    let (source, dialect) = (&fresh.split().read, BackendOf::<R>::DIALECT);
+    let held = source.connect(request).await?;
+    let Some(query) = Position::query(dialect) else {
+        return Ok(held);
+    };
+    let mut catching_up = fresh.catching_up(request);
+    let mut unproven = Unproven(source, Some(held));
+    loop {
+        let Some(held) = &mut unproven.1 else {
+            return Err(behind());
+        };
+        let answer = <BackendOf<R> as SupportedBackend>::read_text(&mut **held, query).await;
+        let answer = answer.map_err(ConnectError::new)?;
+        match catching_up.answered(dialect, answer.as_deref()) {
+            Progress::Pause(pause) => tokio::time::sleep(pause).await,
+            progress => {
+                let held = unproven.1.take();
+                let is_reached = progress == Progress::Reached;
+                return held.filter(|_| is_reached).ok_or_else(behind);
+            }
+        }
+    }
+}
+
+/// Reads how far the server of a connection is: one query, for [`Split::after`].
+///
+/// Read it *after* the operation that is to be seen has returned: what is read in its body, or in a transaction
+/// around it, is a position before its commit. On a replica it is how far that has got.
+///
+/// ```
+/// use dbop_diesel_async::{Runner, Split, read_position};
+/// use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+/// use diesel_async::{AsyncConnection, RunQueryDsl};
+///
+/// # #[tokio::main] async fn main() -> Result<(), diesel::result::Error> {
+/// # let (primary, replica) = (":memory:", ":memory:");
+/// let connect = |url| move || SyncConnectionWrapper::<diesel::SqliteConnection>::establish(url);
+/// let source = Split { write: connect(primary), read: connect(replica) }; // or pools, or `Nodes`
+/// let runner = Runner::default();
+/// // .. an operation that writes, and then:
+/// let ask = runner.operation("position").read_only().without_transaction();
+/// let position = ask.run_on(&source.write, read_position).await?;
+///
+/// let read = runner.operation("answer").read_only();
+/// let answer: i32 = read.run_on(&source.after(&position), async |conn| {
+///     let query = diesel::dsl::sql::<diesel::sql_types::Integer>("6 * 7");
+///     diesel::select(query).get_result(conn).await
+/// }).await?;
+/// assert_eq!(answer, 42);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+///
+/// Those of the query, and a [`QueryBuilderError`](diesel::result::Error::QueryBuilderError) if the server has no
+/// position: MySQL with `gtid_mode=OFF`, and MariaDB without a binary log.
+pub async fn read_position<C: SupportedConnection>(conn: &mut C) -> QueryResult<Position> {
+    let dialect = <C as AsyncConnectionCore>::Backend::DIALECT;
+    let answer = match Position::query(dialect) {
+        Some(query) => {
+            <<C as AsyncConnectionCore>::Backend as SupportedBackend>::read_text(conn, query)
+                .await?
+        }
+        None => None,
+    };
+    position(dialect, answer.as_deref())
 }
 
 /// A node that gives no connection in its share of the time has failed.

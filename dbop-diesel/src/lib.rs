@@ -131,11 +131,12 @@ pub use clock::{Clock, SystemClock};
 pub use connection::SupportedConnection;
 pub use dbop_core::{
     Advice, AttemptHook, Backoff, BeginMode, ClassPolicy, Classifier, Code, CommitHook, Delays,
-    Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit,
+    Dialect, Engine, Error, ErrorKind, Event, EventKind, Extras, Fault, FaultClass, Fit, Fresh,
     GateStatus, GiveUpHook, GivenUp, IsolationLevel, Jitter, Keys, Ledger, LogLevels, Name,
-    NodeStatus, Nodes, NodesHealth, Observer, Order, Outcome, Phase, Purpose, Reported, Request,
-    Retry, RetryBudget, RetryContext, RetryDecision, RetryHook, RetryPolicy, Scope, Seen, Setting,
-    Split, SqlState, StopReason, Subject, Summary, SynchronousCommit, Verdict, verdict,
+    NodeStatus, Nodes, NodesHealth, Observer, Order, Outcome, ParsePositionError, Phase, Position,
+    Purpose, Reported, Request, Retry, RetryBudget, RetryContext, RetryDecision, RetryHook,
+    RetryPolicy, Scope, Seen, Setting, Split, SqlState, StopReason, Subject, Summary,
+    SynchronousCommit, Verdict, verdict,
 };
 #[doc(hidden)]
 pub use error::dbop_error_in;
@@ -149,6 +150,7 @@ pub use mapped::MappedOperation;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use metering::Metrics;
+pub use nodes::read_position;
 pub use operation::Operation;
 pub use report::{FailedAttempt, Report};
 pub use runner::Runner;

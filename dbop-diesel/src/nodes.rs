@@ -1,10 +1,12 @@
 //! Several sources as one: the loop over the nodes.
 
-use dbop_core::machine::{Lent, Search, Side, Sides, Try};
-use dbop_core::{Fault, Nodes, Request, Split};
+use dbop_core::machine::{Lent, Progress, Search, Side, Sides, Try};
+use dbop_core::{Fault, Fresh, Nodes, Position, Request, Split};
+use diesel::QueryResult;
 
-use crate::adapter::nodes::{AllRest, unfit};
+use crate::adapter::nodes::{AllRest, behind, position, unfit};
 use crate::backend::SupportedBackend;
+use crate::connection::SupportedConnection;
 use crate::source::{ConnectError, Source};
 
 impl<S: Source> Source for Nodes<S> {
@@ -71,24 +73,7 @@ where
     const IS_POOL: bool = W::IS_POOL || R::IS_POOL;
 
     fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
-        let mut sides = Sides::new(request);
-        let mut failure = None;
-        while let Some(side) = sides.next() {
-            let connected = match side {
-                Side::Write(request) => self.write.connect(&request).map(Side::Write),
-                Side::Read(request) => self.read.connect(&request).map(Side::Read),
-            };
-            match connected {
-                Ok(held) => return Ok(held),
-                Err(error) => {
-                    let (fault, advice) = error.fault(BackendOf::<W>::DIALECT);
-                    if sides.failed(fault, advice) {
-                        failure = Some(error);
-                    }
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))
+        connect_to_side(self, request, |request| self.read.connect(request))
     }
 
     fn discard(&self, held: Self::Held, why: Option<Fault>) {
@@ -105,4 +90,124 @@ where
         };
         Some(side.place())
     }
+}
+
+impl<W, R> Source for Fresh<'_, W, R>
+where
+    W: Source,
+    R: Source<Conn = W::Conn>,
+{
+    type Conn = W::Conn;
+    type Held = Side<W::Held, R::Held>;
+
+    const IS_POOL: bool = Split::<W, R>::IS_POOL;
+
+    fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
+        connect_to_side(self.split(), request, |request| {
+            connect_to_fresh(self, request)
+        })
+    }
+
+    fn discard(&self, held: Self::Held, why: Option<Fault>) {
+        self.split().discard(held, why);
+    }
+
+    fn place(&self, held: &Self::Held) -> Option<usize> {
+        self.split().place(held)
+    }
+}
+
+fn connect_to_side<W, R>(
+    split: &Split<W, R>,
+    request: &Request<'_>,
+    read: impl Fn(&Request<'_>) -> Result<R::Held, ConnectError>,
+) -> Result<Side<W::Held, R::Held>, ConnectError>
+where
+    W: Source,
+    R: Source<Conn = W::Conn>,
+{
+    let mut sides = Sides::new(request);
+    let mut failure = None;
+    while let Some(side) = sides.next() {
+        let connected = match side {
+            Side::Write(request) => split.write.connect(&request).map(Side::Write),
+            Side::Read(request) => read(&request).map(Side::Read),
+        };
+        match connected {
+            Ok(held) => return Ok(held),
+            Err(error) => {
+                let (fault, advice) = error.fault(BackendOf::<W>::DIALECT);
+                if sides.failed(fault, advice) {
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| ConnectError::unfit(AllRest)))
+}
+
+/// A connection for reading whose server is far enough.
+fn connect_to_fresh<W, R: Source>(
+    fresh: &Fresh<'_, W, R>,
+    request: &Request<'_>,
+) -> Result<R::Held, ConnectError> {
+    let (source, dialect) = (&fresh.split().read, BackendOf::<R>::DIALECT);
+    let mut held = source.connect(request)?;
+    let Some(query) = Position::query(dialect) else {
+        return Ok(held);
+    };
+    let mut catching_up = fresh.catching_up(request);
+    loop {
+        let answer = match BackendOf::<R>::read_text(&mut *held, query) {
+            Ok(answer) => answer,
+            Err(error) => {
+                source.discard(held, None);
+                return Err(ConnectError::new(error));
+            }
+        };
+        match catching_up.answered(dialect, answer.as_deref()) {
+            Progress::Reached => return Ok(held),
+            Progress::Pause(pause) => std::thread::sleep(pause),
+            Progress::Behind => return Err(behind()),
+        }
+    }
+}
+
+/// Reads how far the server of a connection is: one query, for [`Split::after`].
+///
+/// Read it *after* the operation that is to be seen has returned: what is read in its body, or in a transaction
+/// around it, is a position before its commit. On a replica it is how far that has got.
+///
+/// ```
+/// use dbop_diesel::{Runner, Split, read_position};
+/// use diesel::prelude::*;
+///
+/// # let (primary, replica) = (":memory:", ":memory:");
+/// let source = Split {
+///     write: || SqliteConnection::establish(primary), // or pools, or `Nodes`
+///     read: || SqliteConnection::establish(replica),
+/// };
+/// let runner = Runner::default();
+/// // .. an operation that writes, and then:
+/// let ask = runner.operation("position").read_only().without_transaction();
+/// let position = ask.run_on(&source.write, read_position)?;
+///
+/// let answer: i32 = runner.operation("answer").read_only().run_on(&source.after(&position), |conn| {
+///     diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("6 * 7")).get_result(conn)
+/// })?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), diesel::result::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of the query, and a [`QueryBuilderError`](diesel::result::Error::QueryBuilderError) if the server has no
+/// position: MySQL with `gtid_mode=OFF`, and MariaDB without a binary log.
+pub fn read_position<C: SupportedConnection>(conn: &mut C) -> QueryResult<Position> {
+    let dialect = <C::Backend as SupportedBackend>::DIALECT;
+    let answer = match Position::query(dialect) {
+        Some(query) => <C::Backend as SupportedBackend>::read_text(conn, query)?,
+        None => None,
+    };
+    position(dialect, answer.as_deref())
 }

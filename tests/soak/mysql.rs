@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::mysql::{self as backend, Bed, Conn};
-use dbop_tests::server::Server;
+use dbop_tests::server::{Beside, Server};
+use dbop_tests::{Number, Word, blocking, eventually, server_label};
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
+use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, RunQueryDsl as _};
 
 use losses::Great;
@@ -40,7 +41,7 @@ fn end(session: i64) -> String {
 /// What the transfers are written for: the sync adapter, on threads with r2d2.
 #[path = "."]
 mod sync {
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Runner, read_position};
     use dbop_tests_macros::sync_helper as helper;
     use diesel::r2d2::ConnectionManager;
     use diesel::{Connection, RunQueryDsl};
@@ -50,6 +51,7 @@ mod sync {
 
     pub(super) mod binlog;
     pub(super) mod demoted;
+    pub(super) mod fresh;
     pub(super) mod restart;
     mod threads;
     mod transfer;
@@ -59,7 +61,7 @@ mod sync {
 #[path = "."]
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod asynchronous {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Runner, read_position};
     use dbop_tests::asynchronous::mysql::Conn;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
@@ -70,6 +72,7 @@ mod asynchronous {
 
     pub(super) mod binlog;
     pub(super) mod demoted;
+    pub(super) mod fresh;
     pub(super) mod restart;
     pub(super) mod stopped;
     mod tasks;
@@ -186,4 +189,89 @@ fn a_stopped_server_is_waited_for_by_the_sync_adapter() {
     let _alone = office::alone();
     let server = Server::of_this_run();
     sync_stopped::the_adapter_waits(&server);
+}
+
+/// A replica of the server under test, which can be held up. MariaDB only: MySQL has no binary log here.
+fn with_replica() -> (Bed, String, Beside) {
+    let server = Server::of_this_run();
+    let replica = server.another("replica");
+    let (url, primary) = (replica.url(), server.url());
+    let (_, port) = primary.rsplit_once(':').expect("a port");
+    let (port, _) = port.split_once('/').expect("a database");
+    let position = "SELECT @@GLOBAL.gtid_current_pos AS s";
+    let position: QueryResult<Word> =
+        diesel::RunQueryDsl::get_result(sql_query(position), &mut session(&primary));
+    let position = position.expect("a position");
+    // It begins here, and not with all that the server has in its log.
+    session(&url)
+        .batch_execute(&format!(
+            "RESET MASTER; SET GLOBAL server_id = 2; SET GLOBAL gtid_slave_pos = '{}'; \
+             CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, \
+             MASTER_USER = 'dbop', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1; \
+             START SLAVE",
+            position.s
+        ))
+        .expect("may do everything");
+    let bed = Bed::new();
+    let (_, name) = bed.url().rsplit_once('/').expect("a database");
+    let (there, _) = url.rsplit_once('/').expect("a database");
+    let there = format!("{there}/{name}");
+    eventually("the replica has the accounts", || {
+        let conn = <Conn as diesel::Connection>::establish(&there);
+        let count = sql_query("SELECT count(*) AS n FROM accounts");
+        conn.is_ok_and(|mut conn| {
+            let row: QueryResult<Number> = diesel::RunQueryDsl::get_result(count, &mut conn);
+            row.is_ok_and(|row| row.n > 0)
+        })
+    });
+    (bed, there, replica)
+}
+
+fn session(url: &str) -> Conn {
+    <Conn as diesel::Connection>::establish(url).expect("the server answers")
+}
+
+/// Whether the replica applies what it gets.
+fn hold(replica: &str, held: bool) {
+    let word = if held { "STOP" } else { "START" };
+    let hold = format!("{word} SLAVE SQL_THREAD");
+    session(replica)
+        .batch_execute(&hold)
+        .expect("may do everything");
+}
+
+#[test]
+fn a_read_sees_what_its_caller_has_committed_sync() {
+    let _alone = office::alone();
+    if !server_label().starts_with("MariaDB") {
+        return has_no_position();
+    }
+    let (bed, replica, _server) = with_replica();
+    let primary = bed.url().to_owned();
+    let servers = sync::fresh::Replicated { primary, replica };
+    sync::fresh::a_read_sees_what_its_caller_has_committed(&servers, |held| {
+        hold(&servers.replica, held);
+    });
+}
+
+#[test]
+fn a_read_sees_what_its_caller_has_committed_async() {
+    let _alone = office::alone();
+    if !server_label().starts_with("MariaDB") {
+        return has_no_position();
+    }
+    let (bed, replica, _server) = with_replica();
+    let primary = bed.url().to_owned();
+    let servers = asynchronous::fresh::Replicated { primary, replica };
+    on_many_threads(async move {
+        let hold = |held| blocking(|| hold(&servers.replica, held));
+        asynchronous::fresh::a_read_sees_what_its_caller_has_committed(&servers, hold).await;
+    });
+}
+
+/// MySQL is started without GTIDs here. With them it is tested as a group.
+fn has_no_position() {
+    let bed = Bed::new();
+    let error = dbop_diesel::read_position(&mut bed.connect()).expect_err("no GTIDs");
+    assert!(error.to_string().contains("no position"), "{error}");
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dbop_diesel::Ledger;
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::postgres::{self as backend, Bed, Conn};
-use dbop_tests::server::Server;
-use dbop_tests::{Number, eventually};
+use dbop_tests::server::{Beside, Server};
+use dbop_tests::{Number, blocking, eventually};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::{RunQueryDsl as _, sql_query};
 
@@ -67,7 +67,7 @@ fn committed_id(conn: &mut Conn) -> i64 {
 /// What the transfers are written for: the sync adapter, on threads with r2d2.
 #[path = "."]
 mod sync {
-    use dbop_diesel::Runner;
+    use dbop_diesel::{Runner, read_position};
     use dbop_tests_macros::sync_helper as helper;
     use diesel::r2d2::ConnectionManager;
     use diesel::{Connection, RunQueryDsl};
@@ -77,6 +77,7 @@ mod sync {
 
     pub(super) mod acknowledged;
     pub(super) mod crash;
+    pub(super) mod fresh;
     pub(super) mod restart;
     pub(super) mod standby;
     mod threads;
@@ -87,7 +88,7 @@ mod sync {
 #[path = "."]
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod asynchronous {
-    use dbop_diesel_async::Runner;
+    use dbop_diesel_async::{Runner, read_position};
     use dbop_tests::asynchronous::postgres::Conn;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
@@ -98,6 +99,7 @@ mod asynchronous {
 
     pub(super) mod acknowledged;
     pub(super) mod crash;
+    pub(super) mod fresh;
     pub(super) mod restart;
     pub(super) mod standby;
     pub(super) mod stopped;
@@ -237,4 +239,62 @@ fn a_stopped_server_is_waited_for_by_the_sync_adapter() {
     let _alone = office::alone();
     let server = Server::of_this_run();
     sync_stopped::the_adapter_waits(&server);
+}
+
+/// A server with a standby, which can be held up.
+fn with_standby() -> (Bed, String, Beside) {
+    let server = Server::of_this_run();
+    let bed = Bed::new();
+    let standby = server.standby("replica", ".");
+    let replica = at(bed.url(), &standby.url());
+    (bed, replica, standby)
+}
+
+/// The same database on another server.
+fn at(url: &str, server: &str) -> String {
+    let address = |url: &'_ str| {
+        let (_, rest) = url.split_once('@').expect("user@host");
+        rest.split_once('/').expect("a database").0.to_owned()
+    };
+    url.replacen(&address(url), &address(server), 1)
+}
+
+/// Whether the standby applies what it gets.
+fn hold(replica: &str, held: bool) {
+    let mut conn = <Conn as diesel::Connection>::establish(replica).expect("a standby");
+    if !held {
+        let resume = conn.batch_execute("SELECT pg_wal_replay_resume()");
+        return resume.expect("a superuser");
+    }
+    let pause = conn.batch_execute("SELECT pg_wal_replay_pause()");
+    pause.expect("a superuser");
+    let is_held =
+        "SELECT count(*) AS n FROM pg_get_wal_replay_pause_state() AS state WHERE state = 'paused'";
+    eventually("the standby applies nothing", || {
+        let row: Number = sql_query(is_held).get_result(&mut conn).expect("a row");
+        row.n == 1
+    });
+}
+
+#[test]
+fn a_read_sees_what_its_caller_has_committed_sync() {
+    let _alone = office::alone();
+    let (bed, replica, _standby) = with_standby();
+    let primary = bed.url().to_owned();
+    let servers = sync::fresh::Replicated { primary, replica };
+    sync::fresh::a_read_sees_what_its_caller_has_committed(&servers, |held| {
+        hold(&servers.replica, held);
+    });
+}
+
+#[test]
+fn a_read_sees_what_its_caller_has_committed_async() {
+    let _alone = office::alone();
+    let (bed, replica, _standby) = with_standby();
+    let primary = bed.url().to_owned();
+    let servers = asynchronous::fresh::Replicated { primary, replica };
+    on_many_threads(async move {
+        let hold = |held| blocking(|| hold(&servers.replica, held));
+        asynchronous::fresh::a_read_sees_what_its_caller_has_committed(&servers, hold).await;
+    });
 }

@@ -17,9 +17,8 @@ use crate::retry::Advice;
 /// error that is worth another attempt is reported, or else the first one. Everything else goes to `write`,
 /// questions about a lost COMMIT too.
 ///
-/// A replica lags: what the same caller has just committed on `write` may not be there yet. dbop does not
-/// wait for it. An operation that has to see it must not be `read_only`, or has to take its connection from
-/// `write`.
+/// A replica lags: what the same caller has just committed on `write` may not be there yet. An operation that
+/// has to see it runs on [`after`](Self::after) the position of that commit, or on `write`.
 ///
 /// Either of them can be [`Nodes`](super::Nodes), which remember what has failed. A pool does not: as long as
 /// its server is down, each read-only operation waits for it first.
