@@ -18,14 +18,15 @@ mod transfers;
 #[path = "../soak"]
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod clustered_sync {
-    use dbop_diesel::{Nodes, Runner};
+    use dbop_diesel::{Nodes, Runner, read_position};
     use dbop_tests_macros::sync_helper as helper;
-    use diesel::RunQueryDsl;
     use diesel::r2d2::ConnectionManager;
+    use diesel::{Connection, RunQueryDsl};
 
     type Conn = super::Conn;
     type Pool = Nodes<diesel::r2d2::Pool<ConnectionManager<Conn>>>;
 
+    pub(super) mod fresh;
     pub(super) mod transfer;
 }
 
@@ -33,20 +34,23 @@ mod clustered_sync {
 #[path = "../soak"]
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod clustered_async {
-    use dbop_diesel_async::{Nodes, Runner};
+    use dbop_diesel_async::{Nodes, Runner, read_position};
     use dbop_tests::asynchronous::mysql::Conn;
     use dbop_tests::asynchronous::scenarios::RunQueryDsl;
     use dbop_tests_macros::async_helper as helper;
+    use diesel_async::AsyncConnection as Connection;
     use diesel_async::pooled_connection::deadpool;
 
     type Pool = Nodes<deadpool::Pool<Conn>>;
 
+    pub(super) mod fresh;
     pub(super) mod transfer;
 }
 
 /// The sync adapter, on r2d2.
 #[path = "."]
 mod sync {
+    use super::clustered_sync::fresh as reads;
     use dbop_diesel::Runner;
     use dbop_tests::mysql::{Bed, Conn};
     use dbop_tests::together;
@@ -57,6 +61,7 @@ mod sync {
 
     type Pool = r2d2::Pool<r2d2::ConnectionManager<Conn>>;
 
+    mod fresh;
     mod keyed;
     mod quorum;
     mod several;
@@ -66,6 +71,7 @@ mod sync {
 #[path = "."]
 #[allow(clippy::duplicate_mod, reason = "written once, run on both adapters")]
 mod asynchronous {
+    use super::clustered_async::fresh as reads;
     use dbop_diesel_async::Runner;
     use dbop_tests::asynchronous::mysql::Conn;
     use dbop_tests::asynchronous::scenarios::{RunQueryDsl, together};
@@ -76,6 +82,7 @@ mod asynchronous {
 
     type Pool = deadpool::Pool<Conn>;
 
+    mod fresh;
     mod keyed;
     mod quorum;
     mod several;

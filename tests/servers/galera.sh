@@ -51,8 +51,7 @@ another_node() {
 # test_galera: what only a cluster can show.
 test_galera() {
   local target
-  choose_target mariadb
-  target=("${target[@]:0:5}" --test galera)
+  choose_target mariadb galera
   build "galera" "${target[@]}" || return 0
   current=$temporary/galera
   if start "$current" "galera $(versions mariadb) host"; then

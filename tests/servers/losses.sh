@@ -16,7 +16,7 @@ cluster_backends() {
   local backend seconds=0 time_limit=$((time_limit + 2 * ${DBOP_SOAK_SECONDS:-0}))
   local -x RUST_TEST_NOCAPTURE=1
   begin "$@"
-  test_arguments=(what_is_said_about_transfers_is_true_when)
+  ((${#test_arguments[@]})) || test_arguments=(what_is_said_about_transfers_is_true_when)
   for backend; do
     case $backend in
       postgres) alone soak "transfers on two servers" postgres ;;
