@@ -350,6 +350,7 @@ mod tests {
             "wsrep:A",
             "wsrep:A:",
             "wsrep:A:-1",
+            "wsrep:A:+1",
             "wsrep:x:1",
             "wsrep:A:1:2",
             "domains:",

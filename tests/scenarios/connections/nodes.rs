@@ -155,3 +155,34 @@ async fn what_only_reads_goes_to_the_replica_as_long_as_there_is_one() {
     assert_eq!(asked[3], (asked[2].0, 5), "{asked:?}");
     assert!(asked[2].0 <= 3, "{asked:?}");
 }
+
+/// No server has got as far as this, and none of these has such a history.
+const AHEAD: [&str; 2] = [
+    "lsn:FFFFFFFF/FFFFFFFF",
+    "wsrep:00000000-0000-0000-0000-000000000000:1",
+];
+
+#[scenario]
+async fn a_replica_that_is_behind_is_left_in_the_same_attempt() {
+    let bed = Bed::new();
+    let split = Split {
+        write: nodes([source(bed.url())]),
+        read: nodes([source(bed.url())]),
+    };
+    let runner = Runner::default();
+    let look = runner.operation("look").read_only();
+    for (ahead, times) in AHEAD.into_iter().zip(1..) {
+        let position = ahead.parse().expect("a position");
+        let fresh = split
+            .after(&position)
+            .with_patience(Duration::from_millis(3));
+        let report: Report<i64, Error> = look
+            .run_on_report(&fresh, async |conn: &mut Conn| balance(conn, 1).await)
+            .await;
+        assert_eq!((report.result, report.attempts), (Ok(100), 1));
+        let [read, write] = [&split.read, &split.write].map(|nodes| nodes.status()[0]);
+        assert_eq!((read.asked, write.asked), (times, times));
+        // A node that is behind is well, and so is its connection.
+        assert_eq!((read.failures, read.lent), (0, 0));
+    }
+}
