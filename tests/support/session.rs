@@ -148,7 +148,7 @@ impl Session {
         self.0.is_empty()
     }
 
-    /// What is different later.
+    /// What is different later. Names are in lower case.
     #[must_use]
     pub fn changes(&self, later: &Self) -> Vec<String> {
         if self.0 == later.0 {
@@ -161,7 +161,10 @@ impl Session {
             .into_iter()
             .map(|name| (name, before.get(name), after.get(name)))
             .filter(|(_, before, after)| before != after)
-            .map(|(name, before, after)| format!("{name}: {before:?} -> {after:?}"))
+            .map(|(name, before, after)| {
+                let name = name.to_ascii_lowercase();
+                format!("{name}: {before:?} -> {after:?}")
+            })
             .collect()
     }
 }

@@ -251,7 +251,8 @@ async fn after_a_read_the_second_try_may_need_a_whole_new_transaction() {
         .await;
     assert_eq!(result, Ok(1));
     let expected = match (all_is_lost, snapshot) {
-        (true, _) => [2, 2],
+        (true, true) => [3, 3],
+        (true, false) => [2, 2],
         (false, true) => [2, 3],
         (false, false) => [1, 2],
     };
