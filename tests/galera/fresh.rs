@@ -5,17 +5,13 @@ use std::sync::Mutex;
 use dbop_tests::{Opponent, blocking};
 use diesel::MysqlConnection;
 
-use super::reads::{Replicated, a_read_sees_what_its_caller_has_committed};
+use super::reads::a_read_sees_what_its_caller_has_committed;
 use super::scenario;
 use super::several::two_nodes;
 
 #[scenario]
 async fn a_read_on_the_second_node_sees_what_its_caller_has_committed() {
     let (_cluster, bed, second) = two_nodes();
-    let servers = Replicated {
-        primary: bed.url().to_owned(),
-        replica: second.clone(),
-    };
     // What locks all tables of a node stops what that applies.
     let lock = Mutex::new(None);
     let hold = |held: bool| {
@@ -27,5 +23,5 @@ async fn a_read_on_the_second_node_sees_what_its_caller_has_committed() {
             session
         });
     };
-    a_read_sees_what_its_caller_has_committed(&servers, hold).await;
+    a_read_sees_what_its_caller_has_committed((bed.url(), &second), hold).await;
 }

@@ -20,12 +20,27 @@ alone() {
   done
 }
 
-# test_alone DIR WHAT: the test finds there how to start the server again.
+# test_alone DIR WHAT: the test finds there how to start the server again. What takes `several` servers is
+# tested behind the rest.
 test_alone() {
-  local label status=0 begin=$SECONDS
+  local status=0 begin=$SECONDS test_arguments=("${test_arguments[@]}")
+  if ((${#test_arguments[@]} || ${#several[@]} == 0)); then
+    test_on "$@" || status=$?
+    seconds=$((seconds + SECONDS - begin))
+    return "$status"
+  fi
+  test_arguments=("${several[@]/#/--skip=}")
+  test_on "$@" || status=$?
+  seconds=$((seconds + SECONDS - begin))
+  test_arguments=("${several[@]}")
+  test_on "$1" "several servers" || status=$?
+  return "$status"
+}
+
+# test_on DIR WHAT
+test_on() {
+  local label
   label=$(<"$1/label")
   DBOP_TEST_URL=$(<"$1/url") DBOP_TEST_SERVER=$label DBOP_TEST_DIR=$1 \
-    run_tests "$label: $2" "${target[@]}" || status=$?
-  seconds=$((seconds + SECONDS - begin))
-  return "$status"
+    run_tests "$label: $2" "${target[@]}"
 }

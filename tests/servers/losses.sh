@@ -4,6 +4,10 @@
 
 losses="transfers under losses"
 
+# The tests that take several servers. They are no losses of connections, and have a time of their own.
+several=()
+of_several=(when_standbys_take_over a_read_sees_what_its_caller_has_committed)
+
 # lose_backends BACKEND...: nothing but these.
 lose_backends() {
   begin "$@"
@@ -29,6 +33,7 @@ cluster_backends() {
 # lose BACKEND...: SQLite has neither connections nor servers.
 lose() {
   local backend seconds=0 time_limit=$((time_limit + 4 * ${DBOP_SOAK_SECONDS:-0}))
+  local several=("${of_several[@]}")
   for backend; do
     [[ $backend == sqlite ]] || RUST_TEST_NOCAPTURE=1 alone soak "$losses" "$backend"
     some_test_ran "$backend"

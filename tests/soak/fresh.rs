@@ -9,12 +9,6 @@ use diesel::{QueryResult, sql_query};
 
 use super::{Conn, Connection as _, RunQueryDsl as _, Runner, helper, read_position};
 
-/// A server and its replica, by their URLs.
-pub(crate) struct Replicated {
-    pub(crate) primary: String,
-    pub(crate) replica: String,
-}
-
 #[helper]
 async fn pay(conn: &mut Conn) -> QueryResult<usize> {
     let pay = "UPDATE accounts SET balance = balance + 10 WHERE id = 1";
@@ -31,18 +25,18 @@ async fn balance(conn: &mut Conn) -> QueryResult<i64> {
 /// `hold` stops what the replica applies, and lets it continue.
 #[helper]
 pub(crate) async fn a_read_sees_what_its_caller_has_committed(
-    servers: &Replicated,
+    (primary, replica): (&str, &str),
     hold: impl Fn(bool) + Send + Sync,
 ) {
     let [writes, reads] = [const { AtomicU32::new(0) }; 2];
     let source = Split {
         write: async || {
             writes.fetch_add(1, Ordering::Relaxed);
-            Conn::establish(&servers.primary).await
+            Conn::establish(primary).await
         },
         read: async || {
             reads.fetch_add(1, Ordering::Relaxed);
-            Conn::establish(&servers.replica).await
+            Conn::establish(replica).await
         },
     };
     let lent = || [&writes, &reads].map(|count| count.swap(0, Ordering::Relaxed));

@@ -241,31 +241,20 @@ fn hold(replica: &str, held: bool) {
 }
 
 #[test]
-fn a_read_sees_what_its_caller_has_committed_sync() {
+fn a_read_sees_what_its_caller_has_committed() {
     let _alone = office::alone();
     if !server_label().starts_with("MariaDB") {
         return has_no_position();
     }
     let (bed, replica, _server) = with_replica();
     let primary = bed.url().to_owned();
-    let servers = sync::fresh::Replicated { primary, replica };
-    sync::fresh::a_read_sees_what_its_caller_has_committed(&servers, |held| {
-        hold(&servers.replica, held);
+    sync::fresh::a_read_sees_what_its_caller_has_committed((&primary, &replica), |held| {
+        hold(&replica, held);
     });
-}
-
-#[test]
-fn a_read_sees_what_its_caller_has_committed_async() {
-    let _alone = office::alone();
-    if !server_label().starts_with("MariaDB") {
-        return has_no_position();
-    }
-    let (bed, replica, _server) = with_replica();
-    let primary = bed.url().to_owned();
-    let servers = asynchronous::fresh::Replicated { primary, replica };
     on_many_threads(async move {
-        let hold = |held| blocking(|| hold(&servers.replica, held));
-        asynchronous::fresh::a_read_sees_what_its_caller_has_committed(&servers, hold).await;
+        let hold = |held| blocking(|| hold(&replica, held));
+        let servers = (&*primary, &*replica);
+        asynchronous::fresh::a_read_sees_what_its_caller_has_committed(servers, hold).await;
     });
 }
 
