@@ -1,5 +1,5 @@
-//! Behind a pooler that lends its one server connection for a transaction at a time: what an operation whose
-//! COMMIT is refused leaves there is what the next client gets.
+//! What an operation whose COMMIT is refused leaves on the one server connection of its pooler is what the next
+//! client gets.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use dbop_tests::postgres::Pooler;
 use diesel::QueryResult;
 
 use super::{
-    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, helper, scenario,
+    Bed, Conn, Connection as _, Operation, PGBOUNCER, Runner, SimpleConnection as _, helper,
+    scenario,
 };
 
 /// How many operations each kind is.
@@ -111,7 +112,7 @@ fn runner() -> Runner {
 #[scenario]
 async fn with_the_defaults_a_refused_commit_leaves_nothing_to_the_next_client() {
     let bed = refusing();
-    let pooler = Pooler::start(&bed, bed.credentials());
+    let pooler = Pooler::start(PGBOUNCER, &bed, bed.credentials());
     let none: Vec<String> = Vec::new();
     assert_eq!(seen_by_others(&pooler, &runner()).await, none);
 }
@@ -121,7 +122,7 @@ async fn with_the_defaults_a_refused_commit_leaves_nothing_to_the_next_client() 
 #[scenario]
 async fn what_looks_at_its_session_leaves_its_values_to_the_next_client() {
     let bed = refusing();
-    let pooler = Pooler::start(&bed, bed.credentials());
+    let pooler = Pooler::start(PGBOUNCER, &bed, bed.credentials());
     let differing = runner().with_differing_sessions(true);
     let wrong = seen_by_others(&pooler, &differing).await;
     assert!(wrong.len() > 10, "{wrong:?}");
@@ -145,7 +146,7 @@ async fn what_is_pooler_safe_leaves_nothing_to_the_next_client() {
     );
     let none: Vec<String> = Vec::new();
     for credentials in [bed.credentials(), &role] {
-        let pooler = Pooler::start(&bed, credentials);
+        let pooler = Pooler::start(PGBOUNCER, &bed, credentials);
         for runner in [
             runner(),
             runner().with_differing_sessions(true),
