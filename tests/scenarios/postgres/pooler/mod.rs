@@ -11,6 +11,9 @@ mod installed {
 
     const PGBOUNCER: PgBouncer = PgBouncer::Installed;
 
+    /// How many operations each kind of refused COMMIT is.
+    const OPERATIONS: u32 = 60;
+
     mod refused_commits;
     mod untracked;
 }
@@ -23,6 +26,9 @@ mod tracking {
     use super::*;
 
     const PGBOUNCER: PgBouncer = PgBouncer::Tracking;
+
+    /// How many operations each kind of refused COMMIT is.
+    const OPERATIONS: u32 = 30;
 
     mod prepared;
     mod refused_commits;

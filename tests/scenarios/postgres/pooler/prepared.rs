@@ -18,8 +18,11 @@ use super::{
     backend, helper, scenario, together,
 };
 
-/// How many operations each client makes.
-const OPERATIONS: u32 = 100;
+/// How many transfers each client makes.
+const TRANSFERS: u32 = 100;
+
+/// How many operations are tried twice.
+const RETRIES: u32 = 25;
 
 fn runner() -> Runner {
     Runner::default().with_clock(InstantClock::new())
@@ -43,7 +46,7 @@ async fn transfer(conn: &mut Conn, amount: i64) -> QueryResult<i64> {
 #[helper]
 async fn transfers(conn: &mut Conn, runner: &Runner, amount: i64) -> BTreeSet<i64> {
     let mut sessions = BTreeSet::new();
-    for _ in 0..OPERATIONS {
+    for _ in 0..TRANSFERS {
         let report = runner
             .run_report(conn, async |conn: &mut Conn| transfer(conn, amount).await)
             .await;
@@ -99,7 +102,7 @@ async fn a_retry_on_the_other_server_connection_has_the_statements_of_the_first_
     let mut conn = connect(&pooler).await;
     let runner = runner().with_pooler_safe(true);
     let mut sessions = BTreeSet::new();
-    for _ in 0..OPERATIONS / 4 {
+    for _ in 0..RETRIES {
         let first = AtomicI64::new(0);
         let report: Report<(i64, i64), Error> = runner
             .operation("pay")
@@ -138,7 +141,7 @@ async fn a_retry_on_the_other_server_connection_has_the_statements_of_the_first_
         assert_eq!(bed.balances()[2], (3, before + 10));
     }
     assert_eq!(sessions.len(), 2, "of the retries");
-    assert_eq!(bed.balances()[2], (3, 100 + i64::from(OPERATIONS / 4) * 11));
+    assert_eq!(bed.balances()[2], (3, 100 + i64::from(RETRIES) * 11));
 }
 
 /// PostgreSQL refuses to prepare anything in a transaction that has failed.

@@ -10,12 +10,9 @@ use dbop_tests::postgres::Pooler;
 use diesel::QueryResult;
 
 use super::{
-    Bed, Conn, Connection as _, Operation, PGBOUNCER, Runner, SimpleConnection as _, helper,
-    scenario,
+    Bed, Conn, Connection as _, OPERATIONS, Operation, PGBOUNCER, Runner, SimpleConnection as _,
+    helper, scenario,
 };
-
-/// How many operations each kind is.
-const OPERATIONS: u32 = 60;
 
 /// The COMMIT of a transaction that writes to `children` is refused.
 fn refusing() -> Bed {
