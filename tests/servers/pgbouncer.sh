@@ -20,7 +20,7 @@ find_tracking_pgbouncer() {
     result "NOT AVAILABLE" "PgBouncer $tracking_pgbouncer: ${reason:-it does not run}; its tests are left out"
     return
   fi
-  say "==== with PgBouncer $(pgbouncer_version "") and $version"
+  say "==== with PgBouncer $version"
   export DBOP_TEST_PGBOUNCER=$root
 }
 

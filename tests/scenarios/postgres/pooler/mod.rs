@@ -28,7 +28,7 @@ mod tracking {
     const PGBOUNCER: PgBouncer = PgBouncer::Tracking;
 
     /// How many operations each kind of refused COMMIT is.
-    const OPERATIONS: u32 = 30;
+    const OPERATIONS: u32 = 20;
 
     mod prepared;
     mod refused_commits;
