@@ -1,14 +1,18 @@
 //! A plan that has become stale. The pooler keeps the statement of this text for all of its clients: prepared anew
 //! by one of them, it is the old one.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use dbop_diesel::{FaultClass, Report};
 use dbop_tests::InstantClock;
 use dbop_tests::postgres::Pooler;
-use diesel::QueryResult;
 use diesel::result::Error;
+use diesel::{QueryResult, sql_query};
 
 use super::money::add;
-use super::{Bed, Conn, Connection as _, PGBOUNCER, RunQueryDsl as _, Runner, helper, scenario};
+use super::{
+    Bed, Conn, Connection as _, MODE, PGBOUNCER, RunQueryDsl as _, Runner, helper, scenario,
+};
 
 diesel::table! {
     notes (id) {
@@ -131,4 +135,37 @@ async fn in_a_step_the_outermost_operation_starts_again() {
     assert_eq!(report.result.map(|words| words.len()), Ok(1));
     assert_eq!(report.attempts, 2);
     assert_eq!(bed.balances()[0], (1, 101));
+}
+
+/// tokio-postgres keeps the statement by which it asks for a type, and the pooler has forgotten that as well. It
+/// ends the connection of a client that meets another type then.
+#[scenario]
+async fn a_client_that_meets_another_type_in_the_retry_gets_another_connection() {
+    let bed = Bed::new();
+    let opponent = bed.opponent();
+    opponent.execute(NOTES);
+    opponent.execute("CREATE TYPE mood AS ENUM ('ok'); CREATE TYPE size AS ENUM ('ok')");
+    let pooler = Pooler::start(PGBOUNCER, &bed, bed.credentials());
+    words(&mut connect(&pooler).await).await.expect("prepared");
+    opponent.execute(DDL[0]);
+    let attempts = AtomicU32::new(0);
+    let report: Report<Words, Error> = runner()
+        .run_on_report(
+            &async || Conn::establish(pooler.url()).await,
+            async |conn: &mut Conn| {
+                let asks = match attempts.fetch_add(1, Ordering::Relaxed) {
+                    0 => "SELECT 'ok'::mood",
+                    _ => "SELECT 'ok'::size",
+                };
+                sql_query(asks).execute(conn).await?;
+                words(conn).await
+            },
+        )
+        .await;
+    let faults = report.failures.iter().filter_map(|attempt| attempt.fault);
+    let classes: Vec<_> = faults.map(|fault| fault.class()).collect();
+    let expected = [FaultClass::StalePlan, FaultClass::ConnectionLost];
+    let failures = if MODE == "async" { 2 } else { 1 };
+    assert_eq!(classes, expected[..failures]);
+    assert_eq!(report.result.map(|words| words.len()), Ok(1));
 }
