@@ -60,6 +60,7 @@ source "$tests/servers/lib.sh"
 source "$tests/servers/packages.sh"
 source "$tests/servers/fetch.sh"
 source "$tests/servers/postgres.sh"
+source "$tests/servers/pgbouncer.sh"
 source "$tests/servers/mariadb.sh"
 source "$tests/servers/mysql.sh"
 source "$tests/servers/galera.sh"
@@ -127,7 +128,7 @@ main() {
   cache=$(realpath -m "$(cache_folder)")
   cd "$tests/.."
   logs=$(realpath -m "${CARGO_TARGET_DIR:-target}/server-logs")
-  unset DBOP_TEST_URL DBOP_TEST_SERVER DBOP_TEST_DIR # each test gets the ones of its own server
+  unset DBOP_TEST_{URL,SERVER,DIR,PGBOUNCER} # each test gets the ones of its own server
   trap cleanup EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
@@ -197,6 +198,7 @@ up_backends() {
   make_cache
   mkdir -p "$cache/up"
   for backend; do
+    [[ $backend != postgres ]] || find_tracking_pgbouncer fetch
     mapfile -t rows < <(servers_of "$backend")
     for row in "${rows[@]}"; do
       dir=$cache/up/$(id_of "$row")
@@ -222,6 +224,7 @@ test_backends() {
     fi
     choose_target "$backend"
     build "$backend" "${target[@]}" || continue
+    [[ $backend != postgres ]] || find_tracking_pgbouncer
     if [[ -n $own_url ]]; then
       test_own_server "$backend"
       some_test_ran "$backend"
@@ -319,7 +322,10 @@ to_fetch() {
     [[ $backend != sqlite ]] || continue
     while read -r kind version source _; do
       [[ $source != sid || -d $cache/sid/$kind-$version ]] || say "$kind-$version"
-    done < <(servers_of "$backend")
+    done < <(
+      servers_of "$backend"
+      [[ $backend != postgres ]] || say "pgbouncer $tracking_pgbouncer sid"
+    )
   done | sort -u
 }
 
@@ -421,8 +427,10 @@ test_with_own_servers() {
   choose_target "$1"
   build "$1" "${target[@]}" || return 0
   # Some examples of the pages are about it alone.
-  [[ $1 != postgres ]] ||
+  if [[ $1 == postgres ]]; then
     run_tests "examples for PostgreSQL" -p dbop-tests --features "sqlite,${features:-postgres}" --doc || true
+    find_tracking_pgbouncer fetch
+  fi
   mapfile -t rows < <(servers_of "$1")
   for row in "${rows[@]}"; do
     current=$temporary/$(id_of "$row")
@@ -464,16 +472,27 @@ test_own_server() {
   # A session can only ask for languages that its server's system has; servers/postgres.sh compiles them.
   [[ $1 != postgres ]] || test_arguments+=(--skip ::languages::)
   # A pooler in front of it, which servers/pooler.sh starts.
-  [[ $1 != postgres || -x /usr/sbin/pgbouncer ]] || test_arguments+=(--skip ::pooler::)
+  [[ $1 != postgres || -x /usr/sbin/pgbouncer ]] || test_arguments+=(--skip ::pooler::installed::)
+  without_missing_poolers "$1"
   # The private servers let in accounts without a password, from 127.0.0.1.
   test_arguments+=(--skip provoked::each_that_refuses_a_connection)
   DBOP_TEST_URL=$own_url DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}" || true
 }
 
 test_server() {
-  local label
+  local label test_arguments=("${test_arguments[@]}")
   label=$(<"$1/label")
+  without_missing_poolers "$(<"$1/kind")"
   DBOP_TEST_URL=$(<"$1/url") DBOP_TEST_SERVER=$label run_tests "$label" "${target[@]}"
+}
+
+# without_missing_poolers BACKEND: leave out the tests of a pooler that is not available, so that they do not pass.
+without_missing_poolers() {
+  [[ $1 == postgres ]] || return 0
+  [[ -n ${DBOP_TEST_PGBOUNCER-} ]] || test_arguments+=(--skip ::pooler::tracking::)
+  # On another system than Debian 12 the installed one may track statements as well.
+  [[ $(pgbouncer_version "" 2>/dev/null) =~ ^1\.(1[0-9]|20)\. ]] ||
+    test_arguments+=(--skip ::pooler::installed::untracked::)
 }
 
 # choose_target BACKEND [ALONE]: set `target` to what makes cargo test this backend, or run the tests of ALONE on

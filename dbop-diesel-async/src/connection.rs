@@ -6,7 +6,7 @@ use diesel::connection::TransactionManagerStatus;
 use diesel_async::{AsyncConnection, TransactionManager};
 
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::statements::sizes_to_forget;
+use dbop_diesel::adapter::statements::{is_of_pooler, sizes_to_forget};
 use dbop_diesel::adapter::status::{instrumentation_event, settle};
 
 use crate::backend::SupportedBackend;
@@ -48,11 +48,13 @@ pub(crate) async fn execute<C: SupportedConnection>(
 }
 
 /// Forgets the prepared statements, whose plans no longer fit the schema. The cache stays as the caller
-/// has set it, on or off.
-pub(crate) async fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) {
+/// has set it, on or off. Returns whether a pooler keeps them as well.
+pub(crate) async fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) -> bool {
     let first = <C::Backend as SupportedBackend>::read_cache_mark(conn).await;
     let second = <C::Backend as SupportedBackend>::read_cache_mark(conn).await;
+    let pooler_keeps_statements = is_of_pooler(&second);
     for &size in sizes_to_forget(C::Backend::DIALECT, first, second) {
         conn.set_prepared_statement_cache_size(size);
     }
+    pooler_keeps_statements
 }

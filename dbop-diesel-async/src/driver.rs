@@ -190,9 +190,10 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                         let limit = run.patience();
                         let cleared =
                             in_time(limit, pin!(clear_statement_cache(slot.conn()))).await;
-                        // The next batch finds it broken.
-                        if cleared.is_none() {
-                            status(slot.conn()).set_in_error();
+                        match cleared {
+                            Some(kept) => run.cache_cleared(kept),
+                            // The next batch finds it broken.
+                            None => status(slot.conn()).set_in_error(),
                         }
                     }
                     action => slot.apply(action, run.last_fault()),

@@ -6,7 +6,7 @@ use diesel::connection::{
     Connection as DieselConnection, LoadConnection, TransactionManager, TransactionManagerStatus,
 };
 
-use crate::adapter::statements::sizes_to_forget;
+use crate::adapter::statements::{is_of_pooler, sizes_to_forget};
 use crate::adapter::status::{instrumentation_event, settle};
 use crate::backend::SupportedBackend;
 
@@ -56,11 +56,13 @@ pub(crate) fn execute<C: SupportedConnection>(
 }
 
 /// Forgets the prepared statements, whose plans no longer fit the schema. The cache stays as the caller
-/// has set it, on or off.
-pub(crate) fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) {
+/// has set it, on or off. Returns whether a pooler keeps them as well.
+pub(crate) fn clear_statement_cache<C: SupportedConnection>(conn: &mut C) -> bool {
     let first = C::Backend::read_cache_mark(conn);
     let second = C::Backend::read_cache_mark(conn);
+    let pooler_keeps_statements = is_of_pooler(&second);
     for &size in sizes_to_forget(C::Backend::DIALECT, first, second) {
         conn.set_prepared_statement_cache_size(size);
     }
+    pooler_keeps_statements
 }

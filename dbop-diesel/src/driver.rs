@@ -11,7 +11,7 @@ use dbop_core::machine::{ConnectionAction, Spec, Step};
 
 use crate::adapter::{Ended, Host, Results, Run, UserResults};
 use crate::backend::SupportedBackend;
-use crate::connection::{execute, status};
+use crate::connection::{clear_statement_cache, execute, status};
 use crate::error::OperationError;
 use crate::fallback::Fallback;
 use crate::operation::Operation;
@@ -123,7 +123,12 @@ fn until_user<S: Slot>(
             Step::Report(event) => run.record(&event, results),
             Step::Pause(pause) => {
                 run.pause(&pause, results, &now);
-                slot.apply(pause.connection, run.last_fault());
+                match pause.connection {
+                    ConnectionAction::ClearStatementCache => {
+                        run.cache_cleared(clear_statement_cache(slot.conn()));
+                    }
+                    action => slot.apply(action, run.last_fault()),
+                }
                 if pause.settled {
                     slot.note_place();
                 }

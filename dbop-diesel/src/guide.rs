@@ -36,6 +36,7 @@ macro_rules! page {
             "[retry budget]: crate::guide::retries#a-budget-for-all-operations\n",
             "[retry settings]: crate::guide::settings#retries\n",
             "[round trips]: crate::guide::round_trips\n",
+            "[statements]: crate::guide::poolers#prepared-statements\n",
             "[storms]: crate::guide::storms\n",
             "[sync]: crate::guide::sync_in_async\n",
             "[unknown outcome]: crate::guide::unknown_outcome\n",

@@ -5,7 +5,7 @@ use dbop_core::{Fault, Purpose, Request};
 use diesel::connection::Connection as DieselConnection;
 
 use crate::adapter::status::depth;
-use crate::connection::{SupportedConnection, clear_statement_cache, status};
+use crate::connection::{SupportedConnection, status};
 use crate::source::{ConnectError, Source};
 
 /// Where a run has its connection.
@@ -59,10 +59,11 @@ impl<C: SupportedConnection> Slot for Borrowed<'_, C> {
 
     fn apply(&mut self, action: ConnectionAction, _why: Option<Fault>) {
         match action {
-            ConnectionAction::ClearStatementCache => clear_statement_cache(self.0),
             ConnectionAction::Discard => status(self.0).set_in_error(),
             // The caller has it back when the run is over.
-            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+            ConnectionAction::GiveBack
+            | ConnectionAction::Keep
+            | ConnectionAction::ClearStatementCache => {}
         }
     }
 
@@ -111,14 +112,15 @@ impl<S: Source> Slot for FromSource<'_, S> {
 
     fn apply(&mut self, action: ConnectionAction, why: Option<Fault>) {
         match action {
-            ConnectionAction::ClearStatementCache => clear_statement_cache(self.conn()),
             ConnectionAction::GiveBack if S::IS_POOL => self.held = None,
             ConnectionAction::Discard => {
                 if let Some(held) = self.held.take() {
                     self.source.discard(held, why);
                 }
             }
-            ConnectionAction::Keep | ConnectionAction::GiveBack => {}
+            ConnectionAction::GiveBack
+            | ConnectionAction::Keep
+            | ConnectionAction::ClearStatementCache => {}
         }
     }
 

@@ -12,6 +12,7 @@ fetch() {
   local packages
   case $1 in
     postgres) packages=("postgresql-$2") ;;
+    pgbouncer) packages=(pgbouncer) ;;
     mariadb) packages=(mariadb-server-core mariadb-client-core) ;;
     mysql) packages=(mysql-server-core mysql-client-core) ;;
   esac

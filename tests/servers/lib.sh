@@ -96,8 +96,12 @@ is_durable() { [[ -e $1/durable ]]; }
 stop_server() {
   local dir=$1 pid _ signal=TERM
   alive "$dir" || return 0
-  # PostgreSQL takes TERM as "when the last client has left"; INT is "now, cleanly".
-  [[ $(<"$dir/kind") == postgres ]] && signal=INT
+  # PostgreSQL takes TERM as "when the last client has left"; INT is "now, cleanly". So does PgBouncer from 1.23 on,
+  # which has nothing to lose.
+  case $(<"$dir/kind") in
+    postgres) signal=INT ;;
+    pgbouncer) signal=KILL ;;
+  esac
   read -r pid _ <"$dir/pid"
   kill -"$signal" "$pid" 2>/dev/null || true
   for _ in {1..300}; do

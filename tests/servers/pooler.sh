@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-# pooler.sh 'CONNECTION STRING': start a PgBouncer with one connection to this database, for a test, and print
-# its folder and its port.
+# pooler.sh 'CONNECTION STRING' ROOT [OPTION...]: start a PgBouncer with one connection to this database, for a
+# test, and print its folder and its port. ROOT is the folder under which it is installed, options are those of
+# its configuration.
 # pooler.sh stop DIR: stop it, and remove its folder.
 set -euo pipefail
 umask 022
@@ -17,7 +18,7 @@ if [[ $1 == stop ]]; then
 fi
 dir=$(mktemp -d "$(realpath -m "${TMPDIR:-/tmp}")/dbop-pooler.XXXXXX")
 chmod 711 "$dir" # the servers' account passes through
-if ! TARGET=$1 start_server "$dir/pgbouncer" pgbouncer "" ""; then
+if ! TARGET=$1 start_server "$dir/pgbouncer" pgbouncer "$2" "" "${*:3}"; then
   tail -n 30 "$dir/pgbouncer/log" >&2
   rm -rf "$dir"
   die "PgBouncer does not start"

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, PooledConnection};
 use diesel::sql_query;
 
-pub use pooler::{Onlooker, Pooler};
+pub use pooler::{Onlooker, PgBouncer, Pooler};
 
 use crate::{
     ACCOUNTS, Number, Opponent, Pooled, TestBed, accounts, eventually, server_url, unique_name,

@@ -55,6 +55,7 @@ impl Batches {
             known: Known::NOTHING,
             proof: None,
             opening: None,
+            forgets: false,
         }))
     }
 
@@ -141,6 +142,15 @@ impl Batches {
     pub(crate) fn with_opening(&self, sql: &str) -> Self {
         Self::of(Plan {
             opening: Some(sql.into()),
+            ..self.plan.clone()
+        })
+    }
+
+    /// With all prepared statements forgotten, where the transaction begins: behind a pooler that keeps them
+    /// for its clients.
+    pub(crate) fn forgetting(&self) -> Self {
+        Self::of(Plan {
+            forgets: true,
             ..self.plan.clone()
         })
     }
@@ -296,6 +306,7 @@ impl Batches {
         let mut plan = Plan {
             proof: None,
             opening: Some(ask.into()),
+            forgets: false,
             // What fails here is the question about the token.
             known: self.plan.known.without_asking(),
             ..self.plan.clone()

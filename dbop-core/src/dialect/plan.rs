@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) proof: Option<CommitProof>,
     /// SQL of the operation's own, at the end of the batch that begins an attempt.
     pub(super) opening: Option<Box<str>>,
+    /// PostgreSQL: whether what others have prepared on the server connection is forgotten first.
+    pub(super) forgets: bool,
 }
 
 impl Plan {

@@ -37,6 +37,10 @@ const MARK: &str = "SET LOCAL dbop.transaction = 'ours'";
 const CHECK_OF_MARK: &str = "SELECT CASE WHEN current_setting('dbop.transaction', true) = 'ours' \
                              THEN NULL ELSE current_setting('dbop_alive.is_gone') END";
 
+/// On the server connection that the transaction gets. In a transaction of its own, because it takes the
+/// snapshot. PgBouncer learns of it by the answer (from 1.22 on), and prepares anew what its clients need.
+const FORGET: &str = "BEGIN NOT DEFERRABLE; DEALLOCATE ALL; COMMIT";
+
 pub(super) fn begin(plan: &Plan) -> Cow<'static, str> {
     match plan.level {
         Level::Transaction => begin_transaction(plan),
@@ -77,10 +81,13 @@ fn begin_transaction(plan: &Plan) -> Cow<'static, str> {
         && applied.isolation.is_none()
         && applied.synchronous_commit.is_none()
         && timeouts(applied).next().is_none();
-    if is_bare && proof.is_none() && !plan.profile.has_mark() {
+    if is_bare && proof.is_none() && !plan.profile.has_mark() && !plan.forgets {
         return Cow::Borrowed("BEGIN");
     }
     let mut sql = Sql::new(plan);
+    if plan.forgets {
+        sql.then(FORGET);
+    }
     if let Some(proof) = proof {
         sql.then(proof.cleanup(""));
     }

@@ -50,6 +50,8 @@ pub(super) struct Script {
     pub(super) time: Option<(Instant, Duration)>,
     /// From this step on, counted from 1, a step takes so long.
     pub(super) slow_from: Option<(usize, Duration)>,
+    /// Whether a pooler has statements of its own.
+    pub(super) pooler_keeps_statements: bool,
 }
 
 impl Script {
@@ -66,6 +68,7 @@ impl Script {
             opened: Vec::new(),
             time: None,
             slow_from: None,
+            pooler_keeps_statements: false,
         }
     }
 
@@ -207,6 +210,10 @@ impl Script {
                     }
                     if let Some((now, _)) = &mut self.time {
                         *now += pause.delay;
+                    }
+                    let clears = pause.connection == ConnectionAction::ClearStatementCache;
+                    if clears && self.pooler_keeps_statements {
+                        machine.pooler_keeps_statements();
                     }
                     let settled = if pause.settled { "settled" } else { "open" };
                     self.steps.push(format!("{:?} {settled}", pause.connection));
@@ -484,6 +491,17 @@ fn the_statement_cache_is_cleared_for_a_stale_plan() {
     assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
     let cleared = "ClearStatementCache settled".to_owned();
     assert!(script.steps.contains(&cleared), "{:?}", script.steps);
+}
+
+/// On the server connection of the next attempt, whichever that is.
+#[test]
+fn the_next_attempt_has_a_pooler_forget_a_stale_plan() {
+    let mut script = Script::new(Dialect::Postgres, Resolution::Nothing);
+    script.pooler_keeps_statements = true;
+    let done = script.run([Fine, Fine, fault(Dialect::Postgres, FaultClass::StalePlan)]);
+    assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
+    let forget = "BEGIN NOT DEFERRABLE; DEALLOCATE ALL; COMMIT; BEGIN";
+    assert_eq!(script.opened, ["BEGIN", forget]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Another attempt: whether, when, and on which connection.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -374,6 +375,16 @@ impl Machine<'_> {
             }
             other => other,
         }
+    }
+
+    /// A pooler keeps the prepared statements of its server connections for all of its clients, by their texts.
+    /// What has become stale there is prepared anew only once it is forgotten there, so the next attempt begins
+    /// with that.
+    ///
+    /// Call it at the [`Pause`](super::Step::Pause) that clears the statement cache.
+    pub fn pooler_keeps_statements(&mut self) {
+        let batches = self.connection.batches().forgetting();
+        self.connection.set_batches(Cow::Owned(Box::new(batches)));
     }
 
     /// There will be another attempt.

@@ -285,6 +285,13 @@ impl<'a> Run<'a> {
         self.machine.last_fault()
     }
 
+    /// The statement cache has been cleared, if not that of a pooler.
+    pub fn cache_cleared(&mut self, pooler_keeps_statements: bool) {
+        if pooler_keeps_statements {
+            self.machine.pooler_keeps_statements();
+        }
+    }
+
     /// There is no connection.
     pub fn connect_failed(&mut self, error: ConnectError, now: &dyn Fn() -> Instant) {
         let (fault, advice) = error.fault(self.dialect());

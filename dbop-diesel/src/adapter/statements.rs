@@ -48,9 +48,29 @@ pub fn sizes_to_forget(
     }
 }
 
+/// Whether the statement that has this name on the server got it from a pooler, which keeps it for all of its
+/// clients. PgBouncer does, from version 1.21 on.
+#[must_use]
+pub fn is_of_pooler(name: &QueryResult<Option<String>>) -> bool {
+    matches!(name, Ok(Some(name)) if name.starts_with("PGBOUNCER_"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_statements_of_a_pooler_are_told_by_their_names() {
+        for (name, is_of) in [
+            ("PGBOUNCER_12", true),
+            ("__diesel_stmt_1", false),
+            ("s5", false),
+        ] {
+            assert_eq!(is_of_pooler(&Ok(Some(name.to_owned()))), is_of, "{name}");
+        }
+        assert!(!is_of_pooler(&Ok(None)));
+        assert!(!is_of_pooler(&Err(diesel::NotFound)));
+    }
 
     #[test]
     fn the_cache_stays_as_it_was() {

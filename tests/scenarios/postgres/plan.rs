@@ -127,6 +127,21 @@ async fn it_is_not_tried_for_ever() {
     assert_eq!(report.stop, StopReason::RetriesExhausted);
 }
 
+/// Only behind a pooler that keeps statements for others is everything forgotten.
+#[scenario]
+async fn what_the_caller_has_prepared_stays() {
+    let bed = Bed::new();
+    let mut conn = with_a_stale_plan(&bed).await;
+    let prepare = "PREPARE mine AS SELECT 1";
+    conn.batch_execute(prepare).await.expect("valid");
+    let report = Runner::default()
+        .with_clock(InstantClock::new())
+        .run_report(&mut conn, async |conn: &mut Conn| words(conn).await)
+        .await;
+    assert_eq!((report.result.is_ok(), report.attempts), (true, 2));
+    assert_eq!(conn.batch_execute("EXECUTE mine").await, Ok(()));
+}
+
 /// Off, as it must be behind some poolers, or on.
 #[scenario]
 async fn the_statement_cache_stays_as_the_caller_has_set_it() {

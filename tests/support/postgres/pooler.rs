@@ -1,4 +1,4 @@
-//! A pooler in front of the server under test, which lends one connection for a transaction at a time.
+//! A pooler in front of the server under test, which lends its connections for a transaction at a time.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,30 @@ use diesel::prelude::*;
 
 use super::{Bed, Conn};
 
-/// PgBouncer, with one server connection. It ends with the test.
+/// Which PgBouncer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PgBouncer {
+    /// That of this Debian, which knows nothing of prepared statements.
+    Installed,
+    /// A newer one, which tracks them.
+    Tracking,
+}
+
+impl PgBouncer {
+    /// The folder under which it is installed, and what it is told about prepared statements.
+    fn program(self) -> (String, &'static str) {
+        match self {
+            Self::Installed => (String::new(), ""),
+            Self::Tracking => {
+                let root = std::env::var("DBOP_TEST_PGBOUNCER");
+                let root = root.expect("tests/run.sh says where it is, or leaves this test out");
+                (root, "max_prepared_statements=100")
+            }
+        }
+    }
+}
+
+/// PgBouncer. It ends with the test.
 #[derive(Debug)]
 pub struct Pooler {
     dir: String,
@@ -19,14 +42,39 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// In front of the schema of this test bed, for this user, who has a password of the same name unless it
-    /// is that of the tests.
+    /// One with one server connection, in front of the schema of this test bed, for this user, who has a
+    /// password of the same name unless it is that of the tests.
     ///
     /// # Panics
     ///
     /// If it does not start.
     #[must_use]
-    pub fn start(bed: &Bed, credentials: &str) -> Self {
+    pub fn start(pgbouncer: PgBouncer, bed: &Bed, credentials: &str) -> Self {
+        Self::with(pgbouncer, bed, credentials, &[])
+    }
+
+    /// One with two server connections, which it lends in turn.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn of_two(pgbouncer: PgBouncer, bed: &Bed) -> Self {
+        let options = ["default_pool_size=2", "server_round_robin=1"];
+        let pooler = Self::with(pgbouncer, bed, bed.credentials(), &options);
+        // It makes the second one when the first is lent.
+        let mut clients = [(); 2].map(|()| {
+            let mut conn = Conn::establish(&pooler.url).expect("the pooler answers");
+            conn.batch_execute("BEGIN").expect("a server connection");
+            conn
+        });
+        for conn in &mut clients {
+            conn.batch_execute("COMMIT").expect("nothing to commit");
+        }
+        pooler
+    }
+
+    fn with(pgbouncer: PgBouncer, bed: &Bed, credentials: &str, options: &[&str]) -> Self {
         let (_, address) = bed.url().split_once('@').expect("user@host");
         let (address, schema) = address.rsplit_once("%3D").expect("a schema");
         let (host, _) = address.split_once('/').expect("a database");
@@ -40,7 +88,10 @@ impl Pooler {
             "host={host} port={port} dbname=dbop user={user} {password} \
              connect_query='SET search_path TO {schema}'"
         );
-        let output = script(&[&target]);
+        let (root, tracks) = pgbouncer.program();
+        let mut arguments = vec![&*target, &*root, tracks];
+        arguments.extend(options);
+        let output = script(&arguments);
         let (dir, port) = output.split_once(' ').expect("a folder and a port");
         Self {
             dir: dir.to_owned(),

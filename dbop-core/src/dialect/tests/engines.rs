@@ -329,6 +329,25 @@ fn the_question_of_a_pooler_safe_runner_sets_nothing_for_the_session() {
     assert!(begin.ends_with("ELSE '1000' END, true)"), "{begin}");
 }
 
+/// A question is asked on another connection, about the token alone.
+#[test]
+fn an_attempt_of_which_a_pooler_forgets_the_statements_has_its_settings() {
+    let forget = "BEGIN NOT DEFERRABLE; DEALLOCATE ALL; COMMIT; ";
+    let batches = pooled(TOP, &Settings::NONE, Dialect::Postgres);
+    let (begin, commit) = (batches.begin(), batches.commit());
+    let forgetting = batches.forgetting();
+    assert_eq!(forgetting.begin(), format!("{forget}{begin}"));
+    assert_eq!(forgetting.commit(), commit);
+    let left = Some(Duration::from_secs(1));
+    let late = forgetting.for_attempt(None, left).expect("a deadline");
+    assert!(late.begin().starts_with(forget), "{}", late.begin());
+    let ledger = Ledger::new();
+    let token = forgetting.with_token(&ledger.open()).expect("a token");
+    let question = token.question().expect("a question").batches;
+    let asks = question.begin();
+    assert!(!asks.contains("DEALLOCATE"), "{asks}");
+}
+
 #[test]
 fn a_pooler_safe_runner_sets_no_variable_on_mysql() {
     let plain = pooled(TOP, &Settings::NONE, Dialect::Mysql);

@@ -1,5 +1,5 @@
-//! Behind a pooler that lends its one server connection for a transaction at a time: what an operation whose
-//! COMMIT is refused leaves there is what the next client gets.
+//! What an operation whose COMMIT is refused leaves on the one server connection of its pooler is what the next
+//! client gets.
 
 use std::time::Duration;
 
@@ -10,11 +10,9 @@ use dbop_tests::postgres::Pooler;
 use diesel::QueryResult;
 
 use super::{
-    Bed, Conn, Connection as _, Operation, Runner, SimpleConnection as _, helper, scenario,
+    Bed, Conn, Connection as _, OPERATIONS, Operation, PGBOUNCER, Runner, SimpleConnection as _,
+    helper, scenario,
 };
-
-/// How many operations each kind is.
-const OPERATIONS: u32 = 60;
 
 /// The COMMIT of a transaction that writes to `children` is refused.
 fn refusing() -> Bed {
@@ -111,7 +109,7 @@ fn runner() -> Runner {
 #[scenario]
 async fn with_the_defaults_a_refused_commit_leaves_nothing_to_the_next_client() {
     let bed = refusing();
-    let pooler = Pooler::start(&bed, bed.credentials());
+    let pooler = Pooler::start(PGBOUNCER, &bed, bed.credentials());
     let none: Vec<String> = Vec::new();
     assert_eq!(seen_by_others(&pooler, &runner()).await, none);
 }
@@ -121,7 +119,7 @@ async fn with_the_defaults_a_refused_commit_leaves_nothing_to_the_next_client() 
 #[scenario]
 async fn what_looks_at_its_session_leaves_its_values_to_the_next_client() {
     let bed = refusing();
-    let pooler = Pooler::start(&bed, bed.credentials());
+    let pooler = Pooler::start(PGBOUNCER, &bed, bed.credentials());
     let differing = runner().with_differing_sessions(true);
     let wrong = seen_by_others(&pooler, &differing).await;
     assert!(wrong.len() > 10, "{wrong:?}");
@@ -145,7 +143,7 @@ async fn what_is_pooler_safe_leaves_nothing_to_the_next_client() {
     );
     let none: Vec<String> = Vec::new();
     for credentials in [bed.credentials(), &role] {
-        let pooler = Pooler::start(&bed, credentials);
+        let pooler = Pooler::start(PGBOUNCER, &bed, credentials);
         for runner in [
             runner(),
             runner().with_differing_sessions(true),
