@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dbop_tests::asynchronous::on_many_threads;
 use dbop_tests::mysql::{self as backend, Bed, Conn};
 use dbop_tests::server::{Beside, Server};
-use dbop_tests::{Number, Word, blocking, eventually, server_label};
+use dbop_tests::{Number, blocking, eventually, server_label};
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryResult, QueryableByName, sql_query};
@@ -191,26 +191,31 @@ fn a_stopped_server_is_waited_for_by_the_sync_adapter() {
     sync_stopped::the_adapter_waits(&server);
 }
 
-/// A replica of the server under test, which can be held up. MariaDB only: MySQL has no binary log here.
+/// A replica of the server under test, which can be held up.
 fn with_replica() -> (Bed, String, Beside) {
     let server = Server::of_this_run();
     let replica = server.another("replica");
     let (url, primary) = (replica.url(), server.url());
     let (_, port) = primary.rsplit_once(':').expect("a port");
     let (port, _) = port.split_once('/').expect("a database");
-    let position = "SELECT @@GLOBAL.gtid_current_pos AS s";
-    let position: QueryResult<Word> =
-        diesel::RunQueryDsl::get_result(sql_query(position), &mut session(&primary));
-    let position = position.expect("a position");
+    let position = dbop_diesel::read_position(&mut session(&primary)).expect("a position");
+    let position = position.to_string();
+    let (_, position) = position.split_once(':').expect("its kind");
     // It begins here, and not with all that the server has in its log.
-    session(&url)
-        .batch_execute(&format!(
-            "RESET MASTER; SET GLOBAL server_id = 2; SET GLOBAL gtid_slave_pos = '{}'; \
+    let follow = match is_mariadb() {
+        true => format!(
+            "RESET MASTER; SET GLOBAL server_id = 2; SET GLOBAL gtid_slave_pos = '{position}'; \
              CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, \
-             MASTER_USER = 'dbop', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1; \
-             START SLAVE",
-            position.s
-        ))
+             MASTER_USER = 'dbop', MASTER_USE_GTID = slave_pos; START SLAVE"
+        ),
+        false => format!(
+            "SET GLOBAL server_id = 2; SET GLOBAL gtid_purged = '{position}'; \
+             CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, \
+             SOURCE_USER = 'dbop', SOURCE_AUTO_POSITION = 1; START REPLICA"
+        ),
+    };
+    session(&url)
+        .batch_execute(&follow)
         .expect("may do everything");
     let bed = Bed::new();
     let (_, name) = bed.url().rsplit_once('/').expect("a database");
@@ -231,11 +236,16 @@ fn session(url: &str) -> Conn {
     <Conn as diesel::Connection>::establish(url).expect("the server answers")
 }
 
+fn is_mariadb() -> bool {
+    server_label().starts_with("MariaDB")
+}
+
 /// Whether the replica applies what it gets.
-fn hold(replica: &str, held: bool) {
+fn hold(url: &str, held: bool) {
     let word = if held { "STOP" } else { "START" };
-    let hold = format!("{word} SLAVE SQL_THREAD");
-    session(replica)
+    let replica_of = if is_mariadb() { "SLAVE" } else { "REPLICA" };
+    let hold = format!("{word} {replica_of} SQL_THREAD");
+    session(url)
         .batch_execute(&hold)
         .expect("may do everything");
 }
@@ -243,9 +253,6 @@ fn hold(replica: &str, held: bool) {
 #[test]
 fn a_read_sees_what_its_caller_has_committed() {
     let _alone = office::alone();
-    if !server_label().starts_with("MariaDB") {
-        return has_no_position();
-    }
     let (bed, replica, _server) = with_replica();
     let primary = bed.url().to_owned();
     sync::fresh::a_read_sees_what_its_caller_has_committed((&primary, &replica), |held| {
@@ -256,11 +263,4 @@ fn a_read_sees_what_its_caller_has_committed() {
         let servers = (&*primary, &*replica);
         asynchronous::fresh::a_read_sees_what_its_caller_has_committed(servers, hold).await;
     });
-}
-
-/// MySQL is started without GTIDs here. With them it is tested as a group.
-fn has_no_position() {
-    let bed = Bed::new();
-    let error = dbop_diesel::read_position(&mut bed.connect()).expect_err("no GTIDs");
-    assert!(error.to_string().contains("no position"), "{error}");
 }

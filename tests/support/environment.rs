@@ -4,7 +4,7 @@
 //! | name | what it is |
 //! |---|---|
 //! | `scenario`, `helper` | the attributes of a test and of a function that tests call |
-//! | `Runner`, `Operation`, `Source`, `after_commit` | the adapter's own |
+//! | `Runner`, `Operation`, `Source`, `after_commit`, `read_position` | the adapter's own |
 //! | `Connection`, `SimpleConnection`, `TransactionManager`, `RunQueryDsl` | Diesel's or diesel-async's traits |
 //! | `Conn`, `Manager` | the connection under test, and its transaction manager |
 //! | `Bed` | a fresh schema, database or file with `accounts`; it connects, kills, looks at balances |
@@ -21,7 +21,7 @@
 
 /// What the sync adapter has.
 pub mod sync {
-    pub use dbop_diesel::{Operation, Runner, Source, after_commit};
+    pub use dbop_diesel::{Operation, Runner, Source, after_commit, read_position};
     pub use dbop_tests_macros::{sync_helper as helper, sync_scenario as scenario};
     pub use diesel::RunQueryDsl;
     pub use diesel::connection::{Connection, SimpleConnection, TransactionManager};
@@ -34,7 +34,7 @@ pub mod sync {
 
 /// What the async adapter has.
 pub mod asynchronous {
-    pub use dbop_diesel_async::{Operation, Runner, Source, after_commit};
+    pub use dbop_diesel_async::{Operation, Runner, Source, after_commit, read_position};
     pub use dbop_tests_macros::{async_helper as helper, async_scenario as scenario};
     pub use diesel_async::{
         AsyncConnection as Connection, SimpleAsyncConnection as SimpleConnection,

@@ -19,6 +19,7 @@ mod outcomes;
 mod outliving;
 mod plan;
 mod pooler_safe;
+mod position;
 mod provoked;
 mod server;
 mod session;
