@@ -35,7 +35,7 @@ pub(crate) enum Primaries {
 
 /// Whether this is how a group says that it did not commit a transaction, because of another one on another member.
 pub(crate) fn is_refusal(fault: Fault) -> bool {
-    let codes = [1180, 1213, 3101].map(|errno| Some(Code::Errno(errno)));
+    let codes = [1030, 1180, 1213, 1242, 3101].map(|errno| Some(Code::Errno(errno)));
     fault.class().is_transient() && codes.contains(&fault.code())
 }
 

@@ -29,8 +29,8 @@ group_spawn() {
   say "CHANGE REPLICATION SOURCE TO SOURCE_USER='dbop' FOR CHANNEL 'group_replication_recovery';" \
     >"$dir/accounts.sql"
   mysql_spawn "$dir" "$root" "$wanted" "$server_port" \
-    --server-id="$server_port" --report-host=127.0.0.1 --log-bin=binlog --sync-binlog=0 \
-    --gtid-mode=ON --enforce-gtid-consistency=ON --innodb-redo-log-capacity=32M \
+    --server-id=1 --report-host=127.0.0.1 --log-bin=binlog --sync-binlog=0 \
+    --gtid-mode=ON --enforce-gtid-consistency=ON --binlog-row-image=minimal \
     --sql-generate-invisible-primary-key=ON --plugin-load-add=group_replication.so \
     --group-replication-group-name=8c7f6a52-0000-4000-8000-646264626f70 \
     --group-replication-local-address="$address" --group-replication-group-seeds="${seeds:-$address}" \
@@ -72,7 +72,12 @@ another_member() {
   options=$(group_query "$root" "$first" "SELECT concat('--group-replication-single-primary-mode=',
     @@group_replication_single_primary_mode, ' --group-replication-enforce-update-everywhere-checks=',
     @@group_replication_enforce_update_everywhere_checks)")
-  # shellcheck disable=SC2086 # two options
+  # Those that a column numbers by itself have the number of the server in them.
+  case $2 in
+    second) options+=' --server-id=2' ;;
+    *) options+=' --server-id=3' ;;
+  esac
+  # shellcheck disable=SC2086 # several options
   group_spawn "$dir" "$root" "$wanted" "$port" "$seeds" $options
   ready "$dir" group "$root" "$wanted" "$port" || { tail -n 30 "$dir/log" >&2; return 1; }
   group_url "$port"
