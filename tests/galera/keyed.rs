@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use diesel::result::Error;
 use diesel::sql_query;
 
-use super::several::{number_at, two_nodes};
+use super::several::{number_at, two_nodes, two_nodes_and_much_to_do};
 use super::{Bed, Conn, Pool, RunQueryDsl as _, Runner, helper, scenario, together};
 use crate::cluster::is_refusal;
 
@@ -50,7 +50,7 @@ fn assert_refused(report: &Report<u32, Error>) {
 
 #[scenario]
 async fn of_two_nodes_at_once_one_does_it_and_both_have_its_answer() {
-    const KEYS: u32 = 200;
+    const KEYS: u32 = 100;
     let (_cluster, bed, second) = two_nodes();
     let (ledger, runner) = (Ledger::new(), Runner::default());
     // Where the ROLLBACK is refused as well, and again, it takes another connection.
@@ -90,7 +90,7 @@ async fn of_two_nodes_at_once_one_does_it_and_both_have_its_answer() {
 #[scenario]
 async fn a_node_that_lags_behind_does_not_do_it_again() {
     const KEYS: u32 = 3;
-    let (_cluster, bed, second) = two_nodes();
+    let (_cluster, bed, second) = two_nodes_and_much_to_do();
     let (ledger, runner) = (Ledger::new(), Runner::default());
     let [one, other] = [bed.url(), &second].map(|url| Pool::of(url, 1, PATIENCE));
     let mut lagged = 0;

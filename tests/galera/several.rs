@@ -60,19 +60,30 @@ pub(super) fn two_nodes() -> (Cluster, Bed, String) {
     );
     conn.execute("CREATE TABLE large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL)");
     conn.execute("INSERT INTO large (n) VALUES (0)");
+    wait_for_rows(&second, 1);
+    (cluster, bed, second)
+}
+
+/// The same where the second node can be kept busy.
+pub(super) fn two_nodes_and_much_to_do() -> (Cluster, Bed, String) {
+    let (cluster, bed, second) = two_nodes();
+    let conn = bed.opponent();
     for _ in 0..LARGE.ilog2() {
         conn.execute("INSERT INTO large (n) SELECT n FROM large");
     }
-    let is_there = || {
-        let conn = <MysqlConnection as diesel::Connection>::establish(&second);
+    wait_for_rows(&second, LARGE);
+    (cluster, bed, second)
+}
+
+fn wait_for_rows(second: &str, number: i64) {
+    eventually("the second node has everything", || {
+        let conn = <MysqlConnection as diesel::Connection>::establish(second);
         conn.is_ok_and(|mut conn| {
             let count = sql_query("SELECT count(*) AS n FROM large");
             let row: QueryResult<Number> = diesel::RunQueryDsl::get_result(count, &mut conn);
-            row.is_ok_and(|row| row.n == LARGE)
+            row.is_ok_and(|row| row.n == number)
         })
-    };
-    eventually("the second node has everything", is_there);
-    (cluster, bed, second)
+    });
 }
 
 /// Pays on the first node, and asks with these words on the one that is `asked`. What it has to apply first is in its
@@ -181,7 +192,7 @@ async fn a_commit_that_arrives_while_its_own_node_is_asked_is_found() {
 /// asked again until the node has it.
 #[scenario]
 async fn a_node_that_lags_behind_does_not_say_no() {
-    let (_cluster, bed, second) = two_nodes();
+    let (_cluster, bed, second) = two_nodes_and_much_to_do();
     for (words, retries) in cases() {
         let before = seen(bed.url());
         let proxy = Proxy::start(bed.url());

@@ -265,36 +265,31 @@ impl Cluster {
         eventually("the members agree", || has_members(3) && silence(first) < 1);
     }
 
-    /// Lets the first member, which has left a group that goes on without it, join it again.
-    pub(crate) fn rejoin(&self) {
-        let first = &server_url();
-        let joins =
-            "STOP GROUP_REPLICATION; START GROUP_REPLICATION; SET GLOBAL offline_mode = OFF";
-        eventually("the first member joins", || {
-            let joined = connect(first).and_then(|mut conn| conn.batch_execute(joins));
-            joined.is_ok()
-        });
-        eventually("three members", || has_members(3) && takes_writes(first));
+    /// Kills both others.
+    pub(crate) fn kill_others() {
+        for name in OTHERS {
+            members::signal(name, Signal::KILL);
+        }
     }
 }
 
 /// Members that are halted: they work again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Halted<'n>(&'n [&'n str]);
+pub(crate) struct Halted(Vec<&'static str>);
 
-impl<'n> Halted<'n> {
+impl Halted {
     /// Halts these members.
-    pub(crate) fn new(names: &'n [&'n str]) -> Self {
+    pub(crate) fn new(names: &[&'static str]) -> Self {
         for name in names {
             members::signal(name, Signal::STOP);
         }
-        Self(names)
+        Self(names.to_vec())
     }
 }
 
-impl Drop for Halted<'_> {
+impl Drop for Halted {
     fn drop(&mut self) {
-        for name in self.0 {
+        for name in &self.0 {
             members::signal(name, Signal::CONT);
         }
     }

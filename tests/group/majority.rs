@@ -1,8 +1,8 @@
 //! A member that has lost the majority takes statements, and its COMMIT waits: for ever by default, and in these tests
 //! until it leaves the group, two seconds after it has noticed. Then it does not say what became of the COMMIT.
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dbop_diesel::{Code, Dialect, FaultClass, Fit, Ledger, Nodes, Outcome, Report};
@@ -64,24 +64,17 @@ async fn a_member_without_a_majority_gets_no_work() {
 /// 3100, which does not say what became of it. The ledger does.
 #[scenario]
 async fn what_became_of_a_commit_without_a_majority_the_ledger_tells() {
-    let (cluster, bed) = (Arc::new(Cluster::alone(Primaries::Multi)), Bed::new());
+    let (_cluster, bed) = (Cluster::alone(Primaries::Multi), Bed::new());
     bed.opponent()
         .execute(&Ledger::new().create_table(Dialect::Mysql));
     let pool = Pool::of(bed.url(), 2, PATIENCE);
-    let (ledger, halted) = (Ledger::new(), Arc::new(Mutex::new(None)));
-    let halt = || {
-        let mut halted = halted.lock().unwrap_or_else(PoisonError::into_inner);
-        _ = halted.get_or_insert_with(|| Halted::new(&OTHERS));
-    };
-    let clock = {
-        let (cluster, halted) = (Arc::clone(&cluster), Arc::clone(&halted));
-        Meanwhile::new(move |sleep| {
-            if sleep == 1 {
-                drop(halted.lock().unwrap_or_else(PoisonError::into_inner).take());
-                cluster.rejoin();
-            }
-        })
-    };
+    let (ledger, kills) = (Ledger::new(), Once::new());
+    let kill = || kills.call_once(Cluster::kill_others);
+    let clock = Meanwhile::new(|sleep| {
+        if sleep == 1 {
+            Cluster::bootstrap();
+        }
+    });
     let runner = Runner::default().with_clock(clock);
     let (bodies, others) = (AtomicU32::new(0), AtomicU32::new(0));
     let (known, unknown): (Report<usize, Error>, Report<usize, Error>) = together(
@@ -90,7 +83,7 @@ async fn what_became_of_a_commit_without_a_majority_the_ledger_tells() {
                 let is_first = bodies.fetch_add(1, Ordering::Relaxed) == 0;
                 let paid = pay(conn, 1).await?;
                 if is_first {
-                    blocking(halt);
+                    blocking(kill);
                 }
                 Ok(paid)
             };
@@ -101,7 +94,7 @@ async fn what_became_of_a_commit_without_a_majority_the_ledger_tells() {
             let body = async |conn: &mut Conn| {
                 others.fetch_add(1, Ordering::Relaxed);
                 let paid = pay(conn, 2).await?;
-                blocking(halt);
+                blocking(kill);
                 Ok(paid)
             };
             runner.operation("pay").run_on_report(&pool, body).await

@@ -62,15 +62,13 @@ fn lose(cluster: &Cluster, loss: Loss, transfers: &Transfers) {
             tell(&cluster.others()[0], "START GROUP_REPLICATION");
         }
         Loss::Halted => {
-            let halted = Halted::new(&["second"]);
+            let halted = Halted::new(&[second]);
             sleep(HALT);
             drop(halted);
             transfers.proceed(&after);
         }
         Loss::QuorumLost => {
-            for name in [second, "third"] {
-                members::signal(name, Signal::KILL);
-            }
+            Cluster::kill_others();
             cluster.wait_for_loss();
             Cluster::bootstrap();
             transfers.proceed(&after);
