@@ -64,16 +64,21 @@ fn count(url: &str, state: &str) -> i64 {
 
 fn is_in_state(url: &str, state: &str) -> bool {
     let own = format!("(SELECT count(*) {MEMBERS} '{state}' AND member_id = @@server_uuid)");
-    try_number(url, &own) == Ok(1)
+    answers(url, &own)
 }
 
 fn has_members(number: i64) -> bool {
     count(&server_url(), "ONLINE") == number
 }
 
+/// Whether a member says that this is so.
+pub(crate) fn answers(url: &str, what: &str) -> bool {
+    try_number(url, what) == Ok(1)
+}
+
 /// Whether a member takes writes.
 fn takes_writes(url: &str) -> bool {
-    try_number(url, "@@GLOBAL.read_only = 0") == Ok(1)
+    answers(url, "@@GLOBAL.read_only = 0")
 }
 
 /// For how many seconds a member has agreed on nothing with the others.
@@ -120,11 +125,18 @@ fn start_others() -> [String; 2] {
 }
 
 fn set_primaries(primaries: Primaries) {
-    let call = match primaries {
-        Primaries::Multi => "group_replication_switch_to_multi_primary_mode()",
-        Primaries::Single => "group_replication_switch_to_single_primary_mode(@@server_uuid)",
+    let first = &server_url();
+    let is_single = answers(first, "@@group_replication_single_primary_mode");
+    let call = match (is_single, primaries) {
+        (true, Primaries::Multi) => "group_replication_switch_to_multi_primary_mode()",
+        (false, Primaries::Single) => {
+            "group_replication_switch_to_single_primary_mode(@@server_uuid)"
+        }
+        (true, Primaries::Single) => "group_replication_set_as_primary(@@server_uuid)",
+        (false, Primaries::Multi) => return,
     };
-    tell(&server_url(), &format!("SELECT {call}"));
+    tell(first, &format!("SELECT {call}"));
+    eventually("the first member takes writes", || takes_writes(first));
 }
 
 /// What the tests share.
@@ -183,10 +195,8 @@ impl Shared {
             _ => self.urls = Some(start_others()),
         }
         eventually("three members", || has_members(3));
-        if self.primaries != primaries {
-            set_primaries(primaries);
-            self.primaries = primaries;
-        }
+        set_primaries(primaries);
+        self.primaries = primaries;
     }
 }
 
@@ -236,15 +246,17 @@ impl Cluster {
         eventually("the members have found each other", || has_members(number));
     }
 
-    /// Waits until the first member has left a group without a majority.
-    pub(crate) fn wait_for_loss(&self) {
+    /// Makes the first member the group, when it has noticed that the others are gone.
+    pub(crate) fn force(&self) {
         let first = &server_url();
-        eventually("the first member has left", || is_in_state(first, "ERROR"));
-    }
-
-    /// Makes the first member the group, if it has left it.
-    pub(crate) fn bootstrap() {
-        bootstrap();
+        eventually("the others are gone", || count(first, "UNREACHABLE") == 2);
+        tell(
+            first,
+            "SET @members = @@group_replication_local_address; \
+             SET GLOBAL group_replication_force_members = @members; \
+             SET GLOBAL group_replication_force_members = ''",
+        );
+        self.wait_for_members(1);
     }
 
     /// Lets the first member wait for ever without a majority, as by default, until what is returned is dropped.

@@ -68,9 +68,10 @@ fn lose(cluster: &Cluster, loss: Loss, transfers: &Transfers) {
             transfers.proceed(&after);
         }
         Loss::QuorumLost => {
+            let waits = cluster.wait_without_a_majority();
             Cluster::kill_others();
-            cluster.wait_for_loss();
-            Cluster::bootstrap();
+            cluster.force();
+            drop(waits);
             transfers.proceed(&after);
             cluster.start_both();
         }
