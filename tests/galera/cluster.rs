@@ -41,6 +41,9 @@ struct Status {
 /// How the question about a COMMIT may be asked: what the session is told first.
 pub(crate) const QUESTIONS: &[&str] = &["SELECT 1"];
 
+/// For how many keys two nodes compete.
+pub(crate) const KEYS: u32 = 200;
+
 /// Whether this is how a cluster refuses a transaction because of another one on another node.
 pub(crate) fn is_refusal(fault: Fault) -> bool {
     fault.class() == FaultClass::Deadlock && fault.code() == Some(Code::Errno(1213))

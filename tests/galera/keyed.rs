@@ -12,7 +12,7 @@ use diesel::sql_query;
 
 use super::several::{number_at, two_nodes, two_nodes_and_much_to_do};
 use super::{Bed, Conn, Pool, RunQueryDsl as _, Runner, helper, scenario, together};
-use crate::cluster::is_refusal;
+use crate::cluster::{KEYS, is_refusal};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -50,7 +50,6 @@ fn assert_refused(report: &Report<u32, Error>) {
 
 #[scenario]
 async fn of_two_nodes_at_once_one_does_it_and_both_have_its_answer() {
-    const KEYS: u32 = 100;
     let (_cluster, bed, second) = two_nodes();
     let (ledger, runner) = (Ledger::new(), Runner::default());
     // Where the ROLLBACK is refused as well, and again, it takes another connection.

@@ -19,6 +19,9 @@ pub(crate) const IN_STEP: &str = "SET SESSION group_replication_consistency = 'B
 /// How the question about a COMMIT may be asked: what the session is told first.
 pub(crate) const QUESTIONS: &[&str] = &["SELECT 1", IN_STEP];
 
+/// For how many keys two members compete.
+pub(crate) const KEYS: u32 = 60;
+
 /// A group that is in order, for this test alone or for several that change nothing of it.
 #[derive(Debug)]
 pub(crate) struct Cluster {

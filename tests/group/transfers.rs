@@ -10,6 +10,7 @@ use fastrand::Rng;
 use crate::Bed;
 use crate::cluster::{Cluster, Halted, IN_STEP, Primaries, tell};
 use crate::clustered::{Transfers, check, create, rounds};
+use crate::office::from_environment;
 use crate::tally::Mode;
 
 const MODES: &[Mode] = &[Mode::Nothing, Mode::Ledger, Mode::Hasty];
@@ -36,6 +37,12 @@ const LOSSES: [Loss; 5] = [
     Loss::Halted,
     Loss::QuorumLost,
 ];
+
+/// A member takes half a minute to stop while clients are connected, and a group without a majority one to be forced.
+/// So these are for runs that are asked for.
+fn is_long() -> bool {
+    from_environment("DBOP_SOAK_SECONDS").is_some_and(|seconds| seconds > 0)
+}
 
 /// For how long something hangs: the others notice after five seconds.
 const HALT: Duration = Duration::from_secs(8);
@@ -87,7 +94,11 @@ fn round(primaries: Primaries, random: &mut Rng) {
     let [second, third] = cluster.others().each_ref().map(|url| bed.url_at(url));
     let urls = [second, third, bed.url().to_owned()];
     let transfers = Transfers::begin(&urls, MODES, random);
-    let mut losses = LOSSES;
+    let mut losses = match (is_long(), primaries) {
+        (true, _) => LOSSES.to_vec(),
+        (false, Primaries::Single) => vec![Loss::Left, Loss::Killed, Loss::Halted],
+        (false, Primaries::Multi) => vec![Loss::Left],
+    };
     random.shuffle(&mut losses);
     for loss in losses {
         // Without a majority, the primary does not know what becomes of its transactions.

@@ -21,8 +21,6 @@ pub(super) const TEXTS: &[Row] = &[
     // What InnoDB answers from its prepare is the same victim (measured on Group Replication).
     ("Got error 149 *from storage engine*", Some(1030), Deadlock),
     ("Got error 149 *during COMMIT", Some(1180), Deadlock),
-    // The server knows the savepoint, but InnoDB has rolled the transaction back (measured on Group Replication).
-    ("Got error 153 *from storage engine*", Some(1030), Deadlock),
     // MariaDB continues with "; try restarting transaction".
     ("Record has changed since last read in table '*'*", Some(1020), SerializationFailure),
     ("Plugin instructed the server to rollback the current *", Some(3101), SerializationFailure),
@@ -170,4 +168,6 @@ pub(super) const TEXTS: &[Row] = &[
     ("target: *code = FailedPrecondition desc = disallowed due to rule: *", None, ServerUnavailable),
     ("vtgate connection error: no healthy endpoints*", None, ServerUnavailable),
     ("The last transaction was aborted due to Seamless *", Some(1105), SerializationFailure),
+    // The server knows the savepoint, but InnoDB has rolled the transaction back (measured on Group Replication).
+    ("Got error 153 *from storage engine*", Some(1030), Deadlock),
 ];
