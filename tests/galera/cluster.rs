@@ -41,6 +41,9 @@ struct Status {
 /// How the question about a COMMIT may be asked: what the session is told first.
 pub(crate) const QUESTIONS: &[&str] = &["SELECT 1"];
 
+/// How many rows keep a node busy.
+pub(crate) const LARGE: i64 = 1 << 17;
+
 /// For how many keys two nodes compete.
 pub(crate) const KEYS: u32 = 200;
 

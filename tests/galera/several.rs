@@ -14,10 +14,7 @@ use diesel::{ConnectionError, ConnectionResult, MysqlConnection, QueryResult, sq
 use super::{
     Bed, Conn, Connection as _, RunQueryDsl as _, Runner, SimpleConnection as _, helper, scenario,
 };
-use crate::cluster::{Cluster, QUESTIONS};
-
-/// How many rows keep a node busy.
-const LARGE: i64 = 1 << 17;
+use crate::cluster::{Cluster, LARGE, QUESTIONS};
 
 /// How late a COMMIT arrives.
 const LATE: Duration = Duration::from_secs(1);

@@ -3,12 +3,12 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use dbop_tests::members;
 use dbop_tests::server::Signal;
+use dbop_tests::{eventually, members};
 use fastrand::Rng;
 
 use crate::Bed;
-use crate::cluster::{Cluster, Halted, IN_STEP, Primaries, tell};
+use crate::cluster::{Cluster, Halted, IN_STEP, Primaries, answers, tell};
 use crate::clustered::{Transfers, check, create, rounds};
 use crate::office::from_environment;
 use crate::tally::Mode;
@@ -93,6 +93,11 @@ fn round(primaries: Primaries, random: &mut Rng) {
     create(&mut bed.connect());
     let [second, third] = cluster.others().each_ref().map(|url| bed.url_at(url));
     let urls = [second, third, bed.url().to_owned()];
+    for url in &urls {
+        eventually("the tables are there", || {
+            answers(url, "(SELECT count(*) = 0 FROM dbop_ledger)")
+        });
+    }
     let transfers = Transfers::begin(&urls, MODES, random);
     let mut losses = match (is_long(), primaries) {
         (true, _) => LOSSES.to_vec(),
