@@ -90,8 +90,9 @@ integration-all:
 soak seconds="300" *backends:
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh lose {{ backends }}
 
-# Lose servers of a cluster under transfers, so many seconds on each: PostgreSQL with a standby, Galera.
-soak-cluster seconds="300" *backends="postgres mariadb":
+# Lose servers of a cluster under transfers, so many seconds on each: PostgreSQL with a standby, Galera, and
+# Group Replication.
+soak-cluster seconds="300" *backends="postgres mariadb mysql":
     DBOP_SOAK_SECONDS={{ seconds }} tests/run.sh cluster {{ backends }}
 
 # Kill a service while clients repeat their requests with idempotency keys, and send each to two processes at

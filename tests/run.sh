@@ -28,7 +28,8 @@ COMMAND is one of these; most are for servers that stay:
 
   refused   only those connections, on servers that do not stay
   lose      only those transfers, on servers that do not stay
-  cluster   only those on several servers (PostgreSQL with a standby, Galera), for DBOP_SOAK_SECONDS
+  cluster   only those on several servers (PostgreSQL with a standby, Galera, Group Replication), for
+            DBOP_SOAK_SECONDS
   storm     measure policies of retries under contention, on servers that do not stay; what follows `--`
             are the arguments of one run (see `-- --help`), without it tests/servers/storm.sh says which
   bench     measure what an operation costs, on servers that do not stay, and render docs/cost.md; what
@@ -64,6 +65,7 @@ source "$tests/servers/pgbouncer.sh"
 source "$tests/servers/mariadb.sh"
 source "$tests/servers/mysql.sh"
 source "$tests/servers/galera.sh"
+source "$tests/servers/group.sh"
 source "$tests/servers/alone.sh"
 source "$tests/servers/refused.sh"
 source "$tests/servers/losses.sh"
@@ -169,7 +171,10 @@ run_backends() {
       sqlite) test_without_server ;;
       *) test_with_own_servers "$backend" ;;
     esac
-    [[ $backend != mariadb ]] || test_galera
+    case $backend in
+      mariadb) test_galera ;;
+      mysql) test_group ;;
+    esac
     some_test_ran "$backend"
   done
   if ((${#test_arguments[@]} == 0)); then
@@ -342,6 +347,7 @@ name_of() {
     mariadb) say MariaDB ;;
     mysql) say MySQL ;;
     galera) say "Galera on MariaDB" ;;
+    group) say "MySQL Group Replication" ;;
   esac
 }
 
@@ -357,7 +363,7 @@ start() {
   label="$(name_of "$kind") $wanted${option:+ $option}"
   rm -f "$logs/$(basename "$dir").log"
   # Debian's development branch is a moving target: that it lacks something is nobody's failure.
-  if [[ $source == sid ]] && ! fetch "$kind" "$wanted" "$cache"; then
+  if [[ $source == sid ]] && ! fetch "${kind/#group/mysql}" "$wanted" "$cache"; then
     result "NOT AVAILABLE" "$label: $reason"
     return 1
   fi
@@ -524,7 +530,10 @@ build_together() {
       choose_target "$backend" "$alone"
       all+=("${target[@]}")
     done
-    [[ $backend != mariadb ]] || all+=(--test galera)
+    case $backend in
+      mariadb) all+=(--test galera) ;;
+      mysql) all+=(--test group) ;;
+    esac
   done
   build "the tests of $*" "${all[@]}"
 }

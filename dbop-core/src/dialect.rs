@@ -124,6 +124,11 @@ impl Dialect {
         }
     }
 
+    /// Whether this is how a COMMIT fails whose transaction is not the one that has written the operation's row.
+    pub(crate) fn is_of_lost_row(self, fault: &Fault) -> bool {
+        self == Self::Mysql && fault.code() == Some(Code::Errno(mysql::IS_NOT_OURS))
+    }
+
     /// Whether this error of a top-level COMMIT proves that nothing was committed. A transaction that
     /// it leaves open must then be ended by a ROLLBACK or with the connection.
     pub(crate) const fn commit_error_is_definite(self, fault: &Fault) -> bool {

@@ -85,6 +85,14 @@ impl Fault {
         }
     }
 
+    /// The same fault, of a transaction that the server has rolled back without saying so.
+    pub(crate) const fn as_deadlock(self) -> Self {
+        Self {
+            class: FaultClass::Deadlock,
+            ..self
+        }
+    }
+
     /// The fault that a code stands for.
     #[must_use]
     pub fn from_code(dialect: Dialect, code: Code) -> Self {

@@ -49,8 +49,8 @@ pub enum Fit {
     #[default]
     Any,
     /// It takes writes. It is asked before its first connection is used, and again after a fault: one round
-    /// trip each time. A standby, a server that is `read_only` and a Galera node without a quorum do not
-    /// take writes. SQLite is not asked.
+    /// trip each time. A standby, a server that is `read_only`, a Galera node without a quorum and a member of
+    /// a MySQL group without a majority do not take writes. SQLite is not asked.
     TakesWrites,
 }
 

@@ -1,13 +1,13 @@
 //! The node under test, and other members: an arbitrator without which it has no quorum, or one or two nodes.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use dbop_tests::{blocking, eventually, server_url};
+use dbop_diesel::{Code, Fault, FaultClass};
+use dbop_tests::{blocking, eventually, members, server_url};
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::sql_types::Text;
 use diesel::{MysqlConnection, QueryableByName, RunQueryDsl as _, sql_query};
@@ -36,6 +36,20 @@ enum Other {
 struct Status {
     #[diesel(sql_type = Text, column_name = "Value")]
     value: String,
+}
+
+/// How the question about a COMMIT may be asked: what the session is told first.
+pub(crate) const QUESTIONS: &[&str] = &["SELECT 1"];
+
+/// How many rows keep a node busy.
+pub(crate) const LARGE: i64 = 1 << 17;
+
+/// For how many keys two nodes compete.
+pub(crate) const KEYS: u32 = 200;
+
+/// Whether this is how a cluster refuses a transaction because of another one on another node.
+pub(crate) fn is_refusal(fault: Fault) -> bool {
+    fault.class() == FaultClass::Deadlock && fault.code() == Some(Code::Errno(1213))
 }
 
 fn node() -> MysqlConnection {
@@ -77,23 +91,9 @@ fn has_members(count: usize) -> bool {
     status("wsrep_cluster_size") == count.to_string() && is_ready()
 }
 
-/// Starts another node beside the one under test, or stops it: `name`, and perhaps `stop`. What is printed is its
-/// URL.
-fn member(arguments: &[&str]) -> String {
-    try_member(arguments).unwrap_or_else(|log| panic!("{log}"))
-}
-
 /// What it has logged, if it does not start.
-fn try_member(arguments: &[&str]) -> Result<String, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/member.sh");
-    let first = std::env::var_os("DBOP_TEST_DIR").expect("start with tests/run.sh");
-    let mut bash = Command::new("bash");
-    let output = bash.arg(script).arg(first).args(arguments).output();
-    let output = output.expect("bash");
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+fn start_member(name: &str) -> String {
+    members::start(name).unwrap_or_else(|log| panic!("{log}"))
 }
 
 impl Cluster {
@@ -130,7 +130,7 @@ impl Cluster {
     pub(crate) fn of_two_nodes() -> (Self, String) {
         take();
         let cluster = Self::with_nodes(&["second"]);
-        let url = blocking(|| member(&["second"]));
+        let url = start_member("second");
         eventually("the second node has joined", has_two_members);
         (cluster, url)
     }
@@ -153,7 +153,7 @@ impl Cluster {
     /// Starts one of its nodes, if it is not running, and waits until it has joined.
     pub(crate) fn start(&self, name: &str) -> String {
         let members: usize = status("wsrep_cluster_size").parse().expect("a number");
-        let url = blocking(|| member(&[name]));
+        let url = start_member(name);
         eventually("the node has joined", || has_members(members + 1));
         url
     }
@@ -162,7 +162,7 @@ impl Cluster {
     /// is the only one that has them.
     pub(crate) fn start_beside_one(&self, name: &str) {
         for _ in 0..4 {
-            if blocking(|| try_member(&[name])).is_ok() {
+            if members::start(name).is_ok() {
                 return self.wait_for_members(2);
             }
             if !is_ready() {
@@ -170,21 +170,6 @@ impl Cluster {
             }
         }
         panic!("{name} does not join");
-    }
-
-    /// Stops one of its nodes as an administrator does.
-    pub(crate) fn stop(&self, name: &str) {
-        blocking(|| member(&[name, "stop"]));
-    }
-
-    /// Sends a signal to one of its nodes.
-    pub(crate) fn signal_node(&self, name: &str, signal: Signal) {
-        let first = std::env::var_os("DBOP_TEST_DIR").expect("start with tests/run.sh");
-        let pid = std::fs::read_to_string(Path::new(&first).join(name).join("pid"));
-        let pid = pid.expect("a node of this name");
-        let pid = pid.split(' ').next().and_then(|pid| pid.parse().ok());
-        let pid = pid.and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, signal).expect("a running node");
     }
 
     /// Waits until so many nodes, the one under test among them, are the cluster.
@@ -239,7 +224,7 @@ impl Drop for Cluster {
             }
             Other::Nodes(names) => {
                 for name in names {
-                    _ = blocking(|| member(&[name, "stop"]));
+                    members::stop(name);
                 }
             }
         }

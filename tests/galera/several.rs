@@ -3,15 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use dbop_diesel::{Dialect, Ledger, Outcome, Report};
 use dbop_tests::proxy::{Cut, Proxy, Until, When};
 use dbop_tests::{Meanwhile, Number, blocking, eventually};
 use diesel::result::Error;
-use diesel::{MysqlConnection, QueryResult, sql_query};
+use diesel::{ConnectionError, ConnectionResult, MysqlConnection, QueryResult, sql_query};
 
-use super::{Bed, Conn, Connection as _, RunQueryDsl as _, Runner, helper, scenario};
-use crate::cluster::Cluster;
+use super::{
+    Bed, Conn, Connection as _, RunQueryDsl as _, Runner, SimpleConnection as _, helper, scenario,
+};
+use crate::cluster::{Cluster, LARGE, QUESTIONS};
+
+/// How late a COMMIT arrives.
+const LATE: Duration = Duration::from_secs(1);
 
 /// In the ledger and among the accounts.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,39 +49,55 @@ fn seen(url: &str) -> Seen {
 pub(super) fn two_nodes() -> (Cluster, Bed, String) {
     let (cluster, server) = Cluster::of_two_nodes();
     let bed = Bed::new();
-    let (_, name) = bed.url().rsplit_once('/').expect("a database in the URL");
-    let (server, _) = server.rsplit_once('/').expect("a database in the URL");
-    let second = format!("{server}/{name}");
+    let second = bed.url_at(&server);
     let conn = bed.opponent();
     conn.execute(&Ledger::new().create_table(Dialect::Mysql));
     conn.execute(
         "CREATE TABLE journal (id BIGINT PRIMARY KEY AUTO_INCREMENT, request INT NOT NULL)",
     );
     conn.execute("CREATE TABLE large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL)");
-    conn.execute("INSERT INTO large (n) SELECT 0 FROM seq_1_to_100000");
-    let is_there = || {
-        let conn = <MysqlConnection as diesel::Connection>::establish(&second);
-        conn.is_ok_and(|mut conn| {
-            let count = sql_query("SELECT count(*) AS n FROM large");
-            let row: QueryResult<Number> = diesel::RunQueryDsl::get_result(count, &mut conn);
-            row.is_ok_and(|row| row.n == 100_000)
-        })
-    };
-    eventually("the second node has everything", is_there);
+    conn.execute("INSERT INTO large (n) VALUES (0)");
+    wait_for_rows(&second, 1);
     (cluster, bed, second)
 }
 
-/// Pays on the first node, and asks on the second. What it has to apply first is in its way if it `lags`.
+/// The same where the second node can be kept busy.
+pub(super) fn two_nodes_and_much_to_do() -> (Cluster, Bed, String) {
+    let (cluster, bed, second) = two_nodes();
+    let conn = bed.opponent();
+    for _ in 0..LARGE.ilog2() {
+        conn.execute("INSERT INTO large (n) SELECT n FROM large");
+    }
+    wait_for_rows(&second, LARGE);
+    (cluster, bed, second)
+}
+
+fn wait_for_rows(second: &str, number: i64) {
+    eventually("the second node has everything", || {
+        let conn = <MysqlConnection as diesel::Connection>::establish(second);
+        conn.is_ok_and(|mut conn| {
+            let count = sql_query("SELECT count(*) AS n FROM large");
+            let row: QueryResult<Number> = diesel::RunQueryDsl::get_result(count, &mut conn);
+            row.is_ok_and(|row| row.n == number)
+        })
+    });
+}
+
+/// Pays on the first node, and asks with these words on the one that is `asked`. What it has to apply first is in its
+/// way if it `lags`.
 #[helper]
 async fn pay(
-    (proxy, second): (&Proxy, &str),
+    (proxy, asked, words): (&Proxy, &str, &str),
     (bed, clock): (&Bed, &Arc<Meanwhile>),
     (lags, retries): (bool, u32),
 ) -> (Report<usize, Error>, u32) {
     let (ledger, bodies, connections) = (Ledger::new(), AtomicU32::new(0), AtomicU32::new(0));
     let source = async || {
         let is_first = connections.fetch_add(1, Ordering::Relaxed) == 0;
-        Conn::establish(if is_first { proxy.url() } else { second }).await
+        let mut conn = Conn::establish(if is_first { proxy.url() } else { asked }).await?;
+        let told = conn.batch_execute(words).await;
+        told.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        ConnectionResult::Ok(conn)
     };
     let report = Runner::default()
         .with_clock(clock.clone())
@@ -102,26 +124,24 @@ fn on_both(bed: &Bed, second: &str, expected: &Seen) {
     }
 }
 
-const NOT_PAID: Seen = Seen {
-    done: 0,
-    never: 1,
-    balance: 100,
-};
+/// Each way to ask, without retries and with some.
+fn cases() -> impl Iterator<Item = (&'static str, u32)> {
+    QUESTIONS
+        .iter()
+        .flat_map(|words| [0, 5].map(|retries| (*words, retries)))
+}
 
 /// The "no" is committed before the COMMIT arrives, so that is refused on the first node as well.
 #[scenario]
 async fn a_commit_that_arrives_after_the_no_of_another_node_is_refused() {
     let (_cluster, bed, second) = two_nodes();
-    for retries in [0, 5] {
+    for (words, retries) in cases() {
+        let before = seen(bed.url());
         let proxy = Proxy::start(bed.url());
         let cut = proxy.cut(When::commit(), Cut::Late(Until::Released));
         let clock = Meanwhile::new(|_| {});
-        let (report, bodies) = pay((&proxy, &second), (&bed, &clock), (false, retries)).await;
-        let paid = Seen {
-            done: 1,
-            never: 2,
-            balance: 110,
-        };
+        let asked = (&proxy, &*second, words);
+        let (report, bodies) = pay(asked, (&bed, &clock), (false, retries)).await;
         if retries == 0 {
             report.result.expect_err("not paid");
             assert_eq!((report.outcome, bodies), (Outcome::Undone, 1));
@@ -131,7 +151,37 @@ async fn a_commit_that_arrives_after_the_no_of_another_node_is_refused() {
         }
         cut.release();
         blocking(|| cut.wait_until_finished());
-        on_both(&bed, &second, if retries == 0 { &NOT_PAID } else { &paid });
+        let paid = i64::from(retries > 0);
+        let expected = Seen {
+            done: before.done + paid,
+            never: before.never + 1,
+            balance: before.balance + 10 * paid,
+        };
+        on_both(&bed, &second, &expected);
+    }
+}
+
+/// The node of the COMMIT has the token already, and who asks waits for what becomes of that.
+#[scenario]
+async fn a_commit_that_arrives_while_its_own_node_is_asked_is_found() {
+    let (_cluster, bed, second) = two_nodes();
+    for (words, retries) in cases() {
+        for cut in [Cut::Late(Until::Passed(LATE)), Cut::AnswerLost] {
+            let before = seen(bed.url());
+            let proxy = Proxy::start(bed.url());
+            _ = proxy.cut(When::commit(), cut);
+            let clock = Meanwhile::new(|_| {});
+            let asked = (&proxy, bed.url(), words);
+            let (report, bodies) = pay(asked, (&bed, &clock), (false, retries)).await;
+            assert_eq!(report.result, Ok(1), "{cut:?}: {report:#?}");
+            assert_eq!((report.attempts, bodies), (1, 1));
+            let expected = Seen {
+                done: before.done + 1,
+                never: before.never,
+                balance: before.balance + 10,
+            };
+            on_both(&bed, &second, &expected);
+        }
     }
 }
 
@@ -139,8 +189,8 @@ async fn a_commit_that_arrives_after_the_no_of_another_node_is_refused() {
 /// asked again until the node has it.
 #[scenario]
 async fn a_node_that_lags_behind_does_not_say_no() {
-    let (_cluster, bed, second) = two_nodes();
-    for retries in [0, 5] {
+    let (_cluster, bed, second) = two_nodes_and_much_to_do();
+    for (words, retries) in cases() {
         let before = seen(bed.url());
         let proxy = Proxy::start(bed.url());
         _ = proxy.cut(When::commit(), Cut::AnswerLost);
@@ -152,7 +202,8 @@ async fn a_node_that_lags_behind_does_not_say_no() {
                 lagged.fetch_add(u32::from(lags), Ordering::Relaxed);
             })
         };
-        let (report, bodies) = pay((&proxy, &second), (&bed, &clock), (true, retries)).await;
+        let asked = (&proxy, &*second, words);
+        let (report, bodies) = pay(asked, (&bed, &clock), (true, retries)).await;
         assert!(
             lagged.load(Ordering::Relaxed) > 0,
             "it does not have the token yet"

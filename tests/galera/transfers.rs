@@ -3,15 +3,13 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use dbop_tests::members;
 use dbop_tests::server::Signal;
-use dbop_tests::{Number, eventually};
 use diesel::connection::{Connection as _, SimpleConnection as _};
-use diesel::{RunQueryDsl as _, sql_query};
 use fastrand::Rng;
 
 use crate::cluster::Cluster;
-use crate::clustered::{Transfers, create, rounds, say};
-use crate::office::ACCOUNTS;
+use crate::clustered::{Transfers, check, create, rounds};
 use crate::tally::Mode;
 use crate::{Bed, Conn};
 
@@ -65,20 +63,20 @@ impl Nodes {
         let second = "second";
         match loss {
             Loss::Killed => {
-                self.cluster.signal_node(second, Signal::KILL);
+                members::signal(second, Signal::KILL);
                 transfers.proceed(&after);
                 self.cluster.wait_for_members(2);
                 self.cluster.start(second);
             }
             Loss::Stopped => {
-                self.cluster.stop(second);
+                members::stop(second);
                 transfers.proceed(&after);
                 self.cluster.start(second);
             }
             Loss::Halted => {
-                self.cluster.signal_node(second, Signal::STOP);
+                members::signal(second, Signal::STOP);
                 sleep(HALT);
-                self.cluster.signal_node(second, Signal::CONT);
+                members::signal(second, Signal::CONT);
                 transfers.proceed(&after);
             }
             Loss::Isolated => {
@@ -89,7 +87,7 @@ impl Nodes {
             }
             Loss::QuorumLost => {
                 for name in [second, "third"] {
-                    self.cluster.signal_node(name, Signal::KILL);
+                    members::signal(name, Signal::KILL);
                 }
                 self.cluster.wait_for_loss();
                 sleep(Duration::from_secs(1));
@@ -108,12 +106,7 @@ fn round(random: &mut Rng) {
     let (cluster, others) = Cluster::of_three_nodes();
     let bed = Bed::new();
     create(&mut bed.connect());
-    let (_, name) = bed.url().rsplit_once('/').expect("a database in the URL");
-    let others = others.map(|url| {
-        let (server, _) = url.rsplit_once('/').expect("a database in the URL");
-        format!("{server}/{name}")
-    });
-    let [second, third] = others;
+    let [second, third] = others.map(|url| bed.url_at(&url));
     let urls = [second, third, bed.url().to_owned()];
     let transfers = Transfers::begin(&urls, MODES, random);
     let nodes = Nodes { cluster, urls };
@@ -122,26 +115,11 @@ fn round(random: &mut Rng) {
     for loss in losses {
         nodes.lose(loss, &transfers);
     }
-    let tally = transfers.end();
-    let mut summary = String::new();
-    for url in &nodes.urls {
-        let mut conn = None;
-        eventually("the node is in the cluster", || {
-            conn = in_step(url);
-            conn.is_some()
-        });
-        summary = tally.check(&mut conn.expect("a connection"), ACCOUNTS);
-    }
-    say(&summary);
-}
-
-/// A session that has everything that the cluster has committed.
-fn in_step(url: &str) -> Option<Conn> {
-    let mut conn = Conn::establish(url).ok()?;
-    conn.batch_execute("SET SESSION wsrep_sync_wait = 1").ok()?;
-    let journal = sql_query("SELECT count(*) AS n FROM journal");
-    journal.get_result::<Number>(&mut conn).ok()?;
-    Some(conn)
+    check(
+        &transfers.end(),
+        &nodes.urls,
+        "SET SESSION wsrep_sync_wait = 1",
+    );
 }
 
 #[test]

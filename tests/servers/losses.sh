@@ -25,6 +25,7 @@ cluster_backends() {
     case $backend in
       postgres) alone soak "transfers on two servers" postgres ;;
       mariadb) test_galera ;;
+      mysql) test_group ;;
     esac
   done
   summary

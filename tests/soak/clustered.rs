@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dbop_diesel::{Fit, Nodes, Order};
-use dbop_tests::{TestPool as _, eventually, server_label};
-use diesel::connection::SimpleConnection as _;
+use dbop_tests::{Number, TestPool as _, eventually, server_label};
+use diesel::connection::{Connection as _, SimpleConnection as _};
+use diesel::{RunQueryDsl as _, sql_query};
 use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
 
@@ -52,9 +53,26 @@ pub(crate) fn rounds(mut round: impl FnMut(&mut Rng)) {
     }
 }
 
-/// For those who read the output.
-pub(crate) fn say(summary: &str) {
+/// Compares what was said with what each server has, when it has all that the others have: asked with these words.
+pub(crate) fn check(tally: &Tally, urls: &[String], in_step: &str) {
+    let mut summary = String::new();
+    for url in urls {
+        let mut conn = None;
+        eventually("the server is in the cluster", || {
+            conn = connect_in_step(url, in_step);
+            conn.is_some()
+        });
+        summary = tally.check(&mut conn.expect("a connection"), ACCOUNTS);
+    }
     println!("{summary}");
+}
+
+fn connect_in_step(url: &str, in_step: &str) -> Option<Conn> {
+    let mut conn = Conn::establish(url).ok()?;
+    conn.batch_execute(in_step).ok()?;
+    let journal = sql_query("SELECT count(*) AS n FROM journal");
+    journal.get_result::<Number>(&mut conn).ok()?;
+    Some(conn)
 }
 
 /// Transfers that are being made.

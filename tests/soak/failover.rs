@@ -11,8 +11,7 @@ use diesel::{RunQueryDsl as _, sql_query};
 use fastrand::Rng;
 
 use crate::Conn;
-use crate::clustered::{Transfers, create};
-use crate::office::ACCOUNTS;
+use crate::clustered::{Transfers, check, create};
 use crate::tally::Mode;
 
 const MODES: &[Mode] = &[
@@ -131,7 +130,5 @@ pub(crate) fn round(server: &Server, random: &mut Rng) {
         drop(halted);
         transfers.proceed("with a standby that hung");
     }
-    let tally = transfers.end();
-    let summary = tally.check(&mut connect(&pair.primary.1), ACCOUNTS);
-    crate::clustered::say(&summary);
+    check(&transfers.end(), &[pair.primary.1.url()], "SELECT 1");
 }

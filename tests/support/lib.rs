@@ -29,6 +29,7 @@ mod capture;
 mod clock;
 pub mod environment;
 mod meanwhile;
+pub mod members;
 mod notes;
 mod opponent;
 mod outcome;

@@ -86,6 +86,18 @@ impl Bed {
         )
     }
 
+    /// Where it is on another server that has the same databases.
+    ///
+    /// # Panics
+    ///
+    /// If one of the URLs has no database.
+    #[must_use]
+    pub fn url_at(&self, server: &str) -> String {
+        let (_, name) = self.url.rsplit_once('/').expect("a database");
+        let (server, _) = server.rsplit_once('/').expect("a database");
+        format!("{server}/{name}")
+    }
+
     /// Who the tests are: the user, with the password if there is one.
     ///
     /// # Panics

@@ -96,13 +96,20 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
             close_proof(&mut sql, plan);
             if !plan.profile.may_set_session() {
                 let words = plan.profile.end_words();
+                check_row(&mut sql, plan);
                 sql.then(format_args!("COMMIT{words}"));
                 sql.then(restore_autocommit(plan));
                 return sql.finish();
             }
-            // Alone, or it would be the limit of the commit as well, which it can then interrupt.
-            restore_statement_timeout(&mut sql.list("SET"), plan);
             let mut set = sql.list("SET");
+            if plan.proof.is_some() {
+                set.item(format_args!("@dbop_is_ours={IS_OURS}"));
+            }
+            // Not with what follows, or it would be the limit of the commit as well, which it can then interrupt.
+            if plan.applied.statement_timeout.is_some() {
+                restore_statement_timeout(&mut set, plan);
+                set = sql.list("SET");
+            }
             restore_lock_timeout(&mut set, plan);
             set.item(format_args!("autocommit=1"));
             restore_isolation(&mut set, plan);
@@ -116,6 +123,7 @@ pub(super) fn commit(plan: &Plan) -> Cow<'static, str> {
                 sql.then(format_args!("RELEASE SAVEPOINT {behind}"));
             }
             close_proof(&mut sql, plan);
+            check_row(&mut sql, plan);
             restore(&mut sql, plan);
             sql.then(format_args!("RELEASE SAVEPOINT dbop_savepoint_{depth}"));
             sql.finish()
@@ -132,6 +140,28 @@ fn close_proof(sql: &mut Sql, plan: &Plan) {
     {
         sql.then(closing);
     }
+}
+
+/// Fails if the statement before has not found the row that the transaction has begun with.
+///
+/// Group Replication aborts a transaction that is in the way of one from another member. If its next statement is
+/// SAVEPOINT, that begins another transaction, without an error: all before it is lost, and RELEASE and COMMIT say OK
+/// (measured). What the row then lacks is in the binary log, which stops the other members.
+const IS_OURS: &str = "IF(ROW_COUNT() > 0, 1, (SELECT 1 UNION SELECT 2))";
+
+/// The number of the error by which [`IS_OURS`] fails.
+pub(super) const IS_NOT_OURS: u16 = 1242;
+
+/// The same as a statement.
+fn check_row(sql: &mut Sql, plan: &Plan) {
+    if plan.proof.is_none() {
+        return;
+    }
+    // Not DO, of which MariaDB makes a warning (measured).
+    match plan.profile.may_set_session() {
+        true => sql.then(format_args!("SET @dbop_is_ours={IS_OURS}")),
+        false => sql.then(format_args!("SELECT {IS_OURS}")),
+    };
 }
 
 /// The settings come first: they must be restored even if the savepoint is gone.

@@ -163,6 +163,7 @@ pub(super) fn class_of(errno: u16, message: &str) -> FaultClass {
         1305 => "SAVEPOINT",
         // The storage engine's own number.
         1030 | 1180 if names_number(message, "149") => return Deadlock,
+        1030 if names_number(message, "153") => return Deadlock,
         1030 if names_number(message, "28") => return ResourceExhausted,
         _ => "",
     };

@@ -105,6 +105,7 @@ impl Machine<'_> {
 
     pub(super) fn batch_failed(&mut self, fault: Fault) {
         let phase = self.failing_phase(&fault);
+        let fault = self.of_lost_row(fault, phase);
         self.note_at_key(phase, &fault);
         let answer = match (phase, fault.recognized_class()) {
             // The body said Ok although the server had refused its transaction.
@@ -125,6 +126,16 @@ impl Machine<'_> {
             return self.decide_after_rollback(false);
         }
         self.roll_back();
+    }
+
+    /// The row of the operation is gone, and with it what was written before.
+    pub(super) fn of_lost_row(&self, fault: Fault, phase: Phase) -> Fault {
+        let closes = matches!(phase, Phase::Commit | Phase::Release);
+        let is_checked = closes && self.connection.batches().has_token();
+        match is_checked && self.dialect.is_of_lost_row(&fault) {
+            true => fault.as_deadlock(),
+            false => fault,
+        }
     }
 
     /// A nested operation found that the server had dropped the transaction around it.

@@ -95,6 +95,7 @@ impl Machine<'_> {
         let Some(failure) = self.attempt.failure else {
             return;
         };
+        let fault = self.of_lost_row(fault, failure.phase);
         let fault = self.judge_found(fault, failure.phase, message);
         if let Some(failure) = &mut self.attempt.failure {
             failure.fault = Some(fault);

@@ -8,7 +8,7 @@ use super::reconnecting_tests::Given::{
 use super::reconnecting_tests::{Given, Script, fault, ledger, lost};
 use super::tests::{SPEC, config, connect, new_key, no_clock};
 use super::*;
-use crate::fault::FaultClass;
+use crate::fault::{Code, FaultClass};
 use crate::outcome::Outcome;
 use crate::policy::RetryPolicy;
 use crate::retry::Advice;
@@ -27,6 +27,26 @@ fn a_lost_commit_is_unknown_and_the_end() {
         panic!("an error of dbop's: {:?}", done.answer);
     };
     assert_eq!((error.attempts(), error.stop()), (1, Some(done.stop)));
+}
+
+/// The server has begun another transaction in the middle, without a word: nothing is committed, and nothing has to
+/// be asked.
+#[test]
+fn a_commit_that_does_not_find_its_row_is_undone_and_done_again() {
+    let errno = Fault::from_code(Dialect::Mysql, Code::Errno(1242));
+    let lost_row = Given::Fails(errno);
+    let mut script = Script::new(Dialect::Mysql, ledger());
+    let done = script.run([Fine, Fine, Fine, lost_row]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Committed, 2));
+    assert!(
+        !script.steps.contains(&"AskForToken".into()),
+        "{:?}",
+        script.steps
+    );
+    // Without a row it is an error like any other.
+    let mut script = Script::new(Dialect::Mysql, Resolution::Nothing);
+    let done = script.run([Fine, Fine, Fine, lost_row]);
+    assert_eq!((done.outcome, done.attempts), (Outcome::Unknown, 1));
 }
 
 #[test]

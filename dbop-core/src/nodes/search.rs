@@ -55,6 +55,11 @@ impl<S> Try<'_, S> {
 
 /// A text if it takes writes. PostgreSQL says of a standby that its transactions are read-only. A Galera node
 /// without a quorum is not ready.
+///
+/// A member of a MySQL group agrees with the others on something once in each period of the flow control, even if
+/// there is nothing to do. Without a majority it does not, and takes statements all the same. What the membership
+/// table says of it needs a privilege that few accounts have. Where Group Replication was stopped, an administrator
+/// has made the server writable, and not the group's own session.
 const fn takes_writes(dialect: Dialect) -> Option<&'static str> {
     match dialect {
         Dialect::Postgres => Some(
@@ -64,7 +69,12 @@ const fn takes_writes(dialect: Dialect) -> Option<&'static str> {
             "SELECT CASE WHEN @@GLOBAL.read_only IN ('0', 'OFF') /*M!100100 AND NOT EXISTS(\
              SELECT 1 FROM information_schema.GLOBAL_VARIABLES v, information_schema.GLOBAL_STATUS s \
              WHERE v.VARIABLE_NAME = 'WSREP_ON' AND v.VARIABLE_VALUE = 'ON' \
-             AND s.VARIABLE_NAME = 'WSREP_READY' AND s.VARIABLE_VALUE <> 'ON')*/ THEN 'yes' END AS s",
+             AND s.VARIABLE_NAME = 'WSREP_READY' AND s.VARIABLE_VALUE <> 'ON')*//*!80000 AND NOT EXISTS(\
+             SELECT 1 FROM performance_schema.global_status s, performance_schema.global_variables v, \
+             performance_schema.variables_info i WHERE s.VARIABLE_NAME = 'Gr_last_consensus_end_timestamp' \
+             AND v.VARIABLE_NAME = 'group_replication_flow_control_period' \
+             AND s.VARIABLE_VALUE < UTC_TIMESTAMP(6) - INTERVAL 5 + v.VARIABLE_VALUE SECOND \
+             AND i.VARIABLE_NAME = 'read_only' AND i.SET_USER = 'mysql.session')*/ THEN 'yes' END AS s",
         ),
         Dialect::Sqlite => None,
     }

@@ -187,6 +187,30 @@ fn a_node_is_asked_whether_it_is_fit_before_its_first_connection_and_after_a_fau
     assert_eq!(sqlite, Some(None));
 }
 
+/// It takes statements all the same. The question is one query, of which each server understands its part.
+#[test]
+fn a_member_of_a_group_that_agrees_with_no_other_takes_no_writes() {
+    let (nodes, clock) = (nodes().with_fit(Fit::TakesWrites), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    let mut search = Search::new(&nodes, &request);
+    let proof = search
+        .next_node()
+        .and_then(|node| node.proof(Dialect::Mysql));
+    let proof = proof.expect("a query");
+    let (_, of_mysql) = proof
+        .split_once("/*!80000 AND NOT EXISTS(")
+        .expect("of MySQL alone");
+    for part in [
+        "s.VARIABLE_NAME = 'Gr_last_consensus_end_timestamp'",
+        "s.VARIABLE_VALUE < UTC_TIMESTAMP(6) - INTERVAL 5 + v.VARIABLE_VALUE SECOND",
+        "i.SET_USER = 'mysql.session'",
+    ] {
+        assert!(of_mysql.contains(part), "{part}");
+    }
+    assert!(!proof.contains(';'), "one query");
+}
+
 /// What another caller has found since is newer.
 #[test]
 fn a_search_that_has_not_asked_does_not_say_that_its_node_is_fit() {

@@ -168,4 +168,6 @@ pub(super) const TEXTS: &[Row] = &[
     ("target: *code = FailedPrecondition desc = disallowed due to rule: *", None, ServerUnavailable),
     ("vtgate connection error: no healthy endpoints*", None, ServerUnavailable),
     ("The last transaction was aborted due to Seamless *", Some(1105), SerializationFailure),
+    // The server knows the savepoint, but InnoDB has rolled the transaction back (measured on Group Replication).
+    ("Got error 153 *from storage engine*", Some(1030), Deadlock),
 ];

@@ -51,6 +51,7 @@ fn measured_texts() {
         ("Deadlock: wsrep aborted transaction", 1213, Deadlock),
         ("Got error 149 - 'Lock deadlock; Retry transaction' from storage engine", 1030,
          Deadlock),
+        ("Got error 153 - 'No savepoint with that name' from storage engine", 1030, Deadlock),
         ("Error while appending streaming replication fragment(provider status: Not connected \
           to Primary Component)", 1180, OutcomeUnknown),
         ("Lost connection to server during query (timed out)", 2013, ConnectionLost),
@@ -226,6 +227,7 @@ fn a_number_that_stands_for_several_errors_needs_what_tells_them_apart() {
             OutcomeUnknown,
         ),
         (1030, "Erreur 149 x", Deadlock, "Erreur 14 x", Unknown),
+        (1030, "Erreur 153 x", Deadlock, "Erreur 154 x", Unknown),
         (1030, "Erreur 28", ResourceExhausted, "Erreur 280", Unknown),
         (1213, "un interblocage", Deadlock, "", Deadlock),
     ] {
