@@ -512,7 +512,7 @@ choose_target() {
   case ${2-}$name in
     postgres | sqlite) target+=(--test "$name" --test "async_$name" --test observability --test adoption) ;;
     mysql) target+=(--test "$name" --test "async_$name" --test observability_mysql) ;;
-    galeramysql) target+=(--test galera) ;;
+    galeramysql | groupmysql) target+=(--test "$2") ;;
     *) target+=(--test "$2_$name") ;;
   esac
 }

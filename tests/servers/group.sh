@@ -86,8 +86,7 @@ another_member() {
 # test_group: what only a group can show.
 test_group() {
   local target
-  choose_target mysql
-  target=("${target[@]:0:5}" --test group)
+  choose_target mysql group
   build "group" "${target[@]}" || return 0
   current=$temporary/group
   if start "$current" "group $(versions mysql) sid"; then
