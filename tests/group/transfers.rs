@@ -101,7 +101,7 @@ fn round(primaries: Primaries, random: &mut Rng) {
     let transfers = Transfers::begin(&urls, MODES, random);
     let mut losses = match (is_long(), primaries) {
         (true, _) => LOSSES.to_vec(),
-        (false, Primaries::Single) => vec![Loss::Left, Loss::Killed, Loss::Halted],
+        (false, Primaries::Single) => vec![Loss::Left, Loss::Killed],
         (false, Primaries::Multi) => vec![Loss::Left],
     };
     random.shuffle(&mut losses);

@@ -21,6 +21,7 @@ fn every_test_that_is_named_exists() {
         "sqlite",
         "soak",
         "galera",
+        "group",
         "refused",
         "../dbop-core/src",
     ] {
