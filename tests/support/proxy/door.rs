@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
 use super::Protocol;
 use super::connection::Connection;
@@ -78,6 +78,8 @@ impl Door {
                 let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                 threads.push(thread);
             }
+            // A child that is being started elsewhere has a copy of it, which would let clients in.
+            rustix::net::shutdown(&listener, Shutdown::Both).expect("a listening socket");
         });
         *doorman = Some(Doorman { waker, thread });
     }
