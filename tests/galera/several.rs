@@ -190,7 +190,9 @@ async fn a_commit_that_arrives_while_its_own_node_is_asked_is_found() {
 #[scenario]
 async fn a_node_that_lags_behind_does_not_say_no() {
     let (_cluster, bed, second) = two_nodes_and_much_to_do();
-    for (words, retries) in cases() {
+    let mut left: Vec<_> = cases().collect();
+    let mut tries = 0;
+    while let Some((words, retries)) = left.pop() {
         let before = seen(bed.url());
         let proxy = Proxy::start(bed.url());
         _ = proxy.cut(When::commit(), Cut::AnswerLost);
@@ -204,10 +206,12 @@ async fn a_node_that_lags_behind_does_not_say_no() {
         };
         let asked = (&proxy, &*second, words);
         let (report, bodies) = pay(asked, (&bed, &clock), (true, retries)).await;
-        assert!(
-            lagged.load(Ordering::Relaxed) > 0,
-            "it does not have the token yet"
-        );
+        if lagged.load(Ordering::Relaxed) == 0 {
+            // The second node had the token before it was looked at.
+            left.push((words, retries));
+        }
+        tries += 1;
+        assert!(tries < 40, "it never lags behind");
         assert_eq!(bodies, 1, "not done again");
         match report.outcome {
             Outcome::Committed => assert_eq!(report.result, Ok(1)),

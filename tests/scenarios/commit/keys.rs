@@ -111,8 +111,10 @@ async fn it_waits_for_one_lock_timeout_or_until_the_deadline() {
             .run_report(&mut conn, async |conn: &mut Conn| add(conn, 1, 10).await)
             .await;
         let waited = begun.elapsed();
+        let failures = format!("{:?}", report.failures);
         let error = report.result.expect_err("under way");
-        let own = error.dbop_error().expect("an error of dbop's");
+        let own = error.dbop_error();
+        let own = own.unwrap_or_else(|| panic!("{error:?} {failures}"));
         assert!(own.is_under_way(), "{own:?}");
         assert_eq!((report.attempts, report.stop), (1, stop), "{own:?}");
         assert_eq!(report.outcome, Outcome::Undone);
