@@ -11,6 +11,7 @@
 //! | `backend` | the module of the backend in `support/`: its name, codes and SQL |
 //! | `caught`, `deep`, `Deep`, `depth`, `is_test_transaction`, `together` | panics, recursion, Diesel's depth, two things at once |
 //! | `MODE` | `sync` or `async` |
+//! | `patient` | a runner that does not give up a statement after the deadline |
 //! | `LOSS_IS_NOTICED` | whether a COMMIT that could not be sent is told from one that was |
 //! | `source`, `impatient` | a source of connections, and one that does not wait for long |
 //! | `Pool` | what `source` returns, where it is a pool |
@@ -28,6 +29,12 @@ pub mod sync {
 
     pub use crate::{Deep, caught, deep, depth, is_test_transaction, together};
 
+    /// One that waits for as long as a statement takes.
+    #[must_use]
+    pub fn patient(runner: Runner) -> Runner {
+        runner
+    }
+
     /// Which adapter runs.
     pub const MODE: &str = "sync";
 }
@@ -44,6 +51,13 @@ pub mod asynchronous {
     pub use crate::asynchronous::scenarios::{
         Deep, RunQueryDsl, caught, deep, depth, is_test_transaction, together,
     };
+
+    /// One that waits for as long as a statement takes, also beyond the deadline: InnoDB looks at its lock
+    /// timeouts once in a second.
+    #[must_use]
+    pub fn patient(runner: Runner) -> Runner {
+        runner.with_grace_period(std::time::Duration::from_secs(10))
+    }
 
     /// Which adapter runs.
     pub const MODE: &str = "async";

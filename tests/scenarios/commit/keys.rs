@@ -16,7 +16,7 @@ use super::money::{add, balance};
 use super::question::session_id;
 use super::{
     Bed, Conn, Connection as _, RunQueryDsl, Runner, SimpleConnection as _, backend, helper,
-    scenario, together,
+    patient, scenario, together,
 };
 
 const IS_MYSQL: bool = matches!(backend::DIALECT, Dialect::Mysql);
@@ -98,7 +98,7 @@ async fn it_waits_for_one_lock_timeout_or_until_the_deadline() {
     ] {
         let bed = with_table().await;
         let holder = holder(&bed);
-        let (ledger, runner) = (Ledger::new(), Runner::default());
+        let (ledger, runner) = (Ledger::new(), patient(Runner::default()));
         let operation = runner.operation("pay").lock_timeout(second);
         let operation = match deadline {
             Some(deadline) => operation.deadline(deadline),
