@@ -141,7 +141,8 @@ impl Work {
         self.done.load(Ordering::Relaxed) - before
     }
 
-    /// Counts a second before, and the third second after it.
+    /// Counts a second before, and the third second after it. In the next two it is looked at again: what has come
+    /// in between, on a machine that is busy elsewhere, does not last.
     #[expect(
         clippy::print_stdout,
         reason = "the numbers are of interest, not only their limit"
@@ -151,11 +152,17 @@ impl Work {
         let before = self.in_a_second();
         blocking(kill);
         thread::sleep(Duration::from_secs(2));
-        let after = self.in_a_second();
+        let is_most = |after: u64| after * 10 >= before * 6;
+        let mut after = self.in_a_second();
+        for _ in 0..2 {
+            if !is_most(after) {
+                after = self.in_a_second();
+            }
+        }
         self.is_over.store(true, Ordering::Relaxed);
         println!("{who}: {before} in a second with three servers, {after} with two");
         assert!(before > 10, "{who}: {before}");
-        assert!(after * 10 >= before * 6, "{who}: {before}, then {after}");
+        assert!(is_most(after), "{who}: {before}, then {after}");
         assert_eq!(self.failed.load(Ordering::Relaxed), 0, "{who}");
     }
 }
