@@ -19,7 +19,7 @@ pub(crate) const IN_STEP: &str = "SET SESSION group_replication_consistency = 'B
 /// How the question about a COMMIT may be asked: what the session is told first.
 pub(crate) const QUESTIONS: &[&str] = &["SELECT 1", IN_STEP];
 
-/// How many rows keep a member busy. Whoever joins the group has to do all of it as well.
+/// How many rows keep a member busy. A server that joins the group has to do all of it as well.
 pub(crate) const LARGE: i64 = 1 << 14;
 
 /// For how many keys two members compete.

@@ -135,34 +135,28 @@ impl Work {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn in_a_second(&self) -> u64 {
+    /// For long enough that what is in the way for a moment, on a machine that is busy elsewhere, is not all of it.
+    fn in_two_seconds(&self) -> u64 {
         let before = self.done.load(Ordering::Relaxed);
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(2));
         self.done.load(Ordering::Relaxed) - before
     }
 
-    /// Counts a second before, and the third second after it. In the next two it is looked at again: what has come
-    /// in between, on a machine that is busy elsewhere, does not last.
+    /// Counts two seconds before, and two after it, from the third one on.
     #[expect(
         clippy::print_stdout,
         reason = "the numbers are of interest, not only their limit"
     )]
     fn measure(&self, who: &str, kill: Box<dyn FnOnce()>) {
         thread::sleep(Duration::from_millis(500));
-        let before = self.in_a_second();
+        let before = self.in_two_seconds();
         blocking(kill);
         thread::sleep(Duration::from_secs(2));
-        let is_most = |after: u64| after * 10 >= before * 6;
-        let mut after = self.in_a_second();
-        for _ in 0..2 {
-            if !is_most(after) {
-                after = self.in_a_second();
-            }
-        }
+        let after = self.in_two_seconds();
         self.is_over.store(true, Ordering::Relaxed);
-        println!("{who}: {before} in a second with three servers, {after} with two");
-        assert!(before > 10, "{who}: {before}");
-        assert!(is_most(after), "{who}: {before}, then {after}");
+        println!("{who}: {before} in two seconds with three servers, {after} with two");
+        assert!(before > 20, "{who}: {before}");
+        assert!(after * 10 >= before * 6, "{who}: {before}, then {after}");
         assert_eq!(self.failed.load(Ordering::Relaxed), 0, "{who}");
     }
 }
