@@ -68,8 +68,8 @@ async fn connect<S: Source>(node: &Try<'_, S>) -> Result<S::Held, ConnectError> 
     }
 }
 
-/// A connection that has not yet answered whether its node is fit, or far enough. Dropped before that, it is discarded: its
-/// server may answer later, and what its pool lends it for next would read that.
+/// A connection that has not yet answered whether its node is fit, or far enough. Dropped before that, it is
+/// discarded: its server may answer later, and what its pool lends it for next would read that.
 struct Unproven<'n, S: Source>(&'n S, Option<S::Held>);
 
 impl<S: Source> Drop for Unproven<'_, S> {

@@ -73,7 +73,7 @@ where
     const IS_POOL: bool = W::IS_POOL || R::IS_POOL;
 
     fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
-        connect_to_side(self, request, |request| self.read.connect(request))
+        connect_to_side(self, request, None)
     }
 
     fn discard(&self, held: Self::Held, why: Option<Fault>) {
@@ -103,9 +103,7 @@ where
     const IS_POOL: bool = Split::<W, R>::IS_POOL;
 
     fn connect(&self, request: &Request<'_>) -> Result<Self::Held, ConnectError> {
-        connect_to_side(self.split(), request, |request| {
-            connect_to_fresh(self, request)
-        })
+        connect_to_side(self.split(), request, Some(self))
     }
 
     fn discard(&self, held: Self::Held, why: Option<Fault>) {
@@ -120,7 +118,7 @@ where
 fn connect_to_side<W, R>(
     split: &Split<W, R>,
     request: &Request<'_>,
-    read: impl Fn(&Request<'_>) -> Result<R::Held, ConnectError>,
+    fresh: Option<&Fresh<'_, W, R>>,
 ) -> Result<Side<W::Held, R::Held>, ConnectError>
 where
     W: Source,
@@ -131,7 +129,10 @@ where
     while let Some(side) = sides.next() {
         let connected = match side {
             Side::Write(request) => split.write.connect(&request).map(Side::Write),
-            Side::Read(request) => read(&request).map(Side::Read),
+            Side::Read(request) => match fresh {
+                Some(fresh) => connect_to_fresh(fresh, &request).map(Side::Read),
+                None => split.read.connect(&request).map(Side::Read),
+            },
         };
         match connected {
             Ok(held) => return Ok(held),
