@@ -48,8 +48,8 @@ pub enum Fit {
     /// It answers. The default.
     #[default]
     Any,
-    /// It takes writes. It is asked before its first connection is used, and again after a fault: one round
-    /// trip each time. A standby, a server that is `read_only`, a Galera node without a quorum and a member of
+    /// It takes writes. It is asked before its first connection is used, and again after a fault: one query
+    /// each time. A standby, a server that is `read_only`, a Galera node without a quorum and a member of
     /// a MySQL group without a majority do not take writes. SQLite is not asked.
     TakesWrites,
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
+use dbop_diesel::adapter::statements::Constant;
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -49,6 +50,18 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(None))
     }
 
+    /// Reads one text by a query that Diesel keeps prepared.
+    #[doc(hidden)]
+    fn read_constant<C>(
+        _conn: &mut C,
+        _query: Constant,
+    ) -> impl Future<Output = QueryResult<Option<String>>> + Send
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        std::future::ready(Ok(None))
+    }
+
     /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
     #[doc(hidden)]
     fn read_cache_mark<C>(_conn: &mut C) -> impl Future<Output = QueryResult<Option<String>>> + Send
@@ -83,6 +96,13 @@ impl SupportedBackend for diesel::pg::Pg {
         Ok(row.into())
     }
 
+    async fn read_constant<C>(conn: &mut C, query: Constant) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        diesel_async::RunQueryDsl::get_result(query, conn).await
+    }
+
     async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,
@@ -106,6 +126,13 @@ impl SupportedBackend for diesel::mysql::Mysql {
 
         let row: Text = diesel::sql_query(sql).get_result(conn).await?;
         Ok(row.into())
+    }
+
+    async fn read_constant<C>(conn: &mut C, query: Constant) -> QueryResult<Option<String>>
+    where
+        C: AsyncConnection<Backend = Self>,
+    {
+        diesel_async::RunQueryDsl::get_result(query, conn).await
     }
 
     async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>

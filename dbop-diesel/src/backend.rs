@@ -5,6 +5,8 @@ use dbop_core::machine::{Batch, CurrentTransaction, PragmasToRead, SavedPragmas}
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
+use crate::adapter::statements::Constant;
+
 /// A Diesel backend whose SQL dbop knows: `Pg`, `Mysql` and `Sqlite`, each with the feature of its
 /// name.
 // A build without any backend is no error: it has documentation, types and policies, and a workspace may
@@ -50,6 +52,15 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
     /// Reads one text.
     #[doc(hidden)]
     fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
+    where
+        C: LoadConnection<Backend = Self>,
+    {
+        Ok(None)
+    }
+
+    /// Reads one text by a query that Diesel keeps prepared.
+    #[doc(hidden)]
+    fn read_constant<C>(_conn: &mut C, _query: Constant) -> QueryResult<Option<String>>
     where
         C: LoadConnection<Backend = Self>,
     {
@@ -115,6 +126,13 @@ mod postgres {
             Ok(row.into())
         }
 
+        fn read_constant<C>(conn: &mut C, query: super::Constant) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            query.get_result(conn)
+        }
+
         fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
         where
             C: LoadConnection<Backend = Self>,
@@ -146,6 +164,13 @@ mod mysql {
         {
             let row: Text = sql_query(sql).get_result(conn)?;
             Ok(row.into())
+        }
+
+        fn read_constant<C>(conn: &mut C, query: super::Constant) -> QueryResult<Option<String>>
+        where
+            C: LoadConnection<Backend = Self>,
+        {
+            query.get_result(conn)
         }
 
         fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>

@@ -19,7 +19,7 @@ impl<W, R> Split<W, R> {
     /// committed, for example.
     ///
     /// A read-only operation that gets a connection of `read` first asks there how far its server is: one
-    /// round trip. If it is not far enough, it is asked again for up to 100 ms
+    /// query, which Diesel keeps prepared. If it is not far enough, it is asked again for up to 100 ms
     /// ([`with_patience`](Fresh::with_patience)). Then the connection is given back, and the same attempt gets
     /// one of `write`. So a replica that lags costs no retry. An operation that writes is not affected.
     ///

@@ -3,7 +3,8 @@
 use dbop_core::Dialect;
 use diesel::backend::Backend;
 use diesel::connection::CacheSize;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Nullable, Text};
 use diesel::{QueryResult, RunQueryDsl};
 
 /// A statement for any backend, which Diesel does not keep prepared.
@@ -25,6 +26,30 @@ impl<DB: Backend> QueryFragment<DB> for Statement<'_> {
 }
 
 impl<C> RunQueryDsl<C> for Statement<'_> {}
+
+/// A query for one text, or nothing, that is always the same: Diesel may keep it prepared, and then it takes one
+/// round trip from its second time on.
+#[derive(Clone, Copy, Debug)]
+pub struct Constant(pub &'static str);
+
+impl Query for Constant {
+    type SqlType = Nullable<Text>;
+}
+
+impl QueryId for Constant {
+    type QueryId = ();
+
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<DB: Backend> QueryFragment<DB> for Constant {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        pass.push_sql(self.0);
+        Ok(())
+    }
+}
+
+impl<C> RunQueryDsl<C> for Constant {}
 
 /// Which sizes to set, one after the other, so that the cache forgets its statements and stays as the
 /// caller has set it.
