@@ -23,8 +23,17 @@ pub(crate) struct Policy {
 pub(crate) enum Way {
     /// dbop does.
     Dbop(Run),
-    /// A loop around Diesel's `transaction`, which pauses as these delays say, and gives up after them.
-    ByHand(fn() -> Delays),
+    /// A loop around Diesel's `transaction` does.
+    ByHand(Loop),
+}
+
+/// A loop as it is written by hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loop {
+    /// What it pauses before each further attempt. After these it gives up.
+    pub(crate) delays: fn() -> Delays,
+    /// Whether each statement is a transaction of its own, nested in the one that is retried.
+    pub(crate) in_steps: bool,
 }
 
 /// How dbop runs the operation.
@@ -83,8 +92,16 @@ pub(crate) const POLICIES: &[Policy] = &[
     by_hand(
         "loop",
         "by hand: 10 attempts, full jitter, 10 ms to 1 s",
-        || Box::new(full_jitter().take(9)),
+        ten_attempts,
     ),
+    Policy {
+        name: "loop, in steps",
+        about: "the loop by hand; each statement is in a nested transaction of Diesel's",
+        way: Way::ByHand(Loop {
+            in_steps: true,
+            delays: ten_attempts,
+        }),
+    },
     by_hand(
         "loop without end",
         "the same, but it never gives up",
@@ -197,7 +214,10 @@ const fn by_hand(name: &'static str, about: &'static str, delays: fn() -> Delays
     Policy {
         name,
         about,
-        way: Way::ByHand(delays),
+        way: Way::ByHand(Loop {
+            delays,
+            in_steps: false,
+        }),
     }
 }
 
@@ -240,6 +260,10 @@ const fn ms(milliseconds: u64) -> Duration {
 
 fn never() -> Delays {
     Box::new(iter::empty())
+}
+
+fn ten_attempts() -> Delays {
+    Box::new(full_jitter().take(9))
 }
 
 /// As it is written in most loops: uniform below a ceiling that doubles.

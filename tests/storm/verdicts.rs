@@ -7,8 +7,11 @@ use super::results::Measured;
 use super::tables::{Group, rate};
 
 /// What is compared, and against what.
-const COMPARED: [&str; 2] = ["default", "default, in steps"];
-const LOOP: &str = "loop";
+const COMPARED: [(&str, &str); 3] = [
+    ("default", "loop"),
+    ("default, in steps", "loop"),
+    ("default, in steps", "loop, in steps"),
+];
 
 /// Gates, and the share of what one client does alone that they are to reach, in percent.
 const GATES: [(&str, f64); 2] = [("gate by name", 60.0), ("gate by key", 90.0)];
@@ -17,8 +20,8 @@ const GATES: [(&str, f64); 2] = [("gate by name", 60.0), ("gate by key", 90.0)];
 pub(crate) fn of(group: &Group) -> String {
     let mut lines = String::new();
     for clients in group.clients() {
-        for policy in COMPARED {
-            _ = against_loop(&mut lines, group, clients, policy);
+        for (policy, by_hand) in COMPARED {
+            _ = against_loop(&mut lines, group, clients, policy, by_hand);
         }
         for (gate, wanted) in GATES {
             _ = at_gate(&mut lines, group, clients, gate, wanted);
@@ -31,15 +34,21 @@ pub(crate) fn of(group: &Group) -> String {
 }
 
 /// Where the policy is worse than the loop. Nothing if one of them was not measured.
-fn against_loop(lines: &mut String, group: &Group, clients: usize, policy: &str) -> Option<()> {
+fn against_loop(
+    lines: &mut String,
+    group: &Group,
+    clients: usize,
+    policy: &str,
+    by_hand: &str,
+) -> Option<()> {
     let default = group.find(policy, clients)?;
-    let other = group.find(LOOP, clients)?;
-    _ = write!(lines, "- {clients} clients, `{policy}` and `{LOOP}`: ");
+    let other = group.find(by_hand, clients)?;
+    _ = write!(lines, "- {clients} clients, `{policy}` and `{by_hand}`: ");
     let verdict = match (default.is_unfair(), other.is_unfair()) {
         (false, false) => worse(default, other),
         (true, true) => "not compared, both are unfair".into(),
         (true, false) => format!("not compared, `{policy}` is unfair"),
-        (false, true) => format!("not compared, `{LOOP}` is unfair"),
+        (false, true) => format!("not compared, `{by_hand}` is unfair"),
     };
     _ = writeln!(lines, "{verdict}.");
     Some(())

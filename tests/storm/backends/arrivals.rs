@@ -45,7 +45,12 @@ pub(in super::super::super) fn arrivals(plan: Plan) -> Outcome<Box<dyn Arrivals>
 fn pool(plan: &Plan) -> Outcome<Pool> {
     let (session, timeline) = (plan.session.clone(), Arc::clone(&plan.timeline));
     let mut config = ManagerConfig::default();
-    config.recycling_method = RecyclingMethod::Fast;
+    // What is written by hand needs the pool's own check: Diesel does not notice that a session on MySQL
+    // or MariaDB has ended before BEGIN, so the pool would lend that connection for ever.
+    config.recycling_method = match plan.way {
+        Way::ByHand(_) => RecyclingMethod::Verified,
+        Way::Dbop(_) => RecyclingMethod::Fast,
+    };
     config.custom_setup = Box::new(move |url| {
         let (url, session) = (url.to_owned(), session.clone());
         let timeline = Arc::clone(&timeline);
@@ -102,7 +107,7 @@ impl Shared {
         self.timeline.count(Event::Arrived);
         let account = fastrand::i32(1..=ACCOUNTS);
         let is_committed = match self.way {
-            Way::ByHand(delays) => self.by_hand(delays(), account).await,
+            Way::ByHand(way) => self.by_hand((way.delays)(), account).await,
             Way::Dbop(_) => self.by_dbop(account).await,
         };
         self.timeline.count(if is_committed {

@@ -11,7 +11,7 @@ use diesel::result::Error;
 use super::{Conn, Connection as _, DIALECT, Pool, RunQueryDsl as _, Runner};
 use super::{checkout, helper, pause};
 use crate::storm::client::{Client, Order, Step, is_passing};
-use crate::storm::policies::{Delays, Gate, Run, Way};
+use crate::storm::policies::{Gate, Loop, Run, Way};
 
 /// Operation after operation, until the end.
 #[helper]
@@ -20,7 +20,7 @@ pub(super) async fn work(mut client: Client, runner: Runner, pool: Pool) {
     while let Some(order) = client.next() {
         let begun = Instant::now();
         let (attempts, result) = match client.way {
-            Way::ByHand(delays) => by_hand(&pool, delays(), order).await,
+            Way::ByHand(way) => by_hand(&pool, way, order).await,
             Way::Dbop(run) => by_dbop(&runner, &pool, run, order).await,
         };
         client.note(begun, attempts, result.is_ok());
@@ -30,7 +30,8 @@ pub(super) async fn work(mut client: Client, runner: Runner, pool: Pool) {
 
 /// As a loop is written around `transaction`.
 #[helper]
-async fn by_hand(pool: &Pool, mut delays: Delays, order: Order) -> (u32, QueryResult<()>) {
+async fn by_hand(pool: &Pool, way: Loop, order: Order) -> (u32, QueryResult<()>) {
+    let mut delays = (way.delays)();
     let mut attempts = 1;
     let mut held = match checkout(pool).await {
         Ok(held) => held,
@@ -38,7 +39,10 @@ async fn by_hand(pool: &Pool, mut delays: Delays, order: Order) -> (u32, QueryRe
     };
     let conn: &mut Conn = &mut held;
     loop {
-        let transfer = async |conn: &mut Conn| carry_out(conn, order).await;
+        let transfer = async |conn: &mut Conn| match way.in_steps {
+            true => carry_out_in_transactions(conn, order).await,
+            false => carry_out(conn, order).await,
+        };
         let error = match conn.transaction(transfer).await {
             Err(error) if is_passing(DIALECT, &error) => error,
             result => return (attempts, result),
@@ -80,6 +84,18 @@ async fn carry_out(conn: &mut Conn, order: Order) -> QueryResult<()> {
             return Err(Error::RollbackTransaction);
         }
         make(conn, step).await?;
+    }
+    Ok(())
+}
+
+#[helper]
+async fn carry_out_in_transactions(conn: &mut Conn, order: Order) -> QueryResult<()> {
+    for step in order.steps {
+        if order.is_over() {
+            return Err(Error::RollbackTransaction);
+        }
+        let make = async move |conn: &mut Conn| make(conn, step).await;
+        conn.transaction(make).await?;
     }
     Ok(())
 }
