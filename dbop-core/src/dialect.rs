@@ -22,8 +22,7 @@ pub(crate) use applied::{Skipped, Timeout};
 pub(crate) use batches::{Batches, BatchesOf, TokenQuestion, Undo};
 pub use engine::Engine;
 pub(crate) use engine::Profile;
-pub(crate) use postgres::status::TransactionStatus;
-pub use postgres::status::{CurrentTransaction, TransactionId};
+pub(crate) use postgres::status::{CurrentTransaction, TransactionId, TransactionStatus};
 pub(crate) use sessions::{Known, Needed, Sessions};
 pub(crate) use unsupported::Unsupported;
 

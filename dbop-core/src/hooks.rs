@@ -335,6 +335,8 @@ impl DueHook<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
+    use crate::fault::FaultClass;
 
     #[test]
     fn what_is_due_follows_from_the_outcome() {
@@ -371,6 +373,29 @@ mod tests {
         assert_eq!(due(Outcome::Committed), ["Commit", "Registered"]);
         assert_eq!(due(Outcome::Undone), ["GiveUp"]);
         assert_eq!(due(Outcome::Unknown), ["GiveUp"]);
+    }
+
+    #[test]
+    fn a_hook_is_told_of_the_attempt_and_of_the_end() {
+        let fault = Fault::from_class(Dialect::Postgres, FaultClass::Deadlock);
+        let retry = Retry {
+            attempt: 3,
+            fault: Some(fault),
+            phase: Phase::Commit,
+            delay: Duration::from_secs(4),
+        };
+        assert_eq!((retry.attempt(), retry.fault()), (3, Some(fault)));
+        assert_eq!(retry.phase(), Phase::Commit);
+        assert_eq!(retry.delay(), Duration::from_secs(4));
+        let end = GivenUp {
+            attempts: 5,
+            fault: Some(fault),
+            stop: StopReason::RetriesExhausted,
+            outcome: Outcome::Unknown,
+        };
+        assert_eq!((end.attempts(), end.fault()), (5, Some(fault)));
+        assert_eq!(end.stop(), StopReason::RetriesExhausted);
+        assert_eq!(end.outcome(), Outcome::Unknown);
     }
 
     #[test]

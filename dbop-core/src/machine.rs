@@ -12,7 +12,7 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
-use crate::dialect::{Dialect, Undo};
+use crate::dialect::{CurrentTransaction, Dialect, Undo};
 use crate::error::Error;
 use crate::fault::{Fault, FaultClass};
 use crate::gate::Turn;
@@ -24,12 +24,12 @@ pub use connecting::Placement;
 pub use hooks::register_hook;
 pub use step::{
     Answer, Batch, BatchPurpose, BodyEnd, ConnectionAction, DepthChange, Done, ErrorSlot, Pause,
-    Step, Verified,
+    Step, TextQuery, Verified,
 };
 
 pub use crate::classifier::{BorrowedClassifier, Classifier};
 pub use crate::config::RunnerConfig;
-pub use crate::dialect::{CurrentTransaction, Level, PragmasToRead, SavedPragmas, TransactionId};
+pub use crate::dialect::{Level, PragmasToRead, SavedPragmas};
 pub use crate::event::{Event, EventKind, Logging, Name, Subject, TARGET};
 pub use crate::hooks::{DueHook, DueHooks, Hook, HookFuture, Hooks};
 pub use crate::key::{Answers, BodyAnswer, FoundAnswer, Key};
@@ -400,9 +400,11 @@ impl<'a> Machine<'a> {
             State::AtKey(_) => return Step::Connect { within: None },
             State::Body => return Step::Body,
             State::Verify => return Step::Verify,
-            State::ReadId => return Step::ReadId,
-            State::ReadStatus(sql) | State::ReadKey(sql) => return Step::Read(sql),
-            State::Diagnose(..) => return Step::Diagnose(self.dialect.kept_diagnostics()),
+            State::ReadId => return Step::Read(TextQuery::constant(CurrentTransaction::QUERY)),
+            State::ReadStatus(sql) | State::ReadKey(sql) => return Step::Read(TextQuery::new(sql)),
+            State::Diagnose(..) => {
+                return Step::Diagnose(TextQuery::new(self.dialect.kept_diagnostics()));
+            }
             State::Done(done) => {
                 return Step::Done(done.take().expect("`Step::Done` is the last step"));
             }
@@ -410,7 +412,7 @@ impl<'a> Machine<'a> {
             State::BeginAgain(sql) => (BatchPurpose::BeginAgain, &**sql),
             State::BeginWithRow(sql) => (BatchPurpose::Begin, &**sql),
             State::AskForToken => (BatchPurpose::Ask, question().batches.begin()),
-            State::ReadToken => return Step::Read(&question().state),
+            State::ReadToken => return Step::Read(TextQuery::new(&question().state)),
             State::CommitAnswer(_) => (BatchPurpose::CommitAnswer, question().batches.commit()),
             State::Commit => (BatchPurpose::Commit, batches().commit()),
             State::CommitRefusal(sql) => (BatchPurpose::Commit, &**sql),

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 
-use dbop_core::machine::{CurrentTransaction, PragmasToRead, SavedPragmas};
-use dbop_diesel::adapter::statements::Constant;
+use dbop_core::machine::{PragmasToRead, SavedPragmas, TextQuery};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use dbop_diesel::adapter::statements::Read;
 use diesel::QueryResult;
 use diesel_async::AsyncConnection;
 
@@ -27,40 +28,14 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
         std::future::ready(Ok(SavedPragmas::default()))
     }
 
-    /// Reads which transaction this is. Only PostgreSQL is asked for it.
-    #[doc(hidden)]
-    fn current_transaction<C>(
-        _conn: &mut C,
-    ) -> impl Future<Output = QueryResult<CurrentTransaction>> + Send
-    where
-        C: AsyncConnection<Backend = Self>,
-    {
-        std::future::ready(Ok(CurrentTransaction::default()))
-    }
-
     /// Reads one text.
     #[doc(hidden)]
-    fn read_text<C>(
-        _conn: &mut C,
-        _sql: &str,
+    fn read<C>(
+        conn: &mut C,
+        query: TextQuery<'_>,
     ) -> impl Future<Output = QueryResult<Option<String>>> + Send
     where
-        C: AsyncConnection<Backend = Self>,
-    {
-        std::future::ready(Ok(None))
-    }
-
-    /// Reads one text by a query that Diesel keeps prepared.
-    #[doc(hidden)]
-    fn read_constant<C>(
-        _conn: &mut C,
-        _query: Constant,
-    ) -> impl Future<Output = QueryResult<Option<String>>> + Send
-    where
-        C: AsyncConnection<Backend = Self>,
-    {
-        std::future::ready(Ok(None))
-    }
+        C: AsyncConnection<Backend = Self>;
 
     /// Reads what two answers have in common only if Diesel's cache of prepared statements is on.
     #[doc(hidden)]
@@ -74,65 +49,29 @@ pub trait SupportedBackend: dbop_diesel::SupportedBackend {
 
 #[cfg(feature = "postgres")]
 impl SupportedBackend for diesel::pg::Pg {
-    async fn current_transaction<C>(conn: &mut C) -> QueryResult<CurrentTransaction>
+    async fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::postgres::{current_transaction, which_transaction};
-        use diesel_async::RunQueryDsl as _;
-
-        let row = which_transaction().get_result(conn).await?;
-        Ok(current_transaction(row))
-    }
-
-    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
-    where
-        C: AsyncConnection<Backend = Self>,
-    {
-        use dbop_diesel::adapter::text::Text;
-        use diesel_async::RunQueryDsl as _;
-
-        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
-        Ok(row.into())
-    }
-
-    async fn read_constant<C>(conn: &mut C, query: Constant) -> QueryResult<Option<String>>
-    where
-        C: AsyncConnection<Backend = Self>,
-    {
-        diesel_async::RunQueryDsl::get_result(query, conn).await
+        diesel_async::RunQueryDsl::get_result(Read(query), conn).await
     }
 
     async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use diesel_async::RunQueryDsl as _;
-
-        dbop_diesel::adapter::postgres::PreparedAs
-            .get_result(conn)
-            .await
+        let query = TextQuery::constant(dbop_diesel::adapter::postgres::PREPARED_AS);
+        <Self as SupportedBackend>::read(conn, query).await
     }
 }
 
 #[cfg(feature = "mysql")]
 impl SupportedBackend for diesel::mysql::Mysql {
-    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+    async fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::text::Text;
-        use diesel_async::RunQueryDsl as _;
-
-        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
-        Ok(row.into())
-    }
-
-    async fn read_constant<C>(conn: &mut C, query: Constant) -> QueryResult<Option<String>>
-    where
-        C: AsyncConnection<Backend = Self>,
-    {
-        diesel_async::RunQueryDsl::get_result(query, conn).await
+        diesel_async::RunQueryDsl::get_result(Read(query), conn).await
     }
 
     async fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
@@ -168,15 +107,11 @@ impl SupportedBackend for diesel::sqlite::Sqlite {
         Ok(pragmas)
     }
 
-    async fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+    async fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
     where
         C: AsyncConnection<Backend = Self>,
     {
-        use dbop_diesel::adapter::text::Text;
-        use diesel_async::RunQueryDsl as _;
-
-        let row: Text = diesel::sql_query(sql).get_result(conn).await?;
-        Ok(row.into())
+        diesel_async::RunQueryDsl::get_result(Read(query), conn).await
     }
 }
 

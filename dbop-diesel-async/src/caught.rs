@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,71 +11,69 @@ use dbop_diesel::adapter::Trace;
 
 use crate::patience::Patience;
 
-type Caught<T> = Result<T, Box<dyn Any + Send>>;
+/// What the user's code returned, or the payload of its panic.
+pub(crate) type Caught<T> = Result<T, Box<dyn Any + Send>>;
 
 /// Makes the user's future, runs it and drops it. Each of the three can panic; the first panic is
 /// returned. The span of the attempt is entered whenever code of the user's runs. `None` if the future has not
 /// ended within the limit: it is dropped then.
 ///
-/// It takes what makes the future and not the future itself, which would then be in the future of
-/// the run twice: as the argument, and where it is pinned. It is compiled for each body, so what catches and
-/// what polls do not know the future's type.
-pub(crate) async fn caught<F: Future>(
+/// It is compiled for each body, so what catches and what polls do not know the future's type. The future is made in
+/// a place of the caller's: an `async fn` would be one more state machine for each body, and would have what it takes
+/// twice.
+pub(crate) fn caught<F: Future>(
     trace: &Trace,
     limit: Option<Duration>,
+    mut future: Pin<&mut Option<F>>,
     make: impl FnOnce() -> F,
-) -> Caught<Option<F::Output>> {
-    let mut future = pin!(None);
-    {
-        let mut make = Some(make);
-        guarded(trace, &mut || {
-            future.set(make.take().map(|make| make()));
-        })?;
-    }
+) -> impl Future<Output = Caught<Option<F::Output>>> {
+    let mut make = Some(make);
     let mut patience = Patience::new(limit);
-    let output = poll_fn(|context| match future.as_mut().as_pin_mut() {
-        Some(future) => poll(trace, &mut patience, future, context),
-        None => Poll::Pending,
+    poll_fn(move |context| {
+        let mut user = |context: Option<&mut Context<'_>>| {
+            let Some(context) = context else {
+                future.set(None);
+                return Poll::Pending;
+            };
+            if let Some(make) = make.take() {
+                future.set(Some(make()));
+            }
+            match future.as_mut().as_pin_mut() {
+                Some(future) => future.poll(context),
+                None => Poll::Pending,
+            }
+        };
+        poll(trace, &mut patience, context, &mut user)
     })
-    .await;
-    let dropped = guarded(trace, &mut || future.set(None));
-    first_panic(output, dropped)
 }
 
-fn first_panic<T>(output: Caught<T>, dropped: Caught<()>) -> Caught<T> {
-    output.and_then(|output| dropped.map(|()| output))
-}
-
-/// Code of the user's.
-fn guarded(trace: &Trace, code: &mut dyn FnMut()) -> Caught<()> {
-    let _entered = trace.enter();
-    catch_unwind(AssertUnwindSafe(code))
-}
+/// Code of the user's: polls the future, and drops it if there is no context.
+type User<'a, T> = dyn FnMut(Option<&mut Context<'_>>) -> Poll<T> + 'a;
 
 fn poll<T>(
     trace: &Trace,
     patience: &mut Patience,
-    future: Pin<&mut dyn Future<Output = T>>,
     context: &mut Context<'_>,
+    user: &mut User<'_, T>,
 ) -> Poll<Caught<Option<T>>> {
-    let mut polled = Poll::Pending;
-    let mut future = Some(future);
-    let mut once = || {
-        if let Some(future) = future.take() {
-            polled = future.poll(context);
-        }
+    let output = match guarded(trace, || user(Some(context))) {
+        Ok(Poll::Ready(output)) => Ok(Some(output)),
+        Ok(Poll::Pending) if !patience.is_over(context) => return Poll::Pending,
+        Ok(Poll::Pending) => Ok(None),
+        Err(payload) => Err(payload),
     };
-    if let Err(payload) = guarded(trace, &mut once) {
-        return Poll::Ready(Err(payload));
-    }
-    match polled {
-        Poll::Pending if patience.is_over(context) => Poll::Ready(Ok(None)),
-        polled => polled.map(|output| Ok(Some(output))),
-    }
+    let dropped = guarded(trace, || user(None));
+    Poll::Ready(output.and_then(|output| dropped.map(|_| output)))
+}
+
+fn guarded<T>(trace: &Trace, code: impl FnOnce() -> T) -> Caught<T> {
+    let _entered = trace.enter();
+    catch_unwind(AssertUnwindSafe(code))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::task::Waker;
 
     use super::*;
@@ -103,7 +101,8 @@ mod tests {
 
     fn outcome(make: impl FnOnce() -> Loud) -> Result<u32, &'static str> {
         let trace = Trace::default();
-        let future = pin!(caught(&trace, None, make));
+        let mut place = pin!(None);
+        let future = pin!(caught(&trace, None, place.as_mut(), make));
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(output)) => Ok(output.expect("there is no limit")),
             Poll::Ready(Err(payload)) => Err(*payload.downcast().expect("a text")),

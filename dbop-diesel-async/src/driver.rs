@@ -13,7 +13,7 @@ use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
 use crate::body::Work;
-use crate::caught::caught;
+use crate::caught::{Caught, caught};
 use crate::connection::{clear_statement_cache, execute, status};
 use crate::hooks::call_hooks;
 use crate::operation::Operation;
@@ -28,7 +28,10 @@ use crate::verify::Verify;
 ///
 /// Made for futures that can be sent to another thread, and again for those that cannot.
 macro_rules! driver {
-    ($name:ident, [$($send:tt)*], $results:ty, $body:ident: [$($work:tt)+], $start:expr) => {
+    (
+        $name:ident, $until_body:ident,
+        [$($send:tt)*], $results:ty, $body:ident: [$($work:tt)+], $start:expr
+    ) => {
         pub(crate) fn $name<S, T, E, F, R, B, O>(
             operation: Operation<'_, F, R>,
             slot: S,
@@ -53,24 +56,57 @@ macro_rules! driver {
             let mut results = Results::new(fallback.into_value(), wants_report);
             let mut guard = Guard::new(slot);
             async move {
-                if let Err(error) = check::<S>(runner, &spec, wants_report) {
-                    return output(results.refused(error));
+                let mut run = match begin(runner, &spec, &mut guard, wants_report) {
+                    Ok(run) => run,
+                    Err(error) => return output(results.refused(error)),
+                };
+                while $until_body(&mut run, &mut guard, runner, &mut look, &mut results).await {
+                    let end = {
+                        let ($body, conn) = (&mut $body, guard.slot.conn());
+                        let (trace, limit) = (run.trace(), run.patience());
+                        let mut future = pin!(None);
+                        caught(trace, limit, future.as_mut(), move || {
+                            $start($body.clone(), conn)
+                        })
+                        .await
+                    };
+                    body_done(&mut run, &mut guard, &mut results, end);
                 }
-                let mut run = begin(runner, &spec, &mut guard, wants_report);
-                loop {
-                    let user: &mut $results = &mut results;
-                    match until_user(&mut run, &mut guard, runner, user).await {
-                        Next::Body => {
-                            let ($body, conn) = (&mut $body, guard.slot.conn());
+                output(finish(&mut run, &mut guard, &mut results))
+            }
+        }
+
+        /// Does what the machine says, until it is the body's turn: `true`. Has the user's code look for the work
+        /// where the machine wants that.
+        async fn $until_body<S, T, E, R>(
+            run: &mut Run<'_>,
+            guard: &mut Guard<S>,
+            runner: &Runner,
+            look: &mut R,
+            results: &mut Results<T, E>,
+        ) -> bool
+        where
+            S: Slot,
+            T: Sized $($send)*,
+            E: OperationError $($send)*,
+            R: Verify<S::Conn, E>,
+        {
+            loop {
+                let user: &mut $results = results;
+                match until_user(run, guard, runner, user).await {
+                    Next::Body => return true,
+                    Next::Done => return false,
+                    Next::Verify => {
+                        let found = {
                             let (trace, limit) = (run.trace(), run.patience());
-                            let end = caught(trace, limit, move || $start($body.clone(), conn)).await;
-                            let depth = guard.depth_after(matches!(end, Ok(None)));
-                            results.body_done(&mut run, end, depth);
-                        }
-                        Next::Verify => {
-                            verify(&mut run, &mut guard, &mut look, &mut results).await;
-                        }
-                        Next::Done => return output(finish(&mut run, &mut guard, &mut results)),
+                            let mut future = pin!(None);
+                            caught(trace, limit, future.as_mut(), || {
+                                look.verify(guard.slot.conn())
+                            })
+                            .await
+                        };
+                        let depth = guard.depth_after(matches!(found, Ok(None)));
+                        results.verify_done(run, found, depth);
                     }
                 }
             }
@@ -78,26 +114,32 @@ macro_rules! driver {
     };
 }
 
-driver!(drive, [+ Send], (dyn UserResults + Send), body: [Work<S::Conn, T, E>], B::start);
+driver!(
+    drive,
+    until_body,
+    [+ Send],
+    (dyn UserResults + Send),
+    body: [Work<S::Conn, T, E>],
+    B::start
+);
 driver!(
     drive_local,
+    until_body_locally,
     [],
     dyn UserResults,
     body: [AsyncFnOnce(&mut S::Conn) -> Result<T, E> + Clone],
     |body: B, conn| body(conn)
 );
 
-/// Has the user's code look for the work.
-async fn verify<S: Slot, T, E: OperationError, R: Verify<S::Conn, E>>(
+/// The body has ended, has panicked, or was cut off.
+fn body_done<S: Slot, T, E: OperationError>(
     run: &mut Run<'_>,
     guard: &mut Guard<S>,
-    look: &mut R,
     results: &mut Results<T, E>,
+    end: Caught<Option<Result<T, E>>>,
 ) {
-    let (trace, limit) = (run.trace(), run.patience());
-    let found = caught(trace, limit, || look.verify(guard.slot.conn())).await;
-    let depth = guard.depth_after(matches!(found, Ok(None)));
-    results.verify_done(run, found, depth);
+    let depth = guard.depth_after(matches!(end, Ok(None)));
+    results.body_done(run, end, depth);
 }
 
 /// What only the code that knows the user's types can do.
@@ -107,24 +149,19 @@ enum Next {
     Done,
 }
 
-fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
-    let dialect = BackendOf::<S>::DIALECT;
-    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
-}
-
 fn begin<'a, S: Slot>(
     runner: &'a Runner,
     spec: &'a Spec<'a>,
     guard: &mut Guard<S>,
     wants_report: bool,
-) -> Run<'a> {
+) -> Result<Run<'a>, Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)?;
     let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
     guard.arm();
-    run
+    Ok(run)
 }
 
 /// Does what the machine says, until it is the user's turn. The hooks at the end are not compiled for each
@@ -164,20 +201,14 @@ async fn take_steps<S: Slot, U: UserResults + ?Sized>(
                 let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.batch_done(result, results.as_dyn());
             }
-            Step::ReadId => {
-                let read = <BackendOf<S> as SupportedBackend>::current_transaction(slot.conn());
-                let result = in_time(limit, pin!(read)).await;
-                let result = result.unwrap_or_else(|| Err(run.silence()));
-                run.id_done(result);
-            }
-            Step::Read(sql) => {
-                let read = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql);
+            Step::Read(query) => {
+                let read = <BackendOf<S> as SupportedBackend>::read(slot.conn(), query);
                 let result = in_time(limit, pin!(read)).await;
                 let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.read_done(result);
             }
-            Step::Diagnose(sql) => {
-                let read = <BackendOf<S> as SupportedBackend>::read_text(slot.conn(), sql);
+            Step::Diagnose(query) => {
+                let read = <BackendOf<S> as SupportedBackend>::read(slot.conn(), query);
                 let result = in_time(limit, pin!(read)).await;
                 let result = result.unwrap_or_else(|| Err(run.silence()));
                 run.diagnosed(result, results.as_dyn());

@@ -1,7 +1,7 @@
 //! Hooks that the body of an operation registers, and how hooks are called.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use dbop_core::machine::{DueHooks, Hook, register_hook};
 use dbop_diesel::OperationError as _;
@@ -114,7 +114,10 @@ pub(crate) fn call_hooks<'r>(
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'r>> {
     Box::pin(async move {
         while let Some(hook) = due.next_due() {
-            let end = caught(run.trace(), None, move || hook.call()).await;
+            let end = {
+                let mut future = pin!(None);
+                caught(run.trace(), None, future.as_mut(), move || hook.call()).await
+            };
             run.hook_called(end.map(|_| ()));
         }
     })

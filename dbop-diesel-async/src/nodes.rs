@@ -4,10 +4,9 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use dbop_core::machine::{Lent, Progress, Search, Side, Sides, Try};
+use dbop_core::machine::{Lent, Progress, Search, Side, Sides, TextQuery, Try};
 use dbop_core::{Fresh, Nodes, Position, Split};
 use dbop_diesel::adapter::nodes::{AllRest, behind, fault_of, position, unfit};
-use dbop_diesel::adapter::statements::Constant;
 use dbop_diesel::{ConnectError, Fault, Request, SupportedBackend as _};
 use diesel::QueryResult;
 use diesel_async::AsyncConnectionCore;
@@ -61,7 +60,7 @@ async fn connect<S: Source>(node: &Try<'_, S>) -> Result<S::Held, ConnectError> 
     };
     let mut unproven = Unproven(node.source, None);
     let conn = &mut **unproven.1.insert(held);
-    let answer = <BackendOf<S> as SupportedBackend>::read_constant(conn, Constant(proof)).await;
+    let answer = <BackendOf<S> as SupportedBackend>::read(conn, TextQuery::constant(proof)).await;
     let is_fit = answer.map_err(ConnectError::new)?.is_some();
     match unproven.1.take() {
         Some(held) if is_fit => Ok(held),
@@ -194,7 +193,7 @@ async fn connect_to_fresh<W: Sync, R: Source>(
             return Err(behind());
         };
         let answer =
-            <BackendOf<R> as SupportedBackend>::read_constant(&mut **held, Constant(query)).await;
+            <BackendOf<R> as SupportedBackend>::read(&mut **held, TextQuery::constant(query)).await;
         let answer = answer.map_err(ConnectError::new)?;
         match catching_up.answered(dialect, answer.as_deref()) {
             Progress::Pause(pause) => tokio::time::sleep(pause).await,
@@ -243,9 +242,9 @@ pub async fn read_position<C: SupportedConnection>(conn: &mut C) -> QueryResult<
     let dialect = <C as AsyncConnectionCore>::Backend::DIALECT;
     let answer = match Position::query(dialect) {
         Some(query) => {
-            <<C as AsyncConnectionCore>::Backend as SupportedBackend>::read_constant(
+            <<C as AsyncConnectionCore>::Backend as SupportedBackend>::read(
                 conn,
-                Constant(query),
+                TextQuery::constant(query),
             )
             .await?
         }

@@ -28,6 +28,4 @@ mod run;
 pub mod sqlite;
 pub mod statements;
 pub mod status;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub mod text;
 mod trace;

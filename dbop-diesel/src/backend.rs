@@ -1,11 +1,12 @@
 //! The databases that dbop knows.
 
 use dbop_core::Dialect;
-use dbop_core::machine::{Batch, CurrentTransaction, PragmasToRead, SavedPragmas};
+use dbop_core::machine::{Batch, PragmasToRead, SavedPragmas, TextQuery};
 use diesel::QueryResult;
 use diesel::connection::LoadConnection;
 
-use crate::adapter::statements::Constant;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use crate::adapter::statements::Read;
 
 /// A Diesel backend whose SQL dbop knows: `Pg`, `Mysql` and `Sqlite`, each with the feature of its
 /// name.
@@ -40,32 +41,11 @@ pub trait SupportedBackend: diesel::backend::Backend + Sealed {
         Ok(SavedPragmas::default())
     }
 
-    /// Reads which transaction this is. Only PostgreSQL is asked for it.
-    #[doc(hidden)]
-    fn current_transaction<C>(_conn: &mut C) -> QueryResult<CurrentTransaction>
-    where
-        C: LoadConnection<Backend = Self>,
-    {
-        Ok(CurrentTransaction::default())
-    }
-
     /// Reads one text.
     #[doc(hidden)]
-    fn read_text<C>(_conn: &mut C, _sql: &str) -> QueryResult<Option<String>>
+    fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
     where
-        C: LoadConnection<Backend = Self>,
-    {
-        Ok(None)
-    }
-
-    /// Reads one text by a query that Diesel keeps prepared.
-    #[doc(hidden)]
-    fn read_constant<C>(_conn: &mut C, _query: Constant) -> QueryResult<Option<String>>
-    where
-        C: LoadConnection<Backend = Self>,
-    {
-        Ok(None)
-    }
+        C: LoadConnection<Backend = Self>;
 
     /// Sends a batch as one compound statement where the server has them: MariaDB only.
     #[doc(hidden)]
@@ -97,47 +77,29 @@ pub trait Sealed {}
 mod postgres {
     use diesel::connection::LoadConnection;
     use diesel::pg::Pg;
-    use diesel::{QueryResult, RunQueryDsl, sql_query};
+    use diesel::{QueryResult, RunQueryDsl};
 
-    use crate::adapter::postgres::{PreparedAs, current_transaction, which_transaction};
-    use crate::adapter::text::Text;
+    use crate::adapter::postgres::PREPARED_AS;
 
-    use super::{CurrentTransaction, Dialect, Sealed, SupportedBackend};
+    use super::{Dialect, Read, Sealed, SupportedBackend, TextQuery};
 
     impl Sealed for Pg {}
 
     impl SupportedBackend for Pg {
         const DIALECT: Dialect = Dialect::Postgres;
 
-        fn current_transaction<C>(conn: &mut C) -> QueryResult<CurrentTransaction>
+        fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
         where
             C: LoadConnection<Backend = Self>,
         {
-            which_transaction()
-                .get_result(conn)
-                .map(current_transaction)
-        }
-
-        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
-        where
-            C: LoadConnection<Backend = Self>,
-        {
-            let row: Text = sql_query(sql).get_result(conn)?;
-            Ok(row.into())
-        }
-
-        fn read_constant<C>(conn: &mut C, query: super::Constant) -> QueryResult<Option<String>>
-        where
-            C: LoadConnection<Backend = Self>,
-        {
-            query.get_result(conn)
+            Read(query).get_result(conn)
         }
 
         fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
         where
             C: LoadConnection<Backend = Self>,
         {
-            PreparedAs.get_result(conn)
+            Self::read(conn, TextQuery::constant(PREPARED_AS))
         }
     }
 }
@@ -146,31 +108,22 @@ mod postgres {
 mod mysql {
     use diesel::connection::LoadConnection;
     use diesel::mysql::Mysql;
-    use diesel::{QueryResult, RunQueryDsl, sql_query};
+    use diesel::{QueryResult, RunQueryDsl};
 
     use crate::adapter::mysql::{PreparedSoFar, send_as_one};
-    use crate::adapter::text::Text;
 
-    use super::{Batch, Dialect, Sealed, SupportedBackend};
+    use super::{Batch, Dialect, Read, Sealed, SupportedBackend, TextQuery};
 
     impl Sealed for Mysql {}
 
     impl SupportedBackend for Mysql {
         const DIALECT: Dialect = Dialect::Mysql;
 
-        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+        fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let row: Text = sql_query(sql).get_result(conn)?;
-            Ok(row.into())
-        }
-
-        fn read_constant<C>(conn: &mut C, query: super::Constant) -> QueryResult<Option<String>>
-        where
-            C: LoadConnection<Backend = Self>,
-        {
-            query.get_result(conn)
+            Read(query).get_result(conn)
         }
 
         fn read_cache_mark<C>(conn: &mut C) -> QueryResult<Option<String>>
@@ -195,12 +148,11 @@ mod sqlite {
     use dbop_core::machine::{PragmasToRead, SavedPragmas};
     use diesel::connection::LoadConnection;
     use diesel::sqlite::Sqlite;
-    use diesel::{QueryResult, RunQueryDsl, sql_query};
+    use diesel::{QueryResult, RunQueryDsl};
 
     use crate::adapter::sqlite::{BusyTimeout, EXPLAINED, IS_SET_BY_EXPLAIN, QueryOnly, UNSET};
-    use crate::adapter::text::Text;
 
-    use super::{Dialect, Sealed, SupportedBackend};
+    use super::{Dialect, Read, Sealed, SupportedBackend, TextQuery};
 
     impl Sealed for Sqlite {}
 
@@ -230,12 +182,11 @@ mod sqlite {
             Ok(pragmas)
         }
 
-        fn read_text<C>(conn: &mut C, sql: &str) -> QueryResult<Option<String>>
+        fn read<C>(conn: &mut C, query: TextQuery<'_>) -> QueryResult<Option<String>>
         where
             C: LoadConnection<Backend = Self>,
         {
-            let row: Text = sql_query(sql).get_result(conn)?;
-            Ok(row.into())
+            Read(query).get_result(conn)
         }
     }
 

@@ -41,27 +41,40 @@ where
         resolution: look,
     } = operation;
     let mut results = Results::new(fallback.into_value(), wants_report);
-    if let Err(error) = check::<S>(runner, &spec, wants_report) {
-        return results.refused(error);
+    let mut run = match begin::<S>(runner, &spec, wants_report) {
+        Ok(run) => run,
+        Err(error) => return results.refused(error),
+    };
+    while until_body(&mut run, &mut slot, runner, &look, &mut results) {
+        let end = {
+            let _entered = run.trace().enter();
+            catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())))
+        };
+        results.body_done(&mut run, end.map(Some), slot.depth());
     }
-    let mut run = begin::<S>(runner, &spec, wants_report);
+    finish(&mut run, &mut slot, &mut results)
+}
+
+/// Does what the machine says, until it is the body's turn: `true`. Has the user's code look for the work
+/// where the machine wants that.
+fn until_body<S: Slot, T, E: OperationError, R: Verify<S::Conn, E>>(
+    run: &mut Run<'_>,
+    slot: &mut S,
+    runner: &Runner,
+    look: &R,
+    results: &mut Results<T, E>,
+) -> bool {
     loop {
-        match until_user(&mut run, &mut slot, runner, &mut results) {
-            Next::Body => {
-                let end = {
-                    let _entered = run.trace().enter();
-                    catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())))
-                };
-                results.body_done(&mut run, end.map(Some), slot.depth());
-            }
+        match until_user(run, slot, runner, results) {
+            Next::Body => return true,
+            Next::Done => return false,
             Next::Verify => {
                 let found = {
                     let _entered = run.trace().enter();
                     catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())))
                 };
-                results.verify_done(&mut run, found.map(Some), slot.depth());
+                results.verify_done(run, found.map(Some), slot.depth());
             }
-            Next::Done => return finish(&mut run, &mut slot, &mut results),
         }
     }
 }
@@ -73,18 +86,17 @@ enum Next {
     Done,
 }
 
-fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
+fn begin<'a, S: Slot>(
+    runner: &'a Runner,
+    spec: &'a Spec<'a>,
+    wants_report: bool,
+) -> Result<Run<'a>, Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
-}
-
-fn begin<'a, S: Slot>(runner: &'a Runner, spec: &'a Spec<'a>, wants_report: bool) -> Run<'a> {
-    let dialect = BackendOf::<S>::DIALECT;
-    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)?;
     let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
-    run
+    Ok(run)
 }
 
 /// Does what the machine says, until it is the user's turn.
@@ -108,16 +120,12 @@ fn until_user<S: Slot>(
                 let result = execute(slot.conn(), batch, base);
                 run.batch_done(result, results);
             }
-            Step::ReadId => {
-                let result = BackendOf::<S>::current_transaction(slot.conn());
-                run.id_done(result);
-            }
-            Step::Read(sql) => {
-                let result = BackendOf::<S>::read_text(slot.conn(), sql);
+            Step::Read(query) => {
+                let result = BackendOf::<S>::read(slot.conn(), query);
                 run.read_done(result);
             }
-            Step::Diagnose(sql) => {
-                let result = BackendOf::<S>::read_text(slot.conn(), sql);
+            Step::Diagnose(query) => {
+                let result = BackendOf::<S>::read(slot.conn(), query);
                 run.diagnosed(result, results);
             }
             Step::Report(event) => run.record(&event, results),

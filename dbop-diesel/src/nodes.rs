@@ -1,11 +1,10 @@
 //! Several sources as one: the loop over the nodes.
 
-use dbop_core::machine::{Lent, Progress, Search, Side, Sides, Try};
+use dbop_core::machine::{Lent, Progress, Search, Side, Sides, TextQuery, Try};
 use dbop_core::{Fault, Fresh, Nodes, Position, Request, Split};
 use diesel::QueryResult;
 
 use crate::adapter::nodes::{AllRest, behind, position, unfit};
-use crate::adapter::statements::Constant;
 use crate::backend::SupportedBackend;
 use crate::connection::SupportedConnection;
 use crate::source::{ConnectError, Source};
@@ -52,7 +51,7 @@ fn connect<S: Source>(node: &Try<'_, S>) -> Result<S::Held, ConnectError> {
     let Some(proof) = node.proof(BackendOf::<S>::DIALECT) else {
         return Ok(held);
     };
-    match BackendOf::<S>::read_constant(&mut *held, Constant(proof)) {
+    match BackendOf::<S>::read(&mut *held, TextQuery::constant(proof)) {
         Ok(Some(_)) => Ok(held),
         Ok(None) => Err(unfit()),
         Err(error) => {
@@ -160,7 +159,7 @@ fn connect_to_fresh<W, R: Source>(
     };
     let mut catching_up = fresh.catching_up(request);
     loop {
-        let answer = match BackendOf::<R>::read_constant(&mut *held, Constant(query)) {
+        let answer = match BackendOf::<R>::read(&mut *held, TextQuery::constant(query)) {
             Ok(answer) => answer,
             Err(error) => {
                 source.discard(held, None);
@@ -208,7 +207,7 @@ fn connect_to_fresh<W, R: Source>(
 pub fn read_position<C: SupportedConnection>(conn: &mut C) -> QueryResult<Position> {
     let dialect = <C::Backend as SupportedBackend>::DIALECT;
     let answer = match Position::query(dialect) {
-        Some(query) => <C::Backend as SupportedBackend>::read_constant(conn, Constant(query))?,
+        Some(query) => <C::Backend as SupportedBackend>::read(conn, TextQuery::constant(query))?,
         None => None,
     };
     position(dialect, answer.as_deref())

@@ -556,3 +556,15 @@ fn what_is_nested_does_not_wait_for_a_turn() {
     );
     assert!(matches!(inner.step(now), Step::Body));
 }
+
+#[test]
+fn whether_there_is_a_transaction_is_known_once_there_is_a_connection() {
+    let config = config(RetryPolicy::new());
+    for (spec, expected) in [(&PLAIN, true), (&SPEC, false)] {
+        let machine = Machine::new(Dialect::Postgres, &config, spec, false, no_clock);
+        let mut machine = machine.expect("valid settings");
+        assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+        connect(&mut machine, new_key(), 0);
+        assert_eq!(machine.is_without_transaction(), expected);
+    }
+}

@@ -3,7 +3,7 @@
 use super::Machine;
 use super::attempt::FailureAnswer;
 use super::state::State;
-use super::step::{BodyEnd, ErrorSlot};
+use super::step::BodyEnd;
 use crate::dialect::{CurrentTransaction, Dialect, Undo};
 use crate::error::Kind;
 use crate::fault::{Fault, FaultClass};
@@ -82,18 +82,17 @@ impl Machine<'_> {
     }
 
     /// The id of the transaction was read.
-    pub fn id_done(&mut self, result: Result<CurrentTransaction, Fault>) -> ErrorSlot {
-        debug_assert!(matches!(self.state, State::ReadId), "no id was asked for");
-        let slot = self.slot();
+    pub(super) fn id_read(&mut self, result: Result<Option<String>, Fault>) {
         match result {
-            Ok(CurrentTransaction { is_ours, id }) => {
+            Ok(answer) => {
+                let CurrentTransaction { is_ours, id } =
+                    CurrentTransaction::from_answer(answer.as_deref());
                 // The id of another transaction says nothing. COMMIT tells what the body has done.
                 self.attempt.transaction_id = is_ours.then_some(id);
                 self.go_to(State::Commit);
             }
             Err(fault) => self.batch_failed(fault),
         }
-        slot
     }
 
     fn needs_transaction_id(&self) -> bool {

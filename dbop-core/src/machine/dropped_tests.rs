@@ -13,6 +13,8 @@ struct Course {
     depth: u32,
     /// With which faults its batches and its bodies are answered, in order. `None`: all is well.
     answers: Vec<Option<Fault>>,
+    /// With which texts its queries are answered, in order.
+    reads: Vec<&'static str>,
     /// The depth after a body.
     depth_after: Option<u32>,
 }
@@ -24,6 +26,7 @@ impl Course {
             spec: SPEC,
             depth: 0,
             answers: answers.into_iter().collect(),
+            reads: Vec::new(),
             depth_after: Some(1),
         }
     }
@@ -35,6 +38,7 @@ impl Course {
         let mut machine =
             Machine::new(self.dialect, &config, &spec, true, no_clock).expect("valid settings");
         let mut answers = self.answers.into_iter();
+        let mut reads = self.reads.into_iter();
         let mut next = || answers.next().flatten();
         let mut seen = Vec::new();
         loop {
@@ -61,6 +65,7 @@ impl Course {
                     machine.body_done(end, self.depth_after);
                 }
                 "Verify" => machine.verify_done(Verified::Committed(next().is_none()), Some(0)),
+                "Read" => _ = machine.read_done(Ok(reads.next().map(Into::into))),
                 "Diagnose" => machine.diagnosed(Ok(None), None),
                 _ if step.starts_with(char::is_uppercase) && is_batch(&step) => {
                     _ = machine.batch_done(next().map_or(Ok(()), Err));
@@ -160,6 +165,50 @@ fn while_it_is_asked_what_became_of_a_commit_it_is_unknown() {
             "Connect unknown",
             "Verify unknown",
             "FoundCommitted committed",
+        ]
+    );
+}
+
+#[test]
+fn what_was_found_undone_is_undone_before_the_next_attempt() {
+    let lost = postgres(FaultClass::ConnectionLost);
+    let mut course = Course::of(Dialect::Postgres, [None, None, lost]);
+    course.spec.resolution = Resolution::TransactionStatus;
+    course.reads = vec!["t 7 0", "aborted", "t 8 0"];
+    assert_eq!(
+        course.outcomes()[3..],
+        [
+            "Read undone",
+            "Commit unknown",
+            "Asking unknown",
+            "Pause unknown",
+            "Connect unknown",
+            "Read unknown",
+            "Retrying undone",
+            "Pause undone",
+            "Begin undone",
+            "Body undone",
+            "Read undone",
+            "Commit unknown",
+            "Succeeded committed",
+        ]
+    );
+}
+
+/// What is left of the caller's transaction is contained. What its COMMIT would have done is not known.
+#[test]
+fn what_was_lost_without_being_undone_is_unknown() {
+    let (timeout, gone) = (errno(1205), errno(1305));
+    let refused = Some(fault(Dialect::Mysql, FaultClass::Permanent));
+    let mut course = Course::of(Dialect::Mysql, [None, Some(timeout), Some(gone), refused]);
+    (course.depth, course.depth_after) = (1, Some(2));
+    assert_eq!(
+        course.outcomes()[3..],
+        [
+            "Rollback undone",
+            "CheckUndone unknown",
+            "Contain unknown",
+            "OutcomeUnknown unknown",
         ]
     );
 }

@@ -287,6 +287,56 @@ fn a_retry_can_be_vetoed_and_its_delay_changed() {
     assert_eq!(delays, [planned, Duration::from_secs(7)]);
 }
 
+/// A pool has the connection back while a hook makes the operation wait for long.
+#[test]
+fn a_changed_delay_changes_what_becomes_of_the_connection() {
+    use ConnectionAction::{ClearStatementCache, Discard, GiveBack, Keep};
+
+    let config = config(RetryPolicy::new());
+    let machine = Machine::new(Dialect::Postgres, &config, &SPEC, true, no_clock);
+    let machine = machine.expect("valid settings");
+    let (short, long) = (Duration::ZERO, Duration::from_secs(60));
+    for (connection, settled, delay, expected) in [
+        (Keep, true, short, Keep),
+        (Keep, true, long, GiveBack),
+        (GiveBack, true, short, Keep),
+        (GiveBack, true, long, GiveBack),
+        // The transaction is open.
+        (Keep, false, long, Keep),
+        (ClearStatementCache, true, long, ClearStatementCache),
+        (Discard, true, short, Discard),
+    ] {
+        let pause = Pause {
+            delay: Duration::from_secs(1),
+            connection,
+            settled,
+        };
+        let expected = Pause {
+            delay,
+            connection: expected,
+            settled,
+        };
+        let actual = machine.pause_for(pause, delay);
+        assert_eq!(format!("{actual:?}"), format!("{expected:?}"));
+    }
+}
+
+#[test]
+fn what_is_to_follow_the_commit_needs_a_commit_of_the_operations_own() {
+    let hook = || {};
+    let mut spec = SPEC;
+    spec.hooks.after_commit = Some(&hook);
+    let config = config(RetryPolicy::new());
+    for (depth, is_taken) in [(0, true), (1, false)] {
+        let machine = Machine::new(Dialect::Postgres, &config, &spec, false, no_clock);
+        let mut machine = machine.expect("valid settings");
+        assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+        let placement = machine.place(new_key(), depth);
+        let connected = machine.connected(placement, SavedPragmas::default());
+        assert_eq!(connected.is_ok(), is_taken, "{connected:?}");
+    }
+}
+
 #[test]
 fn no_hook_is_asked_about_a_retry_that_is_not_left() {
     let (done, _) = retried(

@@ -192,10 +192,10 @@ fn a_transaction_that_was_aborted_is_told_from_a_failure_of_the_body_whatever_it
                 Step::Connect { .. } => connect(&mut machine, new_key(), 0),
                 Step::Batch(_) => _ = machine.batch_done(Ok(())),
                 Step::Body => machine.body_done(BodyEnd::Ok, Some(1)),
-                Step::ReadId => {
+                Step::Read(_) => {
                     let fault = Fault::from_class(Dialect::Postgres, class);
                     let answer = Err(machine.judged(fault, ""));
-                    _ = machine.id_done(answer);
+                    _ = machine.read_done(answer);
                 }
                 Step::Report(_) => {}
                 Step::Done(done) => {
@@ -279,7 +279,7 @@ fn a_classifier_that_panics_in_the_machine_stops_the_operation() {
 #[test]
 fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said() {
     let config = config(POLICY);
-    let attempts = |dialect: Dialect, class: FaultClass, fails_in: Step<'_>| {
+    let attempts = |dialect: Dialect, class: FaultClass, body_fails: bool| {
         let spec = Spec {
             classes: ClassRules::NONE.also(class),
             ..SPEC
@@ -301,15 +301,14 @@ fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said(
                 }
                 Step::Body => {
                     bodies += 1;
-                    let end = match fails_in {
-                        Step::Body => {
-                            machine.user_code_panicked(Box::new("in the classifier"));
-                            BodyEnd::Failed {
-                                fault: Some(fault),
-                                advice: Advice::Retry,
-                            }
+                    let end = if body_fails {
+                        machine.user_code_panicked(Box::new("in the classifier"));
+                        BodyEnd::Failed {
+                            fault: Some(fault),
+                            advice: Advice::Retry,
                         }
-                        _ => BodyEnd::Ok,
+                    } else {
+                        BodyEnd::Ok
                     };
                     machine.body_done(end, Some(1));
                 }
@@ -324,10 +323,10 @@ fn after_a_panic_of_the_classifier_nothing_is_tried_again_whatever_else_is_said(
         }
     };
     for class in [FaultClass::Deadlock, FaultClass::Permanent] {
-        let bodies = attempts(Dialect::Postgres, class, Step::Body);
+        let bodies = attempts(Dialect::Postgres, class, true);
         assert_eq!(bodies, (1, 0), "{class}");
     }
-    let commits = attempts(Dialect::Sqlite, FaultClass::Busy, Step::ReadId);
+    let commits = attempts(Dialect::Sqlite, FaultClass::Busy, false);
     assert_eq!(commits, (1, 1));
 }
 

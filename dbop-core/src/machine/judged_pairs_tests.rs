@@ -89,7 +89,7 @@ impl Case {
                 Step::Pause(pause) if pause.settled => return (sent, End::Again(pause.connection)),
                 Step::Pause(_) => {}
                 Step::Diagnose(_) => machine.diagnosed(Ok(None), None),
-                Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
+                Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Queue => unreachable!("there is no gate"),
                 Step::Done(done) => {
                     let own = match done.answer {

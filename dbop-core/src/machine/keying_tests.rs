@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::super::tests::{config, connect, new_key};
-use super::super::{Answer, BatchPurpose, BodyEnd, Done, Machine, Name, Resolution, Spec, Step};
+use super::super::{
+    Answer, BatchPurpose, BodyEnd, Done, ErrorSlot, Machine, Name, Resolution, Spec, Step,
+};
 use super::*;
 use crate::key::{Answers, FoundAnswer};
 use crate::ledger::Ledger;
@@ -19,11 +21,14 @@ struct Script {
     depth: u32,
     deadline: Option<Duration>,
     request: Option<[u8; 32]>,
+    begin_with_sql: Option<&'static str>,
     /// How long each batch takes.
     takes: Duration,
     answers: Answers,
     steps: Vec<String>,
     sql: Vec<String>,
+    /// What the errors are that the queries for a row were answered with.
+    slots: Vec<ErrorSlot>,
 }
 
 /// What a batch is answered with.
@@ -44,10 +49,12 @@ impl Script {
             depth: 0,
             deadline: None,
             request: None,
+            begin_with_sql: None,
             takes: Duration::ZERO,
             answers: Answers::default(),
             steps: Vec::new(),
             sql: Vec::new(),
+            slots: Vec::new(),
         }
     }
 
@@ -70,6 +77,7 @@ impl Script {
         spec.resolution = Resolution::Ledger(&ledger);
         spec.key = Some(&key);
         spec.deadline = self.deadline;
+        spec.begin_with_sql = self.begin_with_sql;
         spec.settings.lock_timeout = Some(3 * SECOND);
         let (begun, passed) = (Instant::now(), Cell::new(Duration::ZERO));
         let now = || begun + passed.get();
@@ -93,16 +101,18 @@ impl Script {
                         }
                     };
                 }
-                Step::Read(sql) => {
-                    assert!(sql.contains("FROM dbop_ledger"), "{sql}");
+                Step::Read(query) => {
+                    assert!(query.sql.contains("FROM dbop_ledger"), "{query:?}");
                     self.steps.push("row".into());
                     let row = rows.next().expect("a row").map(Into::into);
                     let result = match row.as_deref() {
                         Some("busy") => Err(fault(FaultClass::Busy)),
-                        Some("unknown table") => Err(fault(FaultClass::Permanent)),
+                        Some("absent") => Err(fault(FaultClass::Permanent)),
+                        Some("lost") => Err(fault(FaultClass::ConnectionLost)),
                         _ => Ok(row),
                     };
-                    _ = machine.read_done(result);
+                    let slot = machine.read_done(result);
+                    self.slots.push(slot);
                 }
                 Step::Body => {
                     self.steps.push("body".into());
@@ -235,6 +245,51 @@ fn who_holds_it_is_waited_for_once_or_until_the_deadline() {
         );
         assert_eq!((done.attempts, done.outcome), (1, Outcome::Committed));
     }
+}
+
+#[test]
+fn the_next_attempt_waits_for_the_key_anew() {
+    let conflict = Fails(FaultClass::SerializationFailure);
+    let mut script = Script::new(Dialect::Postgres);
+    script.takes = SECOND;
+    // Missed, then taken, then the body fails: two of the three seconds of the lock timeout each time.
+    let says = [conflict, Fine, Fine, Fine].repeat(30);
+    let fault = Fault::from_class(Dialect::Postgres, FaultClass::SerializationFailure);
+    let end = BodyEnd::Failed {
+        fault: Some(fault),
+        advice: Advice::Judge,
+    };
+    let done = script.run(&says, &[], None, end);
+    assert!(matches!(done.answer, Answer::FirstError), "{done:?}");
+    assert_eq!(
+        (done.attempts, done.stop),
+        (21, StopReason::RetriesExhausted)
+    );
+}
+
+/// The batch that takes the key has failed at something else.
+#[test]
+fn what_is_not_met_at_the_key_is_retried_as_ever() {
+    for (dialect, sql) in [
+        (Dialect::Postgres, Some("SELECT 1")),
+        (Dialect::Mysql, Some("SELECT 1")),
+        (Dialect::Sqlite, None),
+    ] {
+        let mut script = Script::new(dialect);
+        script.begin_with_sql = sql;
+        let done = script.take(&[Fails(FaultClass::LockTimeout)], &[]);
+        assert_eq!((done.attempts, done.outcome), (2, Outcome::Committed));
+    }
+    // Nor waited for where the transaction around it is gone.
+    let mut script = Script::new(Dialect::Mysql);
+    script.depth = 1;
+    let says = [
+        Fails(FaultClass::LockTimeout),
+        Fails(FaultClass::TransactionLost),
+    ];
+    let done = script.take(&says, &[]);
+    let begun = script.steps.iter().filter(|step| *step == "Begin").count();
+    assert_eq!((begun, done.attempts), (1, 1), "{:?}", script.steps);
 }
 
 /// On InnoDB others who wait get a deadlock when the row vanishes. Then it is written as a vacant one, once.
@@ -386,9 +441,58 @@ fn a_row_that_is_not_read_is_read_in_another_attempt() {
     assert!(own(&done).is_already_done());
     assert_eq!(done.attempts, 2);
     let mut script = Script::new(Dialect::Sqlite);
-    let done = script.take(&[taken, Fine], &[Some("unknown table")]);
+    let done = script.take(&[taken, Fine], &[Some("absent")]);
     assert!(matches!(done.answer, Answer::FirstError));
     assert_eq!((done.outcome, done.attempts), (Outcome::Undone, 1));
+}
+
+/// In a savepoint of PostgreSQL, a query that fails leaves nothing to go on with.
+#[test]
+fn a_query_for_the_row_that_fails_ends_what_it_ends() {
+    use ErrorSlot::{Dropped, First};
+    use StopReason::{EnclosingTransaction, NotRetryable, Succeeded};
+
+    for (dialect, depth, row, slot, stop, attempts) in [
+        (Dialect::Postgres, 0, "busy", First, Succeeded, 2),
+        (Dialect::Mysql, 0, "busy", First, Succeeded, 2),
+        (Dialect::Mysql, 1, "busy", First, EnclosingTransaction, 1),
+        (Dialect::Postgres, 1, "busy", Dropped, NotRetryable, 1),
+        (Dialect::Postgres, 1, "lost", First, EnclosingTransaction, 1),
+        (Dialect::Postgres, 0, "absent", Dropped, NotRetryable, 1),
+        (Dialect::Mysql, 1, "absent", Dropped, NotRetryable, 1),
+        (Dialect::Postgres, 1, "absent", Dropped, NotRetryable, 1),
+    ] {
+        let says = match dialect {
+            Dialect::Postgres => Word(IS_TAKEN),
+            _ => Fails(FaultClass::Permanent),
+        };
+        let mut script = Script::new(dialect);
+        script.depth = depth;
+        let done = script.take(&[says], &[Some(row)]);
+        let case = format!("{dialect} {depth} {row}: {:?}", script.steps);
+        assert_eq!(script.slots, [slot], "{case}");
+        assert_eq!((done.stop, done.attempts), (stop, attempts), "{case}");
+    }
+}
+
+#[test]
+fn a_row_that_the_snapshot_around_does_not_have_ends_the_transaction_around() {
+    use StopReason::{EnclosingTransaction, NotRetryable, Succeeded};
+
+    for (dialect, sql, stop) in [
+        (Dialect::Mysql, None, EnclosingTransaction),
+        (Dialect::Mysql, Some("SELECT 1"), NotRetryable),
+        (Dialect::Postgres, None, Succeeded),
+    ] {
+        let says = match dialect {
+            Dialect::Postgres => Word(IS_TAKEN),
+            _ => Fails(FaultClass::Permanent),
+        };
+        let mut script = Script::new(dialect);
+        (script.depth, script.begin_with_sql) = (1, sql);
+        let done = script.take(&[says], &[None]);
+        assert_eq!(done.stop, stop, "{dialect} {sql:?}: {:?}", script.steps);
+    }
 }
 
 #[test]

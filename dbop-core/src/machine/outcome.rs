@@ -159,6 +159,7 @@ impl Machine<'_> {
     pub fn read_done(&mut self, result: Result<Option<String>, Fault>) -> ErrorSlot {
         let slot = self.slot();
         match self.state {
+            State::ReadId => self.id_read(result),
             State::ReadStatus(_) => self.status_read(result),
             State::ReadToken => match result {
                 Ok(answer) => {

@@ -146,22 +146,13 @@ impl Script {
                         _ => machine.body_done(BodyEnd::Ok, Some(1)),
                     }
                 }
-                Step::ReadId => {
+                Step::Read(query) if query.is_constant => {
                     self.steps.push("id".into());
-                    _ = machine.id_done(match next() {
+                    _ = machine.read_done(match next() {
                         Fails(fault) => Err(fault),
-                        Finds(is_ours) => Ok(CurrentTransaction { is_ours, id: None }),
-                        Reads(id) => Ok(CurrentTransaction {
-                            is_ours: true,
-                            id: id.parse().ok().map(|id| TransactionId {
-                                id,
-                                statistics_since: 0,
-                            }),
-                        }),
-                        _ => Ok(CurrentTransaction {
-                            is_ours: true,
-                            id: None,
-                        }),
+                        Finds(false) => Ok(Some("f  0".into())),
+                        Reads(id) => Ok(Some(format!("t {id} 0"))),
+                        _ => Ok(Some("t  0".into())),
                     });
                 }
                 Step::Read(_) => {

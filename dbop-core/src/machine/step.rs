@@ -25,15 +25,12 @@ pub enum Step<'a> {
     Batch(Batch<'a>),
     /// Run the body, then call [`body_done`](super::Machine::body_done).
     Body,
-    /// Read what PostgreSQL says about the current transaction, then call
-    /// [`id_done`](super::Machine::id_done).
-    ReadId,
     /// Send this query and read its one value, then call
     /// [`read_done`](super::Machine::read_done).
-    Read(&'a str),
+    Read(TextQuery<'a>),
     /// Send this query for what the server has kept about the first error of the attempt, read its
     /// one value, then call [`diagnosed`](super::Machine::diagnosed).
-    Diagnose(&'a str),
+    Diagnose(TextQuery<'a>),
     /// Ask the caller whether the work was committed, then call
     /// [`verify_done`](super::Machine::verify_done).
     Verify,
@@ -43,6 +40,38 @@ pub enum Step<'a> {
     Pause(Pause),
     /// The operation is over. There is no further step.
     Done(Done),
+}
+
+/// A query for one row with one text, or NULL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextQuery<'a> {
+    /// The query.
+    pub sql: &'a str,
+    /// Whether it is the same each time, so that the connection may keep it prepared: it takes one round trip
+    /// then, from its second time on.
+    pub is_constant: bool,
+}
+
+impl<'a> TextQuery<'a> {
+    /// A query that is not sent again.
+    #[must_use]
+    pub const fn new(sql: &'a str) -> Self {
+        Self {
+            sql,
+            is_constant: false,
+        }
+    }
+}
+
+impl TextQuery<'static> {
+    /// A query that is always the same.
+    #[must_use]
+    pub const fn constant(sql: &'static str) -> Self {
+        Self {
+            sql,
+            is_constant: true,
+        }
+    }
 }
 
 /// SQL to send.

@@ -103,7 +103,7 @@ impl Script {
                     let kept = self.kept.map(|kept| kept.map(Into::into));
                     machine.diagnosed(kept, Some(MESSAGE));
                 }
-                Step::ReadId | Step::Read(_) | Step::Verify => unreachable!("not asked for"),
+                Step::Read(_) | Step::Verify => unreachable!("not asked for"),
                 Step::Queue => unreachable!("there is no gate"),
                 Step::Done(done) => return done,
             }

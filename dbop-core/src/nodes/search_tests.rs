@@ -71,6 +71,18 @@ fn the_node_in_use_is_asked_until_it_fails() {
 }
 
 #[test]
+fn a_connection_knows_its_node() {
+    let (nodes, clock) = (nodes(), Clock::new());
+    let now = || clock.now();
+    let request = Request::new(&now);
+    assert_eq!(nodes.sources(), ['a', 'b', 'c']);
+    for (down, node) in [("", 0), ("a", 1), ("ab", 2)] {
+        let lent = search(&nodes, &request, down).1.expect("one is left");
+        assert_eq!((lent.node(), *lent.held()), (node, nodes.sources()[node]));
+    }
+}
+
+#[test]
 fn all_nodes_have_their_turn() {
     let (nodes, clock) = (nodes().with_order(Order::RoundRobin), Clock::new());
     let now = || clock.now();

@@ -310,3 +310,30 @@ fn the_last_fault_is_that_of_the_last_failed_attempt() {
         assert!(!summary.is_failure() && !summary.is_cancelled() && !summary.is_panicked());
     }
 }
+
+#[test]
+fn a_summary_says_how_it_ended() {
+    use StopReason::{Cancelled, NotRetryable, OwnError, Panicked, Succeeded};
+
+    let last = Arc::new(Last::default());
+    let mut config = RunnerConfig::default();
+    config.add_observer(last.clone());
+    let now = Instant::now();
+    for (stop, is_failure) in [
+        (Succeeded, false),
+        (OwnError, false),
+        (Cancelled, false),
+        (Panicked, true),
+        (NotRetryable, true),
+    ] {
+        let observation = Observation::begin(&config, SUBJECT, false, true, || now);
+        let mut observation = observation.expect("it is observed");
+        _ = observation.end(3, Outcome::Undone, stop, None, || now);
+        let summary = last.0.lock().expect("no panic").take().expect("an end");
+        assert_eq!((summary.attempts(), summary.stop()), (3, stop));
+        assert_eq!(summary.is_success(), stop == Succeeded);
+        assert_eq!(summary.is_failure(), is_failure, "{stop:?}");
+        assert_eq!(summary.is_cancelled(), stop == Cancelled);
+        assert_eq!(summary.is_panicked(), stop == Panicked);
+    }
+}

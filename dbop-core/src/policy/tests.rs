@@ -247,3 +247,14 @@ fn a_policy_is_small() {
         size_of::<RetryPolicy>()
     );
 }
+
+#[test]
+fn a_delay_that_is_not_the_policys_is_not_counted_as_one() {
+    let mut draws = RetryPolicy::new().draws();
+    let longest = Duration::from_secs(3600);
+    let drawn: Vec<_> = (0..50).map(|_| draws.up_to(longest)).collect();
+    assert!(drawn.iter().all(|delay| *delay <= longest));
+    assert!(drawn.iter().any(|delay| *delay > longest / 2));
+    assert!(drawn.iter().any(|delay| *delay < longest / 2));
+    assert_eq!((draws.count, draws.previous), (0, None));
+}

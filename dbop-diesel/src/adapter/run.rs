@@ -7,9 +7,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dbop_core::machine::{
-    Answer, AttemptTimes, BodyEnd, CurrentTransaction, Done, DueHooks, ErrorSlot, Event, Hooks,
-    Logging, Machine, Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step,
-    Subject, Times, Verified,
+    Answer, AttemptTimes, BodyEnd, Done, DueHooks, ErrorSlot, Event, Hooks, Logging, Machine,
+    Observation, Pause, PragmasToRead, RunnerConfig, SavedPragmas, Spec, Step, Subject, Times,
+    Verified,
 };
 use dbop_core::{Advice, Dialect, Error, Fault, FaultClass, Outcome, Request, StopReason};
 use diesel::QueryResult;
@@ -314,11 +314,6 @@ impl<'a> Run<'a> {
             }
         }
         self.answered(result, Machine::batch_done);
-    }
-
-    /// The id of the transaction was read.
-    pub fn id_done(&mut self, result: QueryResult<CurrentTransaction>) {
-        self.answered(result, Machine::id_done);
     }
 
     /// The query of the last step was answered.

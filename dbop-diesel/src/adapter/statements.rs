@@ -1,6 +1,7 @@
 //! Statements of dbop's own in a body, and Diesel's cache of prepared statements.
 
 use dbop_core::Dialect;
+use dbop_core::machine::TextQuery;
 use diesel::backend::Backend;
 use diesel::connection::CacheSize;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -27,29 +28,33 @@ impl<DB: Backend> QueryFragment<DB> for Statement<'_> {
 
 impl<C> RunQueryDsl<C> for Statement<'_> {}
 
-/// A query for one text, or nothing, that is always the same: Diesel may keep it prepared, and then it takes one
-/// round trip from its second time on.
+/// A query for one text, or NULL, for Diesel: whatever dbop reads is read by this type, so that what Diesel and its
+/// clients do with a query is compiled once.
 #[derive(Clone, Copy, Debug)]
-pub struct Constant(pub &'static str);
+pub struct Read<'a>(pub TextQuery<'a>);
 
-impl Query for Constant {
+impl Query for Read<'_> {
     type SqlType = Nullable<Text>;
 }
 
-impl QueryId for Constant {
+impl QueryId for Read<'_> {
     type QueryId = ();
 
+    // The text tells them apart.
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl<DB: Backend> QueryFragment<DB> for Constant {
+impl<DB: Backend> QueryFragment<DB> for Read<'_> {
     fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        pass.push_sql(self.0);
+        if !self.0.is_constant {
+            pass.unsafe_to_cache_prepared();
+        }
+        pass.push_sql(self.0.sql);
         Ok(())
     }
 }
 
-impl<C> RunQueryDsl<C> for Constant {}
+impl<C> RunQueryDsl<C> for Read<'_> {}
 
 /// Which sizes to set, one after the other, so that the cache forgets its statements and stays as the
 /// caller has set it.

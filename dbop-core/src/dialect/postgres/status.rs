@@ -1,17 +1,24 @@
 //! Asking PostgreSQL what became of a transaction (`pg_xact_status`).
 
+/// [`TransactionId::statistics_since`] as SQL.
+macro_rules! statistics_since {
+    () => {
+        "coalesce((extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint, 0)"
+    };
+}
+
 /// What PostgreSQL calls a transaction.
 ///
 /// In a crash the server can forget an id that it gave to an uncommitted transaction, and later give
 /// that id to another one. A crash also resets its statistics, and the server reports when they were
 /// reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TransactionId {
+pub(crate) struct TransactionId {
     /// The id: `pg_current_xact_id_if_assigned()`.
-    pub id: u64,
+    pub(crate) id: u64,
     /// When the server's statistics were reset: `pg_stat_get_bgwriter_stat_reset_time()`, in
-    /// microseconds since 2000-01-01 00:00 UTC as in PostgreSQL's binary format; 0 if it is NULL.
-    pub statistics_since: i64,
+    /// microseconds since 1970-01-01 00:00 UTC; 0 if it is NULL.
+    pub(crate) statistics_since: i64,
 }
 
 impl TransactionId {
@@ -25,15 +32,17 @@ impl TransactionId {
         // After a crash the id can be that of another transaction, whose commit says nothing about
         // this one.
         format!(
-            "SELECT CASE WHEN status <> 'committed' OR {STATISTICS_SINCE} = {statistics_since} \
-             THEN status END AS s FROM pg_xact_status('{id}'::xid8) AS status"
+            concat!(
+                "SELECT CASE WHEN status <> 'committed' OR ",
+                statistics_since!(),
+                " = {statistics_since} THEN status END AS s \
+                 FROM pg_xact_status('{id}'::xid8) AS status"
+            ),
+            statistics_since = statistics_since,
+            id = id
         )
     }
 }
-
-/// [`TransactionId::statistics_since`] as SQL.
-const STATISTICS_SINCE: &str = "coalesce((extract(epoch FROM \
-    pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0)";
 
 /// The answer to a [`status_query`](TransactionId::status_query).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +71,36 @@ impl TransactionStatus {
 
 /// What PostgreSQL says about the transaction that is about to be committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CurrentTransaction {
+pub(crate) struct CurrentTransaction {
     /// It has the mark of the opening batch: it is the transaction
     /// that was opened. Otherwise the operation may have ended that one, and the id is of no use.
-    pub is_ours: bool,
+    pub(crate) is_ours: bool,
     /// Its id. It has none until it has written something.
-    pub id: Option<TransactionId>,
+    pub(crate) id: Option<TransactionId>,
+}
+
+impl CurrentTransaction {
+    /// The query for it: one row with one text column. Outside of the transaction that was opened, the mark is
+    /// empty, or unknown to the session.
+    pub(crate) const QUERY: &str = concat!(
+        "SELECT concat(current_setting('dbop.transaction', true) <> '', ' ', \
+         pg_current_xact_id_if_assigned(), ' ', ",
+        statistics_since!(),
+        ")"
+    );
+
+    /// Reads the column of the answer, such as `t 731 1764590000123456`.
+    pub(crate) fn from_answer(answer: Option<&str>) -> Self {
+        let mut words = answer.unwrap_or_default().split(' ');
+        let is_ours = words.next() == Some("t");
+        let id = words.next().and_then(|id| id.parse().ok());
+        let since = words.next().and_then(|since| since.parse().ok());
+        let id = id.zip(since).map(|(id, statistics_since)| TransactionId {
+            id,
+            statistics_since,
+        });
+        Self { is_ours, id }
+    }
 }
 
 #[cfg(test)]
@@ -83,9 +116,33 @@ mod tests {
         assert_eq!(
             id.status_query(),
             "SELECT CASE WHEN status <> 'committed' OR coalesce((extract(epoch FROM \
-             pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint - 946684800000000, 0) = 12 \
+             pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint, 0) = 12 \
              THEN status END AS s FROM pg_xact_status('7'::xid8) AS status"
         );
+    }
+
+    #[test]
+    fn a_transaction_has_an_id_once_it_has_written_something() {
+        let id = TransactionId {
+            id: u64::MAX,
+            statistics_since: 5,
+        };
+        for (answer, is_ours, expected) in [
+            (Some("t 18446744073709551615 5"), true, Some(id)),
+            (Some("t  5"), true, None),
+            (Some("f 18446744073709551615 5"), false, Some(id)),
+            // The session does not know the mark.
+            (Some(" 18446744073709551615 5"), false, Some(id)),
+            (Some("t 7"), true, None),
+            (Some(""), false, None),
+            (None, false, None),
+        ] {
+            let expected = CurrentTransaction {
+                is_ours,
+                id: expected,
+            };
+            assert_eq!(CurrentTransaction::from_answer(answer), expected);
+        }
     }
 
     #[test]
