@@ -222,6 +222,18 @@ mod tests {
             ("vitess", true, false, true, NotProven, false),
         ];
         assert_eq!(answers, expected);
+        let without_ids: Vec<_> = Engine::ALL
+            .into_iter()
+            .filter(|engine| {
+                let profile = Profile {
+                    engine: Some(*engine),
+                    pooler_safe: false,
+                };
+                !profile.has_transaction_ids()
+            })
+            .map(Engine::as_str)
+            .collect();
+        assert_eq!(without_ids, ["cockroachdb", "yugabytedb", "aurora dsql"]);
     }
 
     #[test]

@@ -180,3 +180,21 @@ impl TokenSql {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_states_of_a_row_are_read() {
+        for (answer, expected) in [
+            (Some("0"), RowState::NotCompleted),
+            (Some("1"), RowState::Done),
+            (Some("2"), RowState::Never),
+            (Some("3"), RowState::Other),
+            (None, RowState::Other),
+        ] {
+            assert_eq!(RowState::from_answer(answer), expected);
+        }
+    }
+}

@@ -405,6 +405,21 @@ mod tests {
     }
 
     #[test]
+    fn only_the_isolation_level_is_known_of_a_session_that_others_use_too() {
+        use SessionSetting::{Deferrable, Isolation, LockTimeout, StatementTimeout};
+
+        for setting in [LockTimeout, StatementTimeout, Isolation, Deferrable] {
+            let of = |met| Knowledge::of_shared_session(setting, met);
+            assert_eq!(of(0), Knowledge::Asked);
+            let expected = match setting {
+                Isolation => Knowledge::Stricter,
+                _ => Knowledge::Nothing,
+            };
+            assert_eq!(of(STRICTER), expected, "{setting:?}");
+        }
+    }
+
+    #[test]
     fn what_an_operation_asks_for_itself_does_not_depend_on_the_session() {
         let defaults = Defaults {
             statement_timeout: Some(Duration::from_secs(1)),
@@ -428,5 +443,19 @@ mod tests {
             ..own
         };
         assert_eq!(needs(&deferrable, false), [true, false, false, false]);
+        let one = |lock_timeout, statement_timeout, isolation| {
+            let defaults = Defaults {
+                lock_timeout,
+                statement_timeout,
+                isolation,
+                ..Defaults::default()
+            };
+            Needed::by(&Settings::NONE, &defaults, false, false).0
+        };
+        let serializable = Some(crate::IsolationLevel::Serializable);
+        assert_eq!(one(second, None, None), [true, false, false, true]);
+        assert_eq!(one(None, second, None), [false, true, false, true]);
+        assert_eq!(one(None, None, serializable), [false, false, true, true]);
+        assert_eq!(one(None, None, None), [false; 4]);
     }
 }

@@ -340,6 +340,44 @@ fn a_lock_that_was_not_waited_for_takes_no_retry_until_all_of_them_are_the_whole
 }
 
 #[test]
+fn after_a_panic_a_lock_that_was_not_waited_for_is_not_waited_for_again() {
+    let (config, spec) = (gated(), Spec::new(Name::Given("queueing-12")));
+    let mut machine = machine(&config, &spec);
+    let steps = until_body(&mut machine);
+    assert_eq!(steps, ["queue", "connect", "hurried begin"]);
+    machine.user_code_panicked(Box::new("in the classifier"));
+    fail(&mut machine, FaultClass::LockTimeout);
+    let steps = until_body(&mut machine);
+    assert_eq!(
+        steps,
+        ["batch", "Failed", "Limited(1)", "Undone NotRetryable"]
+    );
+}
+
+/// What waits for its turn has no connection.
+#[test]
+fn at_a_gate_each_pause_gives_the_connection_back() {
+    use ConnectionAction::{ClearStatementCache, Discard, GiveBack, Keep};
+
+    let (config, keys) = (gated(), Keys::new("queueing-13", [1]));
+    let spec = spec(&keys);
+    let without = RunnerConfig::default();
+    let (mut gated, plain) = (machine(&config, &spec), machine(&without, &SPEC));
+    assert_eq!(until_body(&mut gated), ["queue", "connect", "begin"]);
+    let (short, long) = (Duration::ZERO, Duration::from_secs(60));
+    for (machine, keeps, clears, keeps_long) in [
+        (&gated, GiveBack, Discard, GiveBack),
+        (&plain, Keep, ClearStatementCache, GiveBack),
+    ] {
+        assert_eq!(machine.for_so_long(Keep, short), keeps);
+        assert_eq!(machine.for_so_long(ClearStatementCache, short), clears);
+        assert_eq!(machine.for_so_long(Keep, long), keeps_long);
+        assert_eq!(machine.for_so_long(ClearStatementCache, long), clears);
+        assert_eq!(machine.for_so_long(Discard, long), Discard);
+    }
+}
+
+#[test]
 fn with_keys_only_an_attempt_after_a_conflict_is_hurried() {
     let keys = Keys::new("queueing-11", [1]);
     let config = gated();

@@ -45,7 +45,7 @@ mod tests {
     use crate::budget::RetryBudget;
     use crate::dialect::Dialect;
     use crate::fault::FaultClass;
-    use crate::machine::RunnerConfig;
+    use crate::machine::{RunnerConfig, Step};
     use crate::policy::{ClassPolicy, RetryPolicy};
 
     /// Whether it would be tried again, with a fault of this class or with an error that asks for it, at
@@ -82,6 +82,26 @@ mod tests {
         let mut config = config(RetryPolicy::new());
         config.set_retry_budget(Arc::new(RetryBudget::token_bucket(0)));
         assert!(!may_retry(&config, 0, None));
+        config.set_retry_budget(Arc::new(RetryBudget::token_bucket(100)));
+        assert!(may_retry(&config, 0, None));
+    }
+
+    #[test]
+    fn an_operation_within_another_is_nested() {
+        let (config, key) = (config(RetryPolicy::new()), new_key());
+        let begin = |depth| {
+            let machine = Machine::new(Dialect::Postgres, &config, &SPEC, false, no_clock);
+            let mut machine = machine.expect("valid settings");
+            assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+            connect(&mut machine, key, depth);
+            machine
+        };
+        let mut outer = begin(0);
+        assert!(!outer.is_nested());
+        assert!(matches!(outer.step(no_clock), Step::Batch(_)));
+        _ = outer.batch_done(Ok(()));
+        assert!(matches!(outer.step(no_clock), Step::Body));
+        assert!(begin(1).is_nested());
     }
 
     #[test]
