@@ -142,6 +142,16 @@ fn kinds_decide_where_they_are_exact() {
     check(Kind::UniqueViolation, duplicate, Some(1062), Constraint);
     let parent = "Cannot delete or update a parent row: a foreign key constraint fails (`a`)";
     check(Kind::ForeignKeyViolation, parent, Some(1451), Constraint);
+    // Without the privilege to see the other table they end earlier.
+    for (text, short, long) in [
+        ("Cannot delete or update a parent row", 1217, 1451),
+        ("Cannot add or update a child row", 1216, 1452),
+    ] {
+        let text = format!("{text}: a foreign key constraint fails");
+        check(Kind::ForeignKeyViolation, &text, Some(short), Constraint);
+        let text = format!("{text} (`a`)");
+        check(Kind::ForeignKeyViolation, &text, Some(long), Constraint);
+    }
     // A constraint whose text is a deadlock's is still a constraint.
     check(Kind::CheckViolation, TEXTS[0].0, None, Constraint);
     check(

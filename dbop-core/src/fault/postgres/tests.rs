@@ -114,6 +114,18 @@ fn kinds_decide_where_they_are_exact() {
 }
 
 #[test]
+fn a_text_counts_where_its_kind_was_lost() {
+    let text = "could not serialize access due to concurrent update";
+    check(Kind::Lost, text, "40001", SerializationFailure);
+    check(Kind::Unknown, text, "", Unknown);
+    let text = "server closed the connection unexpectedly\n\tThis probably means that";
+    for kind in [Kind::Unknown, Kind::Lost] {
+        check(kind, text, "", ConnectionLost);
+        check(kind, "deadlock detected\n\tand more", "", Unknown);
+    }
+}
+
+#[test]
 fn a_dead_connection_outranks_kind_and_code() {
     for text in [
         "terminating connection due to conflict with recovery",
