@@ -136,6 +136,21 @@ fn whoever_does_not_come_loses_its_turn_and_keeps_its_place_at_the_end() {
 }
 
 #[test]
+fn those_who_are_called_for_two_reasons_are_all_woken() {
+    let called = |waker: &Waker| {
+        let mut queue = Queue::default();
+        assert!(queue.enter(1));
+        _ = queue.wait(waker);
+        queue.leave(1)
+    };
+    let [(one, its), (other, others)] = [waker(), waker()];
+    let mut to_wake = called(&its);
+    to_wake.and(called(&others));
+    to_wake.wake();
+    assert_eq!((woken(&one), woken(&other)), (1, 1));
+}
+
+#[test]
 fn of_those_whose_patience_has_ended_one_goes_in_at_a_time() {
     let mut queue = Queue::default();
     let now = Instant::now();
@@ -347,6 +362,8 @@ fn an_open_gate_reads_no_clock_and_a_conflict_closes_it() {
             waiting: 1
         }
     );
+    assert_eq!(turns[0].status(), Some(gate.status()));
+    assert_eq!(Turn::at(Gate::None).status(), None);
     drop(turns);
     assert_eq!((gate.status().inside, gate.status().waiting), (0, 0));
 }
