@@ -113,6 +113,17 @@ fn kinds_decide_where_they_are_exact() {
     );
 }
 
+/// Whatever language it is.
+#[test]
+fn a_savepoint_of_dbops_or_diesels_is_known_by_its_name() {
+    for name in ["dbop_alive", "dbop_savepoint_3", "diesel_savepoint_2"] {
+        for text in [format!("nie ma \"{name}\""), format!("nie ma {name}")] {
+            check(Kind::Unknown, &text, "3B001", TransactionLost);
+        }
+    }
+    check(Kind::Unknown, "nie ma \"another_one\"", "", Unknown);
+}
+
 #[test]
 fn a_text_counts_where_its_kind_was_lost() {
     let text = "could not serialize access due to concurrent update";

@@ -112,7 +112,7 @@ fn around() -> Table {
     let mut parts = vec![Part::new(0, 0); 64];
     let (mut rows, mut used) = (Vec::new(), 3);
     for (meaning, format) in (0..).zip(AROUND) {
-        let compiled = super::compile(format, meaning, &mut parts, used);
+        let compiled = compile(format, meaning, &mut parts, used);
         let (row, side, next) = compiled.expect("it has a part");
         assert!(matches!(side, Side::Inside), "{format}");
         rows.push(row);
