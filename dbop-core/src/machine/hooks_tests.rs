@@ -105,6 +105,22 @@ fn a_hook_is_refused_where_no_commit_would_be_seen() {
     });
 }
 
+#[test]
+fn a_run_that_awaits_hooks_takes_both_kinds() {
+    let (config, key) = (config(RetryPolicy::new()), new_key());
+    let mut spec = SPEC;
+    spec.awaits_hooks = true;
+    let machine = Machine::new(Dialect::Postgres, &config, &spec, false, no_clock);
+    let mut machine = machine.expect("valid settings");
+    assert!(matches!(machine.step(no_clock), Step::Connect { .. }));
+    connect(&mut machine, key, 0);
+    assert!(matches!(machine.step(no_clock), Step::Batch(_)));
+    _ = machine.batch_done(OK);
+    assert!(matches!(machine.step(no_clock), Step::Body));
+    register(key);
+    register_hook(key, Hook::awaited(async || ())).expect("it is awaited");
+}
+
 /// A run that is dropped half-way, as an async one can be.
 #[test]
 fn what_was_registered_in_a_run_that_is_dropped_is_dropped_with_it() {
