@@ -376,6 +376,15 @@ mod tests {
             let text = text.replace("A:", &format!("{A}:"));
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
+        for text in [
+            format!("wsrep:{A}0:1"),
+            format!("wsrep:{}:1", A.replace('-', "0")),
+            format!("gtids:{A}:ta-g:1"),
+            format!("gtids:{A}:{}:1", "t".repeat(33)),
+            format!("gtids:{A}::1"),
+        ] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
     }
 
     #[test]
