@@ -156,3 +156,42 @@ fn the_node_in_use_changes_only_if_it_rests() {
     roster.found(0, true);
     assert_eq!(roster.first(Order::Sticky), 2);
 }
+
+#[test]
+fn a_node_that_was_tried_is_not_asked_again() {
+    let (mut roster, now) = roster(4);
+    let well = |roster: &Roster, first, tried| roster.well(first, tried, now).collect::<Vec<_>>();
+    assert_eq!(well(&roster, 2, 0), [2, 3, 0, 1]);
+    assert_eq!(well(&roster, 0, 0b0110), [0, 3]);
+    assert_eq!(well(&roster, 0, 0b1111), [0; 0]);
+    for at in [3, 1, 2, 0] {
+        let later = Duration::from_secs(100) * u32::try_from(at).expect("few");
+        roster.failed(at, None, &RULES, now + later);
+    }
+    for (tried, expected) in [
+        (0, Some(0)),
+        (0b0001, Some(1)),
+        (0b0111, Some(3)),
+        (0b1111, None),
+    ] {
+        assert_eq!(roster.least_unwell(tried), expected, "{tried:b}");
+    }
+}
+
+#[test]
+fn a_trial_rests_as_long_as_the_failure_before_it() {
+    for failures in 1..4 {
+        let (mut roster, mut now) = roster(1);
+        for _ in 0..failures {
+            roster.failed(0, None, &RULES, now);
+            now += 2 * LONGEST;
+        }
+        roster.ask(0, &RULES, now);
+        let ceiling = FIRST * (1 << (failures - 1));
+        let rests = rest(&roster, 0, now);
+        assert!(
+            (ceiling / 2..=ceiling).contains(&rests),
+            "{failures}: {rests:?}"
+        );
+    }
+}
