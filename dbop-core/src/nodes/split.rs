@@ -210,7 +210,7 @@ mod tests {
         let request = Request::new(&Instant::now).with_read_only(true);
         for inner in [None, Some(0), Some(1), Some(7)] {
             for place in [Side::Write(inner).place(), Side::Read(inner).place()] {
-                let is_write = place % 2 == 0;
+                let is_write = place == Side::Write(inner).place();
                 for side in Sides::new(&request.with_place(Some(place))) {
                     let (known, request) = match side {
                         Side::Write(request) => (is_write, request),

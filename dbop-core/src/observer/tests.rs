@@ -337,3 +337,21 @@ fn a_summary_says_how_it_ended() {
         assert_eq!(summary.is_panicked(), stop == Panicked);
     }
 }
+
+/// The caller's connection is there.
+#[test]
+fn only_a_connection_from_a_source_is_waited_for() {
+    for (waits, expected) in [(true, 3), (false, 0)] {
+        let mut config = RunnerConfig::default();
+        config.add_observer(Arc::new(Notes::default()));
+        let start = Instant::now();
+        let observation = Observation::begin(&config, SUBJECT, false, waits, || start);
+        let mut observation = observation.expect("it is observed");
+        observation.step(1, &Step::Connect { within: None }, || start);
+        observation.connected(|| second(start, 3));
+        observation.step(1, &Step::Body, || second(start, 4));
+        let (outcome, stop) = (Outcome::Committed, StopReason::Succeeded);
+        let times = observation.end(1, outcome, stop, None, || second(start, 9));
+        assert_eq!(times.connection_wait, Duration::from_secs(expected));
+    }
+}

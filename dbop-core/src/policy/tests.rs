@@ -220,6 +220,7 @@ fn functions_are_equal_by_their_address_and_are_not_shown() {
     }
     let policy = RetryPolicy::new().with_backoff_fn(zero);
     assert_eq!(policy, policy.with_backoff_fn(zero));
+    assert_ne!(policy, policy.with_backoff_fn(|retry| 2 * retry.delay()));
     assert_ne!(policy, RetryPolicy::new());
     assert!(format!("{policy:?}").contains("backoff_fn: Some(own)"));
 }
