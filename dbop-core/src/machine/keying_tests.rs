@@ -311,6 +311,8 @@ fn a_deadlock_at_the_key_is_a_wait_and_no_attempt() {
         script.sql[2].contains("INSERT IGNORE"),
         "after the first one"
     );
+    // In a transaction of its own, which does not take the key.
+    assert_eq!(script.sql[2].matches("INSERT INTO dbop_ledger").count(), 1);
     // For as long as a lock timeout.
     let mut script = Script::new(Dialect::Mysql);
     script.takes = SECOND;

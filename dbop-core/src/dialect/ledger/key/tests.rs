@@ -104,3 +104,21 @@ fn the_table_can_have_another_name() {
         }
     }
 }
+
+#[test]
+fn the_question_writes_a_vacant_row_unless_there_is_one() {
+    for (dialect, clause) in [
+        (
+            Dialect::Postgres,
+            "2) ON CONFLICT (scope, id) DO UPDATE SET changed_at = ",
+        ),
+        (Dialect::Mysql, "2) ON DUPLICATE KEY UPDATE changed_at = "),
+        (
+            Dialect::Sqlite,
+            "2) ON CONFLICT (scope, id) DO UPDATE SET changed_at = ",
+        ),
+    ] {
+        let sql = key(dialect).ask();
+        assert!(sql.contains(clause), "{sql}");
+    }
+}
