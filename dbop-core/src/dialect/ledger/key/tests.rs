@@ -122,3 +122,53 @@ fn the_question_writes_a_vacant_row_unless_there_is_one() {
         assert!(sql.contains(clause), "{sql}");
     }
 }
+
+#[test]
+fn a_row_is_asked_for_as_one_text() {
+    for (dialect, row, state, now, no_answer) in [
+        (
+            Dialect::Postgres,
+            "SELECT (SELECT concat_ws(' ', state, (extract(epoch FROM changed_at) * 1000000)::bigint, \
+             coalesce(encode(fingerprint, 'hex'), '-'), coalesce(encode(answer, 'hex'), '-')) FROM ",
+            "SELECT (CASE WHEN token = decode('07070707070707070707070707070707', 'hex') \
+             THEN state ELSE 2 END)::text AS s FROM ",
+            "clock_timestamp()",
+            ", NULL) ON CONFLICT",
+        ),
+        (
+            Dialect::Mysql,
+            "SELECT (SELECT CAST(CONCAT_WS(' ', state, \
+             CAST(UNIX_TIMESTAMP(changed_at) * 1000000 AS UNSIGNED), \
+             coalesce(hex(fingerprint), '-'), coalesce(hex(answer), '-')) AS CHAR) FROM ",
+            "SELECT CAST(CASE WHEN token = X'07070707070707070707070707070707' \
+             THEN state ELSE 2 END AS CHAR) AS s FROM ",
+            "CURRENT_TIMESTAMP(6)",
+            "answer = NULL",
+        ),
+        (
+            Dialect::Sqlite,
+            "SELECT (SELECT state || ' ' || \
+             (strftime('%s', changed_at) * 1000000 + substr(changed_at, -3) * 1000) || ' ' || \
+             coalesce(hex(fingerprint), '-') || ' ' || \
+             CASE WHEN answer IS NULL THEN '-' ELSE hex(answer) END FROM ",
+            "SELECT CAST(CASE WHEN token = X'07070707070707070707070707070707' \
+             THEN state ELSE 2 END AS TEXT) AS s FROM ",
+            "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+            "answer = NULL",
+        ),
+    ] {
+        let key = key(dialect);
+        assert!(key.query().starts_with(row), "{}", key.query());
+        assert!(
+            key.state_query().starts_with(state),
+            "{}",
+            key.state_query()
+        );
+        assert!(key.ask().ends_with(now), "{}", key.ask());
+        let closing = key.closing(Level::Transaction);
+        assert!(
+            closing.contains(no_answer) && closing.contains(now),
+            "{closing}"
+        );
+    }
+}
