@@ -270,6 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn the_index_on_sqlite_is_where_the_table_is() {
+        for (table, expected) in [
+            (
+                Table::DEFAULT,
+                "CREATE INDEX IF NOT EXISTS dbop_ledger_changed_at ON dbop_ledger (changed_at)",
+            ),
+            (
+                Table::named("app.order"),
+                "CREATE INDEX IF NOT EXISTS \"app\".\"order_changed_at\" ON \"order\" (changed_at)",
+            ),
+        ] {
+            assert_eq!(create_index_on_sqlite(table), expected);
+            assert!(create(table, Dialect::Sqlite).ends_with(expected));
+        }
+    }
+
+    #[test]
     fn a_token_is_kept_for_a_day_and_nothing_is_older_than_ever() {
         for dialect in [Dialect::Postgres, Dialect::Mysql] {
             let of = |older_than| forget(Table::DEFAULT, dialect, older_than, 7);
