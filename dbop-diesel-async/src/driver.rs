@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 use dbop_diesel::SupportedBackend as _;
-use dbop_diesel::adapter::{Host, Results, Run, UserResults};
+use dbop_diesel::adapter::{Host, Results, Run, UserResults, verify_done};
 use dbop_diesel::{Fallback, OperationError, Report};
 
 use crate::backend::SupportedBackend;
@@ -60,7 +60,11 @@ macro_rules! driver {
                     Ok(run) => run,
                     Err(error) => return output(results.refused(error)),
                 };
-                while $until_body(&mut run, &mut guard, runner, &mut look, &mut results).await {
+                loop {
+                    let user: &mut $results = &mut results;
+                    if !$until_body::<S, E, R>(&mut run, &mut guard, runner, &mut look, user).await {
+                        return output(finish(&mut run, &mut guard, &mut results));
+                    }
                     let end = {
                         let ($body, conn) = (&mut $body, guard.slot.conn());
                         let (trace, limit) = (run.trace(), run.patience());
@@ -72,28 +76,25 @@ macro_rules! driver {
                     };
                     body_done(&mut run, &mut guard, &mut results, end);
                 }
-                output(finish(&mut run, &mut guard, &mut results))
             }
         }
 
         /// Does what the machine says, until it is the body's turn: `true`. Has the user's code look for the work
         /// where the machine wants that.
-        async fn $until_body<S, T, E, R>(
+        async fn $until_body<S, E, R>(
             run: &mut Run<'_>,
             guard: &mut Guard<S>,
             runner: &Runner,
             look: &mut R,
-            results: &mut Results<T, E>,
+            results: &mut $results,
         ) -> bool
         where
             S: Slot,
-            T: Sized $($send)*,
             E: OperationError $($send)*,
             R: Verify<S::Conn, E>,
         {
             loop {
-                let user: &mut $results = results;
-                match until_user(run, guard, runner, user).await {
+                match until_user(run, guard, runner, results).await {
                     Next::Body => return true,
                     Next::Done => return false,
                     Next::Verify => {
@@ -106,7 +107,7 @@ macro_rules! driver {
                             .await
                         };
                         let depth = guard.depth_after(matches!(found, Ok(None)));
-                        results.verify_done(run, found, depth);
+                        verify_done(run, found, depth);
                     }
                 }
             }

@@ -5,7 +5,7 @@
 pub use injection::Handle;
 #[cfg(not(feature = "testing"))]
 pub use no_injection::Handle;
-pub use results::{Results, UserResults};
+pub use results::{Results, UserResults, verify_done};
 pub use run::{Ended, Host, Run};
 pub use trace::{Entered, Trace};
 

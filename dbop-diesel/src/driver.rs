@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dbop_core::Error;
 use dbop_core::machine::{ConnectionAction, Spec, Step};
 
-use crate::adapter::{Ended, Host, Results, Run, UserResults};
+use crate::adapter::{Ended, Host, Results, Run, UserResults, verify_done};
 use crate::backend::SupportedBackend;
 use crate::connection::{clear_statement_cache, execute, status};
 use crate::error::OperationError;
@@ -45,7 +45,7 @@ where
         Ok(run) => run,
         Err(error) => return results.refused(error),
     };
-    while until_body(&mut run, &mut slot, runner, &look, &mut results) {
+    while until_body::<S, E, R>(&mut run, &mut slot, runner, &look, &mut results) {
         let end = {
             let _entered = run.trace().enter();
             catch_unwind(AssertUnwindSafe(|| body.clone()(slot.conn())))
@@ -57,12 +57,12 @@ where
 
 /// Does what the machine says, until it is the body's turn: `true`. Has the user's code look for the work
 /// where the machine wants that.
-fn until_body<S: Slot, T, E: OperationError, R: Verify<S::Conn, E>>(
+fn until_body<S: Slot, E: OperationError, R: Verify<S::Conn, E>>(
     run: &mut Run<'_>,
     slot: &mut S,
     runner: &Runner,
     look: &R,
-    results: &mut Results<T, E>,
+    results: &mut dyn UserResults,
 ) -> bool {
     loop {
         match until_user(run, slot, runner, results) {
@@ -73,7 +73,7 @@ fn until_body<S: Slot, T, E: OperationError, R: Verify<S::Conn, E>>(
                     let _entered = run.trace().enter();
                     catch_unwind(AssertUnwindSafe(|| look.verify(slot.conn())))
                 };
-                results.verify_done(run, found.map(Some), slot.depth());
+                verify_done(run, found.map(Some), slot.depth());
             }
         }
     }

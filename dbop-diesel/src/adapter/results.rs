@@ -17,8 +17,14 @@ use crate::report::{FailedAttempt, Report};
 #[derive(Debug)]
 pub struct Results<T, E> {
     value: Option<T>,
-    error: Option<E>,
     fallback: Option<T>,
+    errors: UserErrors<E>,
+}
+
+/// The part that is the same for every type of value, compiled once for a type of error.
+#[derive(Debug)]
+struct UserErrors<E> {
+    current: Option<E>,
     failures: Option<Vec<FailedAttempt<E>>>,
 }
 
@@ -49,12 +55,12 @@ pub trait UserResults {
 
 impl<T, E: OperationError> UserResults for Results<T, E> {
     fn diesel_error(&self) -> Option<&DieselError> {
-        self.error.as_ref()?.diesel_error()
+        self.errors.current.as_ref()?.diesel_error()
     }
 
     fn settle(&mut self, errors: AttemptErrors, delay: Duration, times: AttemptTimes) {
         self.value = None;
-        self.move_into_report(errors, delay, times);
+        self.errors.move_into_report(errors, delay, times);
     }
 
     #[cfg(feature = "testing")]
@@ -66,7 +72,8 @@ impl<T, E: OperationError> UserResults for Results<T, E> {
         depth: Option<u32>,
     ) {
         self.value = None;
-        let judged = caught(|| E::from(error)).and_then(|error| self.body_failed(run, error));
+        let judged =
+            caught(|| E::from(error)).and_then(|error| self.errors.body_failed(run, error));
         run.body_done(judged.map(|judged| end.unwrap_or(judged)), depth);
     }
 
@@ -81,9 +88,11 @@ impl<T, E: OperationError> Results<T, E> {
     pub const fn new(fallback: Option<T>, wants_report: bool) -> Self {
         Self {
             value: None,
-            error: None,
             fallback,
-            failures: if wants_report { Some(Vec::new()) } else { None },
+            errors: UserErrors {
+                current: None,
+                failures: if wants_report { Some(Vec::new()) } else { None },
+            },
         }
     }
 
@@ -99,61 +108,10 @@ impl<T, E: OperationError> Results<T, E> {
                 self.value = Some(value);
                 Ok(BodyEnd::Ok)
             }
-            Ok(Err(error)) => self.body_failed(run, error),
+            Ok(Err(error)) => self.errors.body_failed(run, error),
             Err(payload) => Err(payload),
         };
         run.body_done(end, depth);
-    }
-
-    fn body_failed(&mut self, run: &Run<'_>, error: E) -> Result<BodyEnd, Panic> {
-        // The caller's code, too.
-        let end = caught(|| {
-            let (fault, advice) = judged(run, &error);
-            BodyEnd::Failed { fault, advice }
-        })?;
-        self.error = Some(error);
-        Ok(end)
-    }
-
-    /// The caller has looked for the work of the attempt, or was cut off: `None`.
-    pub fn verify_done(
-        &mut self,
-        run: &mut Run<'_>,
-        found: Result<Option<Result<bool, E>>, Panic>,
-        depth: Option<u32>,
-    ) {
-        let found = found.and_then(|found| ended(run, found));
-        let verified = found.and_then(|found| match found {
-            Ok(committed) => Ok(Verified::Committed(committed)),
-            Err(error) => caught(|| {
-                let (fault, advice) = judged(run, &error);
-                Verified::Failed { fault, advice }
-            }),
-        });
-        run.verify_done(verified, depth);
-    }
-
-    fn move_into_report(
-        &mut self,
-        mut errors: AttemptErrors,
-        delay: Duration,
-        times: AttemptTimes,
-    ) {
-        let error = match &mut self.failures {
-            Some(_) => errors.take_first(&mut self.error),
-            None => None,
-        };
-        self.error = None;
-        if let Some(failures) = &mut self.failures {
-            failures.push(FailedAttempt {
-                error,
-                fault: errors.fault,
-                rollback_error: errors.rollback_error,
-                elapsed: times.elapsed,
-                connection_wait: times.connection_wait,
-                delay,
-            });
-        }
     }
 
     /// The report of a run that has ended.
@@ -200,7 +158,7 @@ impl<T, E: OperationError> Results<T, E> {
     ) -> Report<T, E> {
         Report {
             result,
-            failures: self.failures.take().unwrap_or_default(),
+            failures: self.errors.failures.take().unwrap_or_default(),
             replayed: false,
             attempts,
             stop,
@@ -214,37 +172,99 @@ impl<T, E: OperationError> Results<T, E> {
         }
     }
 
-    fn answer(
-        &mut self,
-        done: Done,
-        mut errors: AttemptErrors,
-        times: AttemptTimes,
-    ) -> Result<T, E> {
-        let error = match (done.answer, self.value.take()) {
-            (Answer::Value, Some(value)) => {
-                // What was survived within the attempt is for the report.
-                if !errors.is_empty() {
-                    self.move_into_report(errors, Duration::ZERO, times);
-                }
-                return Ok(value);
+    fn answer(&mut self, done: Done, errors: AttemptErrors, times: AttemptTimes) -> Result<T, E> {
+        if let (Answer::Value, Some(value)) = (&done.answer, self.value.take()) {
+            // What was survived within the attempt is for the report.
+            if !errors.is_empty() {
+                self.errors.move_into_report(errors, Duration::ZERO, times);
             }
-            (Answer::Own(error), _) => E::from_dbop(errors.explain(error, self.error.as_ref())),
-            _ => errors
-                .take_first(&mut self.error)
-                // The connection broke and the body returned Ok.
-                .unwrap_or_else(|| DieselError::BrokenTransactionManager.into()),
-        };
-        let result = match self.fallback.take().filter(|_| done.fallback_allowed) {
+            return Ok(value);
+        }
+        match self.fallback.take().filter(|_| done.fallback_allowed) {
             Some(fallback) => {
-                self.error = Some(error);
-                errors.record_final_error();
+                self.errors.replace(done.answer, errors, times);
                 Ok(fallback)
             }
-            None => Err(error),
-        };
-        self.move_into_report(errors, Duration::ZERO, times);
-        result
+            None => Err(self.errors.take(done.answer, errors, times)),
+        }
     }
+}
+
+impl<E: OperationError> UserErrors<E> {
+    fn body_failed(&mut self, run: &Run<'_>, error: E) -> Result<BodyEnd, Panic> {
+        // The caller's code, too.
+        let end = caught(|| {
+            let (fault, advice) = judged(run, &error);
+            BodyEnd::Failed { fault, advice }
+        })?;
+        self.current = Some(error);
+        Ok(end)
+    }
+
+    fn move_into_report(
+        &mut self,
+        mut errors: AttemptErrors,
+        delay: Duration,
+        times: AttemptTimes,
+    ) {
+        let error = match &mut self.failures {
+            Some(_) => errors.take_first(&mut self.current),
+            None => None,
+        };
+        self.current = None;
+        if let Some(failures) = &mut self.failures {
+            failures.push(FailedAttempt {
+                error,
+                fault: errors.fault,
+                rollback_error: errors.rollback_error,
+                elapsed: times.elapsed,
+                connection_wait: times.connection_wait,
+                delay,
+            });
+        }
+    }
+
+    /// The error of the run.
+    fn take(&mut self, answer: Answer, mut errors: AttemptErrors, times: AttemptTimes) -> E {
+        let error = self.last(answer, &mut errors);
+        self.move_into_report(errors, Duration::ZERO, times);
+        error
+    }
+
+    /// A fallback value takes the place of the error, which is for the report.
+    fn replace(&mut self, answer: Answer, mut errors: AttemptErrors, times: AttemptTimes) {
+        let error = self.last(answer, &mut errors);
+        self.current = Some(error);
+        errors.record_final_error();
+        self.move_into_report(errors, Duration::ZERO, times);
+    }
+
+    fn last(&mut self, answer: Answer, errors: &mut AttemptErrors) -> E {
+        match answer {
+            Answer::Own(error) => E::from_dbop(errors.explain(error, self.current.as_ref())),
+            _ => errors
+                .take_first(&mut self.current)
+                // The connection broke and the body returned Ok.
+                .unwrap_or_else(|| DieselError::BrokenTransactionManager.into()),
+        }
+    }
+}
+
+/// The caller has looked for the work of the attempt, or was cut off: `None`.
+pub fn verify_done<E: OperationError>(
+    run: &mut Run<'_>,
+    found: Result<Option<Result<bool, E>>, Panic>,
+    depth: Option<u32>,
+) {
+    let found = found.and_then(|found| ended(run, found));
+    let verified = found.and_then(|found| match found {
+        Ok(committed) => Ok(Verified::Committed(committed)),
+        Err(error) => caught(|| {
+            let (fault, advice) = judged(run, &error);
+            Verified::Failed { fault, advice }
+        }),
+    });
+    run.verify_done(verified, depth);
 }
 
 /// What the user's code has returned. Where it was cut off, that is an error of the database.
