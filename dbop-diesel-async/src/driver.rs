@@ -56,10 +56,10 @@ macro_rules! driver {
             let mut results = Results::new(fallback.into_value(), wants_report);
             let mut guard = Guard::new(slot);
             async move {
-                let mut run = match begin(runner, &spec, &mut guard, wants_report) {
-                    Ok(run) => run,
-                    Err(error) => return output(results.refused(error)),
-                };
+                if let Err(error) = check::<S>(runner, &spec, wants_report) {
+                    return output(results.refused(error));
+                }
+                let mut run = begin(runner, &spec, &mut guard, wants_report);
                 loop {
                     let user: &mut $results = &mut results;
                     if !$until_body::<S, E, R>(&mut run, &mut guard, runner, &mut look, user).await {
@@ -150,19 +150,25 @@ enum Next {
     Done,
 }
 
+fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
+    let dialect = BackendOf::<S>::DIALECT;
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
+}
+
+/// Begins what has been checked: the run is large, and would be moved out of a `Result`.
 fn begin<'a, S: Slot>(
     runner: &'a Runner,
     spec: &'a Spec<'a>,
     guard: &mut Guard<S>,
     wants_report: bool,
-) -> Result<Run<'a>, Error> {
+) -> Run<'a> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)?;
     let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
     guard.arm();
-    Ok(run)
+    run
 }
 
 /// Does what the machine says, until it is the user's turn. The hooks at the end are not compiled for each

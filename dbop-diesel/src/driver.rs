@@ -41,10 +41,10 @@ where
         resolution: look,
     } = operation;
     let mut results = Results::new(fallback.into_value(), wants_report);
-    let mut run = match begin::<S>(runner, &spec, wants_report) {
-        Ok(run) => run,
-        Err(error) => return results.refused(error),
-    };
+    if let Err(error) = check::<S>(runner, &spec, wants_report) {
+        return results.refused(error);
+    }
+    let mut run = begin::<S>(runner, &spec, wants_report);
     while until_body::<S, E, R>(&mut run, &mut slot, runner, &look, &mut results) {
         let end = {
             let _entered = run.trace().enter();
@@ -86,17 +86,19 @@ enum Next {
     Done,
 }
 
-fn begin<'a, S: Slot>(
-    runner: &'a Runner,
-    spec: &'a Spec<'a>,
-    wants_report: bool,
-) -> Result<Run<'a>, Error> {
+fn check<S: Slot>(runner: &Runner, spec: &Spec<'_>, wants_report: bool) -> Result<(), Error> {
     let dialect = BackendOf::<S>::DIALECT;
     let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
-    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)?;
+    Run::check(runner, dialect, config, spec, can_reconnect, wants_report)
+}
+
+/// Begins what has been checked: the run is large, and would be moved out of a `Result`.
+fn begin<'a, S: Slot>(runner: &'a Runner, spec: &'a Spec<'a>, wants_report: bool) -> Run<'a> {
+    let dialect = BackendOf::<S>::DIALECT;
+    let (config, can_reconnect) = (&runner.config, S::CAN_RECONNECT);
     let mut run = Run::new(runner, dialect, config, spec, can_reconnect, wants_report);
     run.watch(&runner.faults, can_reconnect);
-    Ok(run)
+    run
 }
 
 /// Does what the machine says, until it is the user's turn.
