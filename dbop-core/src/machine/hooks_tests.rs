@@ -142,7 +142,8 @@ fn what_was_registered_in_a_run_that_is_dropped_is_dropped_with_it() {
 
 /// Its answer to the COMMIT is lost; then what was registered is out of the connection.
 fn asked(found: bool) -> (Done, usize) {
-    let (config, key) = (config(RetryPolicy::new()), new_key());
+    // A connection for each attempt, and one for the look.
+    let (config, keys) = (config(RetryPolicy::new()), [(); 3].map(|()| new_key()));
     let spec = Spec {
         resolution: Resolution::Verify,
         ..SPEC
@@ -152,7 +153,7 @@ fn asked(found: bool) -> (Done, usize) {
     let mut bodies = 0;
     loop {
         match machine.step(no_clock) {
-            Step::Connect { .. } => connect(&mut machine, key + bodies, 0),
+            Step::Connect { .. } => connect(&mut machine, keys[bodies], 0),
             Step::Batch(batch) => {
                 let is_first = batch.purpose == BatchPurpose::Commit && bodies == 1;
                 let lost = fault(Dialect::Postgres, FaultClass::ConnectionLost);
@@ -160,7 +161,7 @@ fn asked(found: bool) -> (Done, usize) {
             }
             Step::Body => {
                 for _ in bodies..2 {
-                    register(key + bodies);
+                    register(keys[bodies]);
                 }
                 bodies += 1;
                 machine.body_done(BodyEnd::Ok, Some(1));
@@ -168,7 +169,7 @@ fn asked(found: bool) -> (Done, usize) {
             Step::Verify => {
                 // The look is on a connection of its own, outside of a transaction.
                 let hook = Hook::sync(|| {});
-                assert!(register_hook(key + bodies, hook).is_err(), "in a look");
+                assert!(register_hook(keys[bodies], hook).is_err(), "in a look");
                 machine.verify_done(Verified::Committed(found), Some(0));
             }
             Step::Done(done) => return (done, bodies),
