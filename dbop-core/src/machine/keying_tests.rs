@@ -10,6 +10,7 @@ use super::super::{
 use super::*;
 use crate::key::{Answers, FoundAnswer};
 use crate::ledger::Ledger;
+use crate::nesting::{Seat, UserCode};
 use crate::policy::RetryPolicy;
 use crate::retry::Advice;
 
@@ -18,6 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An operation with a key, and what it was told to do.
 struct Script {
     dialect: Dialect,
+    key: usize,
     depth: u32,
     deadline: Option<Duration>,
     request: Option<[u8; 32]>,
@@ -46,6 +48,7 @@ impl Script {
     fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
+            key: new_key(),
             depth: 0,
             deadline: None,
             request: None,
@@ -87,7 +90,7 @@ impl Script {
         let fault = |class| Fault::from_class(self.dialect, class);
         loop {
             match machine.step(now) {
-                Step::Connect { .. } => connect(&mut machine, new_key(), self.depth),
+                Step::Connect { .. } => connect(&mut machine, self.key, self.depth),
                 Step::Batch(batch) => {
                     self.steps.push(format!("{:?}", batch.purpose));
                     self.sql.push(batch.sql.to_owned());
@@ -290,6 +293,7 @@ fn what_is_not_met_at_the_key_is_retried_as_ever() {
     let done = script.take(&says, &[]);
     let begun = script.steps.iter().filter(|step| *step == "Begin").count();
     assert_eq!((begun, done.attempts), (1, 1), "{:?}", script.steps);
+    assert_eq!(done.stop, StopReason::EnclosingTransaction);
 }
 
 /// On InnoDB others who wait get a deadlock when the row vanishes. Then it is written as a vacant one, once.
@@ -475,6 +479,29 @@ fn a_query_for_the_row_that_fails_ends_what_it_ends() {
         assert_eq!(script.slots, [slot], "{case}");
         assert_eq!((done.stop, done.attempts), (stop, attempts), "{case}");
     }
+}
+
+/// PostgreSQL's transaction is aborted by a query that fails outside of the savepoint.
+#[test]
+fn what_is_around_a_query_that_fails_is_lost_on_postgresql() {
+    for (dialect, says, is_lost) in [
+        (Dialect::Postgres, Word(IS_TAKEN), true),
+        (Dialect::Mysql, Fails(FaultClass::Permanent), false),
+    ] {
+        let mut script = Script::new(dialect);
+        let outer = Seat::join(script.key, 0, 5);
+        outer.set_user_code(UserCode::Body);
+        script.depth = 1;
+        script.take(&[says], &[Some("absent")]);
+        assert_eq!(outer.lost().is_some(), is_lost, "{dialect}");
+    }
+    // Where nothing is around it, nothing is lost.
+    let mut script = Script::new(Dialect::Postgres);
+    let done = script.take(&[Word(IS_TAKEN)], &[Some("absent")]);
+    assert_eq!(
+        (done.stop, done.outcome),
+        (StopReason::NotRetryable, Outcome::Undone)
+    );
 }
 
 #[test]

@@ -280,6 +280,8 @@ fn a_conflict_closes_the_gate_of_the_name() {
     );
     let mut third = machine(&config, &spec);
     assert_eq!(until_body(&mut third), ["queue", "wait 100"]);
+    let status = third.gate_status().expect("it has a name");
+    assert_eq!((status.limit, status.waiting), (Some(1), 1));
     let mut fourth = machine(&config, &other);
     assert_eq!(
         until_body(&mut fourth),
