@@ -209,8 +209,9 @@ mod tests {
     fn each_side_knows_its_own_places_again() {
         let request = Request::new(&Instant::now).with_read_only(true);
         for inner in [None, Some(0), Some(1), Some(7)] {
+            assert_ne!(Side::Write(inner).place(), Side::Read(inner).place());
             for place in [Side::Write(inner).place(), Side::Read(inner).place()] {
-                let is_write = place == Side::Write(inner).place();
+                let is_write = place % 2 == 0;
                 for side in Sides::new(&request.with_place(Some(place))) {
                     let (known, request) = match side {
                         Side::Write(request) => (is_write, request),

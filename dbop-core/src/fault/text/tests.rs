@@ -57,6 +57,8 @@ fn a_text_belongs_to_the_format_that_says_the_most() {
 fn other_texts_belong_to_none() {
     for text in [
         "",
+        "«ü« wurde gesperrt",
+        "« wurde gesperrt",
         "a",
         "ab",
         "abcd",
