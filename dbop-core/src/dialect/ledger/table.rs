@@ -287,6 +287,12 @@ mod tests {
     }
 
     #[test]
+    fn for_ever_is_as_long_as_servers_can_compute() {
+        assert_eq!(EVER, 18_250 * DAY);
+        assert_eq!(DAY.as_secs(), 24 * 60 * 60);
+    }
+
+    #[test]
     fn a_token_is_kept_for_a_day_and_nothing_is_older_than_ever() {
         for dialect in [Dialect::Postgres, Dialect::Mysql] {
             let of = |older_than| forget(Table::DEFAULT, dialect, older_than, 7);
