@@ -25,8 +25,8 @@ many=40
 
 # What has a limit: ADAPTER METHOD LINES. A row without one is for information.
 rows=(
-  "sync run 360"
-  "asynchronous run 690"
+  "sync run 290"
+  "asynchronous run 340"
   "sync operation"
   "asynchronous operation"
   "sync run_on"

@@ -91,15 +91,25 @@ impl CurrentTransaction {
 
     /// Reads the column of the answer, such as `t 731 1764590000123456`.
     pub(crate) fn from_answer(answer: Option<&str>) -> Self {
-        let mut words = answer.unwrap_or_default().split(' ');
-        let is_ours = words.next() == Some("t");
-        let id = words.next().and_then(|id| id.parse().ok());
-        let since = words.next().and_then(|since| since.parse().ok());
-        let id = id.zip(since).map(|(id, statistics_since)| TransactionId {
+        // An answer that is not understood must not look like a transaction that has written nothing.
+        Self::parse(answer.unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn parse(answer: &str) -> Option<Self> {
+        let (mark, rest) = answer.split_once(' ')?;
+        let (id, since) = rest.split_once(' ')?;
+        let statistics_since = since.parse().ok()?;
+        let id = match id {
+            "" => None,
+            id => Some(TransactionId {
+                id: id.parse().ok()?,
+                statistics_since,
+            }),
+        };
+        Some(Self {
+            is_ours: mark == "t",
             id,
-            statistics_since,
-        });
-        Self { is_ours, id }
+        })
     }
 }
 
@@ -133,7 +143,10 @@ mod tests {
             (Some("f 18446744073709551615 5"), false, Some(id)),
             // The session does not know the mark.
             (Some(" 18446744073709551615 5"), false, Some(id)),
-            (Some("t 7"), true, None),
+            (Some("t 7"), false, None),
+            (Some("t x 5"), false, None),
+            (Some("t 7 x"), false, None),
+            (Some("t"), false, None),
             (Some(""), false, None),
             (None, false, None),
         ] {
